@@ -1,0 +1,69 @@
+//! What Store keeps of one instance besides its bytes: identity, search keys, metadata, frames.
+
+use super::{Tag, Uid, VR, attributes::Level, frames::FrameTable};
+
+/// A value of one instance that the metadata names by URI instead of carrying it (PS3.18 §F.2.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BulkEntry {
+    /// Where the value stands: tags and item numbers (from 0) joined by `/`, for example
+    /// `7FE00010` or `00540016/0/00181072`. Unique in an instance; the last part of the URI.
+    pub path: String,
+    /// Its value representation.
+    pub vr: VR,
+    /// First byte of the value in the file (in the inflated stream where deflated).
+    pub offset: u64,
+    /// Bytes of the value. For encapsulated pixel data 0: its bytes are its frames.
+    pub length: u64,
+}
+
+/// Search columns of one level: normalised values by column name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys(pub Vec<(Tag, String)>);
+
+/// Something worth telling the sender although the instance was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The attribute.
+    pub tag: Tag,
+    /// Which rule its value breaks; never the value itself.
+    pub reason: String,
+}
+
+/// All that Store indexes of one instance.
+#[derive(Clone, Debug)]
+pub struct Indexed {
+    /// (0002,0010) of the file.
+    pub transfer_syntax: Uid,
+    /// (0008,0016).
+    pub sop_class: Uid,
+    /// (0020,000D).
+    pub study: Uid,
+    /// (0020,000E).
+    pub series: Uid,
+    /// (0008,0018).
+    pub instance: Uid,
+    /// First byte of the data set in the file.
+    pub data_set_offset: u64,
+    /// The DICOM JSON Model object of the data set (PS3.18 Annex F), UTF-8, attributes ascending.
+    /// A value named by URI reads `"BulkDataURI":"@<path>"`; [`super::json::resolve_bulk`] puts
+    /// the real URI in on the way out.
+    pub metadata: Vec<u8>,
+    /// The values that `metadata` names by URI.
+    pub bulk: Vec<BulkEntry>,
+    /// DICOM JSON objects with the attributes that Search returns at each level: study (patient
+    /// attributes included), series, instance.
+    pub level_attributes: [Vec<u8>; 3],
+    /// Values of the search columns ([`super::attributes`]), normalised.
+    pub keys: Keys,
+    /// Where the frames are, if there is pixel data whose frames can be told apart.
+    pub frames: Option<FrameTable>,
+    /// What was wrong but did not hinder.
+    pub warnings: Vec<Warning>,
+}
+
+impl Indexed {
+    /// The attributes that Search returns at `level`.
+    pub fn attributes(&self, level: Level) -> &[u8] {
+        &self.level_attributes[level as usize]
+    }
+}

@@ -1,0 +1,21 @@
+//! DICOM bytes: what a stored file says, and how it is said in JSON and in other encodings.
+//!
+//! Owns UIDs, the streaming Part 10 reader, frame tables, character sets, person names, the
+//! attribute table of the index, and the DICOM JSON Model. Pure and synchronous: bytes in, values
+//! out; no I/O, no async, no database, no HTTP.
+
+pub mod attributes;
+pub mod charset;
+pub mod error;
+pub mod explicit;
+pub mod frames;
+pub mod index;
+pub mod json;
+pub mod person_name;
+pub mod reader;
+pub mod transfer_syntax;
+pub mod uid;
+
+pub use dicom_core::{Tag, VR};
+pub use error::{DicomError, Limits};
+pub use uid::Uid;

@@ -1,0 +1,4 @@
+//! Collimator: a DICOMweb server that keeps every request inside its own partition.
+
+pub mod dicom;
+pub mod tenancy;
