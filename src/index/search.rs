@@ -188,13 +188,36 @@ impl ScopedTx {
     /// # Errors
     /// [`IndexError`].
     pub async fn search_keys(&mut self, plan: &SearchPlan) -> Result<Vec<RowKey>, IndexError> {
+        if self.scope().partitions().is_empty() || plan.limit <= 0 {
+            return Ok(Vec::new());
+        }
+        let mut sql = self.keys_statement("-- search_keys\n", plan).await?;
+        // Not kept: its plan must fit these values, and texts are many.
+        let rows = sql.build().persistent(false).fetch_all(self.conn()).await?;
+        rows.iter()
+            .map(|row| Ok(RowKey { partition: registry::partition(row, 0)?, key: row.try_get(1)? }))
+            .collect()
+    }
+
+    /// How Postgres would find the keys, as EXPLAIN says it: for tests and for support.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn search_explain(&mut self, plan: &SearchPlan) -> Result<Vec<String>, IndexError> {
+        let mut sql = self.keys_statement("EXPLAIN ", plan).await?;
+        let rows = sql.build().persistent(false).fetch_all(self.conn()).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    async fn keys_statement(
+        &mut self,
+        opening: &'static str,
+        plan: &SearchPlan,
+    ) -> Result<Sql, IndexError> {
         let scope = self.scope().clone();
         let partitions: Vec<&str> = scope.partitions().iter().map(|id| id.as_str()).collect();
         let (limit, offset) = (plan.limit.max(0), plan.offset.max(0));
-        if partitions.is_empty() || limit == 0 {
-            return Ok(Vec::new());
-        }
-        let mut sql = Sql::new("-- search_keys\n");
+        let mut sql = Sql::new(opening);
         if by_partition(self) {
             let floor = self.floor(plan, &partitions, limit.saturating_add(offset)).await?;
             sql.push("SELECT k.partition_id, k.key FROM unnest(").push_bind(&partitions);
@@ -220,11 +243,7 @@ impl ScopedTx {
             sql.push(order(plan.level));
         }
         sql.push(" LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
-        // Not kept: its plan must fit these values, and texts are many.
-        let rows = sql.build().persistent(false).fetch_all(self.conn()).await?;
-        rows.iter()
-            .map(|row| Ok(RowKey { partition: registry::partition(row, 0)?, key: row.try_get(1)? }))
-            .collect()
+        Ok(sql)
     }
 
     /// How many rows match the plan, whatever its limit and offset.

@@ -4,5 +4,8 @@ mod data;
 mod postgres;
 
 mod isolation;
+mod plans;
+mod races;
 mod schema;
+mod search;
 mod store;
