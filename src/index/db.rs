@@ -8,7 +8,7 @@ use sqlx::{
     query::Query,
 };
 
-use super::{IndexError, migrate};
+use super::{IndexError, lookup, migrate};
 use crate::tenancy::{PartitionId, PartitionScope, Scope};
 
 /// How the pool behaves: the section `[database]` of the configuration, as far as it is about it.
@@ -98,9 +98,15 @@ impl Db {
     /// # Errors
     /// [`IndexError::Unavailable`].
     pub async fn begin(&self, scope: &Scope) -> Result<ScopedTx, IndexError> {
+        self.begin_with(scope, &["SET LOCAL jit = off"]).await
+    }
+
+    async fn begin_with(&self, scope: &Scope, more: &[&str]) -> Result<ScopedTx, IndexError> {
         // The alphabet of PartitionId has no quote: the literal is safe by type.
         let setting = format!("SET LOCAL collimator.scope = '{}'", scope.as_setting());
-        let tx = self.start(&["SET LOCAL ROLE collimator_tenant", &setting]).await?;
+        let mut settings = vec!["SET LOCAL ROLE collimator_tenant", &setting];
+        settings.extend(more);
+        let tx = self.start(&settings).await?;
         let Shared { options, citus } = *self.shared;
         Ok(ScopedTx { tx, scope: scope.clone(), prepared: options.prepared_statements, citus })
     }
@@ -110,7 +116,7 @@ impl Db {
     /// # Errors
     /// [`IndexError::Unavailable`].
     pub async fn begin_in(&self, scope: &PartitionScope) -> Result<PartitionTx, IndexError> {
-        let inner = self.begin(scope).await?;
+        let inner = self.begin_with(scope, &lookup::SETTINGS).await?;
         Ok(PartitionTx { inner, partition: scope.partition().clone() })
     }
 

@@ -12,6 +12,7 @@ use sqlx::{
 use super::{
     IndexError, Located, NewInstance, PartitionTx, Target,
     located::{LOCATED_COLUMNS, bigint, located_columns},
+    lookup::{from_instance, one, series_uid_of_i, study_uid_of_i},
 };
 use crate::dicom::frames::FrameTable;
 
@@ -34,20 +35,25 @@ const FRAMES_LOCATE: &str = concat!(
                 FROM unnest($5::integer[], $6::integer[]) WITH ORDINALITY AS r(first, count, n)
                 ORDER BY r.n)
         END
-    FROM instance i
-    JOIN series e ON e.partition_id = i.partition_id AND e.series_key = i.series_key
-    JOIN study s ON s.partition_id = i.partition_id AND s.study_key = i.study_key
-    JOIN frame_table f ON f.partition_id = i.partition_id AND f.watermark = i.watermark
-    WHERE i.partition_id = $1 AND i.sop_instance_uid = $4
-        AND s.study_instance_uid = $2 AND e.series_instance_uid = $3"
+    ",
+    from_instance!("$4"),
+    " CROSS JOIN LATERAL ",
+    one!("*", "frame_table", "watermark", "i.watermark"),
+    " f
+    WHERE ",
+    study_uid_of_i!(),
+    " = $2 AND ",
+    series_uid_of_i!(),
+    " = $3"
 );
 
-const FRAGMENTS_READ: &str = "-- fragments_read
+const FRAGMENTS_READ: &str = concat!(
+    "-- fragments_read
     SELECT substring(f.fragments FROM r.first * 12 + 1 FOR r.count * 12)
-    FROM frame_table f,
-        unnest($3::integer[], $4::integer[]) WITH ORDINALITY AS r(first, count, n)
-    WHERE f.partition_id = $1 AND f.watermark = $2
-    ORDER BY r.n";
+    FROM unnest($3::integer[], $4::integer[]) AS r(first, count) CROSS JOIN LATERAL ",
+    one!("*", "frame_table", "watermark", "$2"),
+    " f"
+);
 
 pub(super) const STATEMENTS: &[&str] = &[FRAMES_LOCATE, FRAGMENTS_READ];
 

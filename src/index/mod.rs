@@ -24,6 +24,7 @@ mod delete;
 mod error;
 mod frames;
 mod located;
+mod lookup;
 mod migrate;
 mod parents;
 mod registry;
@@ -64,6 +65,9 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
         .flatten()
         .copied()
 }
+
+/// The settings under which [`statements`] run.
+pub const LOOKUP_SETTINGS: [&str; 6] = lookup::SETTINGS;
 
 /// Every constant statement on the registry.
 pub fn registry_statements() -> impl Iterator<Item = &'static str> {

@@ -19,30 +19,35 @@ use sqlx::{Row, postgres::PgRow};
 use super::{
     IndexError, NewInstance, PartitionTx,
     columns::{self, series_columns, study_columns},
+    lookup::{delete_each, one, without_instances, without_series},
 };
 use crate::dicom::{Uid, attributes::Level};
 
-macro_rules! study_select {
-    ($name:literal, $column:literal, $list:literal, $lock:literal) => {
-        concat!(
-            "-- ",
-            $name,
-            "\nSELECT study_key, study_instance_uid, attributes, ",
-            study_columns!(""),
-            " FROM study WHERE partition_id = $1 AND ",
-            $column,
-            " = ANY($2::",
-            $list,
-            ")
-             ORDER BY study_instance_uid ",
-            $lock
-        )
-    };
-}
+const STUDY_SHARE: &str = concat!(
+    "-- study_share
+    SELECT s.* FROM unnest($2::text[]) AS n(uid) CROSS JOIN LATERAL ",
+    one!(
+        concat!("study_key, study_instance_uid, attributes, ", study_columns!("")),
+        "study",
+        "study_instance_uid",
+        "n.uid",
+        "FOR KEY SHARE"
+    ),
+    " s"
+);
 
-const STUDY_SHARE: &str =
-    study_select!("study_share", "study_instance_uid", "text[]", "FOR KEY SHARE");
-const STUDY_LOCK: &str = study_select!("study_lock", "study_key", "bigint[]", "FOR NO KEY UPDATE");
+const STUDY_LOCK: &str = concat!(
+    "-- study_lock
+    SELECT s.* FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
+    one!(
+        concat!("study_key, study_instance_uid, attributes, ", study_columns!("")),
+        "study",
+        "study_key",
+        "n.key",
+        "FOR NO KEY UPDATE"
+    ),
+    " s"
+);
 
 const STUDY_CREATE: &str = concat!(
     "-- study_create
@@ -58,7 +63,7 @@ const STUDY_CREATE: &str = concat!(
 
 const STUDY_FILL: &str = concat!(
     "-- study_fill
-    UPDATE study SET (attributes, ",
+    UPDATE study t SET (attributes, ",
     study_columns!(""),
     ") =
         (n.attributes, ",
@@ -67,31 +72,42 @@ const STUDY_FILL: &str = concat!(
     FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
         $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
         $15::text[], $16::text[], $17::text[], $18::text[])
-        AS n(study_key, attributes, ",
+        AS n(key, attributes, ",
     study_columns!(""),
     ")
-    WHERE study.partition_id = $1 AND study.study_key = n.study_key"
+    CROSS JOIN LATERAL ",
+    one!("ctid AS at", "study", "study_key", "n.key"),
+    " x
+    WHERE t.partition_id = $1 AND t.ctid = x.at"
 );
 
 const SERIES_SHARE: &str = concat!(
     "-- series_share
-    SELECT series_key, series_instance_uid, attributes, ",
+    SELECT e.* FROM unnest($2::bigint[], $3::text[]) AS n(study_key, uid) CROSS JOIN LATERAL (
+        SELECT series_key, series_instance_uid, attributes, ",
     series_columns!(""),
     ", study_key
-    FROM series
-    WHERE partition_id = $1
-        AND (study_key, series_instance_uid) IN (SELECT * FROM unnest($2::bigint[], $3::text[]))
-    ORDER BY study_key, series_instance_uid FOR KEY SHARE OF series"
+        FROM series
+        WHERE partition_id = $1 AND study_key = n.study_key
+            AND series_instance_uid >= n.uid AND series_instance_uid <= n.uid
+        ORDER BY series_instance_uid FOR KEY SHARE) e"
 );
 
 const SERIES_LOCK: &str = concat!(
     "-- series_lock
-    SELECT series_key, series_instance_uid, attributes, ",
-    series_columns!(""),
-    ", study_key
-    FROM series
-    WHERE partition_id = $1 AND series_key = ANY($2::bigint[])
-    ORDER BY study_key, series_instance_uid FOR NO KEY UPDATE"
+    SELECT e.* FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
+    one!(
+        concat!(
+            "series_key, series_instance_uid, attributes, ",
+            series_columns!(""),
+            ", study_key"
+        ),
+        "series",
+        "series_key",
+        "n.key",
+        "FOR NO KEY UPDATE"
+    ),
+    " e"
 );
 
 const SERIES_CREATE: &str = concat!(
@@ -107,7 +123,7 @@ const SERIES_CREATE: &str = concat!(
 
 const SERIES_FILL: &str = concat!(
     "-- series_fill
-    UPDATE series SET (attributes, ",
+    UPDATE series t SET (attributes, ",
     series_columns!(""),
     ") =
         (n.attributes, ",
@@ -115,22 +131,20 @@ const SERIES_FILL: &str = concat!(
     ")
     FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
         $8::text[], $9::text[], $10::text[], $11::text[])
-        AS n(series_key, attributes, ",
+        AS n(key, attributes, ",
     series_columns!(""),
     ")
-    WHERE series.partition_id = $1 AND series.series_key = n.series_key"
+    CROSS JOIN LATERAL ",
+    one!("ctid AS at", "series", "series_key", "n.key"),
+    " x
+    WHERE t.partition_id = $1 AND t.ctid = x.at"
 );
 
-/// Of rows just made, takes back those that got no instance.
-const SERIES_TAKE_BACK: &str = "-- series_take_back
-    DELETE FROM series WHERE partition_id = $1 AND series_key = ANY($2::bigint[])
-        AND NOT EXISTS (SELECT FROM instance i
-            WHERE i.partition_id = $1 AND i.series_key = series.series_key)";
-
-const STUDY_TAKE_BACK: &str = "-- study_take_back
-    DELETE FROM study WHERE partition_id = $1 AND study_key = ANY($2::bigint[])
-        AND NOT EXISTS (SELECT FROM series e
-            WHERE e.partition_id = $1 AND e.study_key = study.study_key)";
+/// Of rows just made, take back those that got no child.
+const SERIES_TAKE_BACK: &str =
+    delete_each!("series_take_back", "series", "series_key", without_instances!());
+const STUDY_TAKE_BACK: &str =
+    delete_each!("study_take_back", "study", "study_key", without_series!());
 
 pub(super) const STATEMENTS: &[&str] = &[
     STUDY_SHARE,
