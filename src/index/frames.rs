@@ -76,6 +76,9 @@ pub struct NativeFrames {
     pub frame_bits: u64,
 }
 
+/// The pieces of one frame, in order: offset in the file and length, in bytes.
+pub type Pieces = Vec<(u64, u64)>;
+
 /// Where some frames of an instance are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FramesLocated {
@@ -85,10 +88,9 @@ pub struct FramesLocated {
     pub number_of_frames: u32,
     /// Set where pixel data is native.
     pub native: Option<NativeFrames>,
-    /// For each frame asked for, in that order: its bytes in the file, as (offset, length) of each
-    /// piece; `None` for a frame that the instance does not have. Native frames that do not begin
+    /// For each frame asked for, in that order: its bytes in the file; `None` for a frame that the instance does not have. Native frames that do not begin
     /// on a byte come with the whole first and last byte.
-    pub ranges: Vec<Option<Vec<(u64, u64)>>>,
+    pub ranges: Vec<Option<Pieces>>,
 }
 
 /// The columns of `frame_table`, one entry for each instance that has a frame table.
@@ -263,7 +265,7 @@ impl PartitionTx {
         watermark: i64,
         runs: &Runs,
         slices: &[Vec<u8>],
-    ) -> Result<Vec<Option<Vec<(u64, u64)>>>, IndexError> {
+    ) -> Result<Vec<Option<Pieces>>, IndexError> {
         // For each run, where each of its frames begins, and behind the last one where it ends.
         let starts: Vec<Vec<i32>> = slices
             .iter()
@@ -294,10 +296,7 @@ impl PartitionTx {
     }
 }
 
-fn one_to_a_frame(
-    runs: &Runs,
-    slices: &[Vec<u8>],
-) -> Result<Vec<Option<Vec<(u64, u64)>>>, IndexError> {
+fn one_to_a_frame(runs: &Runs, slices: &[Vec<u8>]) -> Result<Vec<Option<Pieces>>, IndexError> {
     let read = slices.iter().map(|bytes| fragments(bytes)).collect::<Result<Vec<_>, _>>()?;
     let piece = |(run, place): (usize, usize)| Some(vec![*read.get(run)?.get(place)?]);
     Ok(runs.places.iter().map(|place| place.and_then(piece)).collect())
@@ -319,7 +318,7 @@ fn native(row: &PgRow) -> Result<Option<NativeFrames>, IndexError> {
 impl NativeFrames {
     /// The bytes that hold frame `frame` (from 1) of `frames`; `None` where there is no such frame
     /// or the value ends before it does.
-    fn range(&self, frame: u32, frames: u32) -> Option<Vec<(u64, u64)>> {
+    fn range(&self, frame: u32, frames: u32) -> Option<Pieces> {
         if frame == 0 || frame > frames {
             return None;
         }

@@ -31,6 +31,16 @@ pub(super) const SETTINGS: [&str; 6] = [
     "SET LOCAL jit = off",
 ];
 
+/// Gives the planner back what one of [`SETTINGS`] took; `jit` stays off.
+pub(super) fn undo(setting: &str) -> String {
+    let back = match setting {
+        "SET LOCAL plan_cache_mode = force_generic_plan" => "SET LOCAL plan_cache_mode = auto",
+        "SET LOCAL jit = off" => setting,
+        _ => return setting.replace("= off", "= on"),
+    };
+    back.to_owned()
+}
+
 /// `(SELECT columns FROM table WHERE partition_id = $1 AND key = value)`, with a lock if wanted.
 macro_rules! one {
     ($columns:expr, $table:literal, $key:literal, $value:literal) => {
