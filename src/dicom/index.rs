@@ -16,9 +16,17 @@ pub struct BulkEntry {
     pub length: u64,
 }
 
-/// Search columns of one level: normalised values by column name.
+/// Search keys: normalised values by column name ([`super::attributes`]), columns without a value
+/// left out. A value holds no NUL and fits an index entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Keys(pub Vec<(Tag, String)>);
+pub struct Keys(pub Vec<(&'static str, String)>);
+
+impl Keys {
+    /// The value of a column, if there is one.
+    pub fn get(&self, column: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| *name == column).map(|(_, value)| value.as_str())
+    }
+}
 
 /// Something worth telling the sender although the instance was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
