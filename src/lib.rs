@@ -2,4 +2,6 @@
 
 pub mod config;
 pub mod dicom;
+pub mod postgres;
+pub mod telemetry;
 pub mod tenancy;
