@@ -1,4 +1,7 @@
 //! Collimator: a DICOMweb server that keeps every request inside its own partition.
 
+pub mod config;
 pub mod dicom;
+pub mod postgres;
+pub mod telemetry;
 pub mod tenancy;
