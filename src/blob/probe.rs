@@ -121,7 +121,8 @@ impl BlobStore {
     async fn probe_range(&self, key: &BlobKey, whole: &Bytes) -> Result<(), BlobError> {
         const REASON: &str = "it does not answer a range read with that range";
         let (from, to) = (LENGTH / 4, LENGTH / 4 + 100);
-        let stream = self.read(key.clone(), vec![from as u64..to as u64]).await;
+        let range = from as u64..to as u64;
+        let stream = self.read(key.clone(), vec![range]).await;
         let read: Result<Vec<Bytes>, BlobError> = match stream {
             Ok(stream) => stream.try_collect().await,
             Err(error) => Err(error),

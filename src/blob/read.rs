@@ -10,6 +10,7 @@ use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
+    path::Path,
     sync::Arc,
 };
 
@@ -18,7 +19,7 @@ use futures::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
-use object_store::{GetOptions, GetRange, ObjectStore};
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 use tokio::task::JoinHandle;
 
 use super::{
@@ -42,7 +43,7 @@ pub(super) async fn from_folder(
 ) -> Result<BlobStream, BlobError> {
     let path = folder.file_of(&key);
     let opened = blocking(move || {
-        let mut reader = Reader { file: File::open(path)?, ranges: ranges.into_iter(), at: 0..0 };
+        let mut reader = Reader::open(&path, ranges)?;
         let first = reader.chunk(CHUNK_BYTES)?;
         Ok((first, reader))
     });
@@ -57,7 +58,7 @@ pub(super) async fn from_folder(
         let next = (chunk.len() as u64 == CHUNK_BYTES).then(|| reader.read_ahead());
         Ok(Some((chunk, (next, key))))
     });
-    Ok(stream::iter([Ok(first)]).chain(rest).try_filter(|chunk| is_some(chunk)).boxed())
+    Ok(stream::iter([Ok(first)]).chain(rest).try_filter(is_some).boxed())
 }
 
 /// Reads one range of a file into memory.
@@ -68,10 +69,8 @@ pub(super) async fn all_from_folder(
 ) -> Result<Bytes, BlobError> {
     let path = folder.file_of(key);
     let read = blocking(move || {
-        let length = range.end - range.start;
-        let mut reader = Reader { file: File::open(path)?, ranges: vec![].into_iter(), at: range };
-        reader.file.seek(SeekFrom::Start(reader.at.start))?;
-        reader.chunk(length)
+        let length = length(&range);
+        Reader::open(&path, vec![range])?.chunk(length)
     });
     read.await.map_err(|e| BlobError::of_io(key, e))
 }
@@ -88,9 +87,20 @@ struct Reader {
 }
 
 impl Reader {
+    /// Opens the file, which must hold all of the ranges: so the error comes before the first byte,
+    /// and what is allocated is no larger than what is there. Blocking.
+    fn open(path: &Path, ranges: Vec<Range<u64>>) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        if ranges.iter().any(|range| !range.is_empty() && range.end > length) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(Self { file, ranges: ranges.into_iter(), at: 0..0 })
+    }
+
     /// The next `limit` bytes, fewer only at the end of all ranges. Blocking.
     fn chunk(&mut self, limit: u64) -> io::Result<Bytes> {
-        let left = limit.min(self.left(limit));
+        let left = self.left(limit).min(limit);
         let mut chunk = Vec::with_capacity(usize::try_from(left).map_err(io::Error::other)?);
         let mut wanted = left;
         while wanted > 0 {
@@ -194,7 +204,17 @@ async fn run_from_store(
 ) -> Result<BlobStream, BlobError> {
     let options =
         GetOptions { range: Some(GetRange::Bounded(run.whole.clone())), ..GetOptions::default() };
-    let got = store.get_opts(key.path(), options).await.map_err(|e| BlobError::of(key, e))?;
+    let got = match store.get_opts(key.path(), options).await {
+        Ok(got) => got,
+        Err(error) => {
+            // A range beyond the object is 416, which the client does not tell from other failures.
+            let told = BlobError::of(key, error);
+            let unclear = matches!(told, BlobError::Unavailable(_));
+            let meta = if unclear { store.head(key.path()).await.ok() } else { None };
+            let short = meta.is_some_and(|meta| meta.size < run.whole.end);
+            return Err(if short { BlobError::Short { key: key.clone() } } else { told });
+        }
+    };
     // Stores cut a range that leaves the object; the rows never name one.
     if got.range != run.whole {
         return Err(BlobError::Short { key: key.clone() });
@@ -231,14 +251,15 @@ mod tests {
     #[test]
     fn ranges_close_together_make_one_request() {
         let run = |whole, wanted: &[Range<u64>]| Run { whole, wanted: wanted.to_vec() };
+        let lone = |range: Range<u64>| Run { whole: range.clone(), wanted: vec![range] };
         assert_eq!(runs(vec![]), []);
-        assert_eq!(runs(vec![5..5]), []);
+        assert_eq!(runs(vec![5..5, 7..7]), []);
         assert_eq!(runs(vec![0..4, 4..8]), [run(0..8, &[0..4, 4..8])]);
         assert_eq!(runs(vec![0..4, 7..7, 12..20]), [run(0..20, &[0..4, 12..20])]);
         let far = 4 + GAP_BYTES;
         assert_eq!(runs(vec![0..4, far..far + 1]).len(), 1);
         assert_eq!(runs(vec![0..4, far + 1..far + 2]).len(), 2);
-        let mixed = [run(4..8, &[4..8]), run(0..9, &[0..4, 6..9])];
+        let mixed = [lone(4..8), run(0..9, &[0..4, 6..9])];
         assert_eq!(runs(vec![4..8, 0..4, 6..9]), mixed, "the order asked for is kept");
     }
 }
