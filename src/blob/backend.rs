@@ -6,14 +6,12 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use super::{BlobError, folder::Folder};
+use crate::config::{BlobConfig, BlobKind, Secret};
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder,
     azure::MicrosoftAzureBuilder, gcp::GoogleCloudStorageBuilder, local::LocalFileSystem,
 };
-use url::Url;
-
-use super::{BlobError, folder::Folder};
-use crate::config::{BlobConfig, BlobKind};
 
 /// Time to reach the store.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,6 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one request is repeated while the store fails.
 const RETRY_FOR: Duration = Duration::from_secs(60);
+/// Half a key is none.
+const TOGETHER: &str = "must be set together with the other half of the access key";
 
 type Opened = (Arc<dyn ObjectStore>, Option<Folder>);
 
@@ -36,10 +36,7 @@ pub(super) fn open(config: &BlobConfig, data_dir: &Path) -> Result<Opened, BlobE
 }
 
 fn local(config: &BlobConfig, data_dir: &Path) -> Result<Opened, BlobError> {
-    let dir = match config.dir.as_os_str().is_empty() {
-        true => data_dir.join("blobs"),
-        false => config.dir.clone(),
-    };
+    let dir = config.dir.clone().unwrap_or_else(|| data_dir.join("blobs"));
     let unusable =
         |e: &dyn std::fmt::Display| BlobError::config("blob.dir", format!("cannot be used: {e}"));
     let folder = Folder::open(&dir).map_err(|e| unusable(&e))?;
@@ -50,13 +47,15 @@ fn local(config: &BlobConfig, data_dir: &Path) -> Result<Opened, BlobError> {
 }
 
 fn s3(config: &BlobConfig) -> Result<Arc<dyn ObjectStore>, BlobError> {
-    let (id, secret) = (&config.access_key_id, &config.secret_access_key);
-    together("blob.access_key_id", id, "blob.secret_access_key", secret)?;
     let endpoint = endpoint(config)?;
     let tls = endpoint.as_ref().is_none_or(|url| url.starts_with("https:"));
-    let mut builder = match id.is_empty() {
-        true => AmazonS3Builder::from_env(),
-        false => AmazonS3Builder::new().with_access_key_id(id).with_secret_access_key(secret),
+    let mut builder = match (&config.access_key_id, &config.secret_access_key) {
+        (Some(id), Some(secret)) => AmazonS3Builder::new()
+            .with_access_key_id(id.expose())
+            .with_secret_access_key(secret.expose()),
+        (None, None) => AmazonS3Builder::from_env(),
+        (Some(_), None) => return Err(BlobError::config("blob.secret_access_key", TOGETHER)),
+        (None, Some(_)) => return Err(BlobError::config("blob.access_key_id", TOGETHER)),
     };
     if let Some(url) = endpoint {
         builder = builder.with_endpoint(url);
@@ -78,12 +77,12 @@ fn s3(config: &BlobConfig) -> Result<Arc<dyn ObjectStore>, BlobError> {
 
 fn azure(config: &BlobConfig) -> Result<Arc<dyn ObjectStore>, BlobError> {
     let account = required("blob.account", &config.account, "azure")?;
-    let mut builder = match config.account_key.is_empty() {
-        true => MicrosoftAzureBuilder::from_env(),
-        false => MicrosoftAzureBuilder::new().with_access_key(&config.account_key),
+    let mut builder = match &config.account_key {
+        None => MicrosoftAzureBuilder::from_env(),
+        Some(key) => MicrosoftAzureBuilder::new().with_access_key(key.expose()),
     };
     if let Some(url) = endpoint(config)? {
-        builder = builder.with_endpoint(url);
+        builder = builder.with_endpoint(url.to_owned());
     }
     let built = builder
         .with_account(account)
@@ -92,27 +91,26 @@ fn azure(config: &BlobConfig) -> Result<Arc<dyn ObjectStore>, BlobError> {
         .with_allow_http(config.allow_http)
         .with_retry(retry())
         .build();
-    let key = if config.account_key.is_empty() { "blob.kind" } else { "blob.account_key" };
+    let key = if config.account_key.is_none() { "blob.kind" } else { "blob.account_key" };
     Ok(Arc::new(built.map_err(|e| refused(key, "azure", &e))?))
 }
 
 fn gcs(config: &BlobConfig) -> Result<Arc<dyn ObjectStore>, BlobError> {
-    let mut builder = match config.service_account_key.is_empty() {
-        true => GoogleCloudStorageBuilder::from_env(),
-        false => {
-            let key = &config.service_account_key;
-            GoogleCloudStorageBuilder::new().with_service_account_key(key)
-        }
+    let new = GoogleCloudStorageBuilder::new;
+    let mut builder = match config.service_account_key.as_ref().map(Secret::expose) {
+        None => GoogleCloudStorageBuilder::from_env(),
+        Some(json) if json.trim_start().starts_with('{') => new().with_service_account_key(json),
+        Some(path) => new().with_service_account_path(path),
     };
     if let Some(url) = endpoint(config)? {
-        builder = builder.with_base_url(&url);
+        builder = builder.with_base_url(url);
     }
     let built = builder
         .with_bucket_name(bucket(config)?)
         .with_client_options(client(config))
         .with_retry(retry())
         .build();
-    let given = !config.service_account_key.is_empty();
+    let given = config.service_account_key.is_some();
     let key = if given { "blob.service_account_key" } else { "blob.kind" };
     Ok(Arc::new(built.map_err(|e| refused(key, "gcs", &e))?))
 }
@@ -146,30 +144,13 @@ fn required<'a>(key: &'static str, value: &'a str, kind: &str) -> Result<&'a str
     Ok(value)
 }
 
-fn together(one: &'static str, a: &str, other: &'static str, b: &str) -> Result<(), BlobError> {
-    match (a.is_empty(), b.is_empty()) {
-        (true, false) => Err(BlobError::config(one, format!("must be set together with {other}"))),
-        (false, true) => Err(BlobError::config(other, format!("must be set together with {one}"))),
-        _ => Ok(()),
-    }
-}
-
-/// `blob.endpoint`, checked and without a slash at its end; `None` where it is the provider's own.
-fn endpoint(config: &BlobConfig) -> Result<Option<String>, BlobError> {
-    const KEY: &str = "blob.endpoint";
-    if config.endpoint.is_empty() {
-        return Ok(None);
-    }
-    let parsed = Url::parse(&config.endpoint);
-    let url = parsed.map_err(|e| BlobError::config(KEY, format!("is not a URL: {e}")))?;
-    let text = url.as_str().trim_end_matches('/').to_owned();
-    match url.scheme() {
-        "https" => Ok(Some(text)),
-        "http" if config.allow_http => Ok(Some(text)),
-        "http" => {
+/// `blob.endpoint`; `None` where it is the provider's own.
+fn endpoint(config: &BlobConfig) -> Result<Option<&str>, BlobError> {
+    match config.endpoint.as_deref() {
+        Some(url) if url.starts_with("http:") && !config.allow_http => {
             Err(BlobError::config("blob.allow_http", "must be true for an http:// blob.endpoint"))
         }
-        _ => Err(BlobError::config(KEY, "must begin with https:// or http://")),
+        endpoint => Ok(endpoint),
     }
 }
 
@@ -192,13 +173,13 @@ mod tests {
             kind,
             bucket: "b".into(),
             region: "us-east-1".into(),
-            access_key_id: "id".into(),
-            secret_access_key: "s3cr3t".into(),
+            access_key_id: Some(Secret::new("id")),
+            secret_access_key: Some(Secret::new("s3cr3t")),
             account: "account".into(),
-            account_key: "czNjcjN0".into(),
-            service_account_key:
-                r#"{"private_key":"","private_key_id":"","client_email":"","disable_oauth":true}"#
-                    .into(),
+            account_key: Some(Secret::new("czNjcjN0")),
+            service_account_key: Some(Secret::new(
+                r#"{"private_key":"","private_key_id":"","client_email":"","disable_oauth":true}"#,
+            )),
             ..BlobConfig::default()
         };
         change(&mut config);
@@ -219,23 +200,25 @@ mod tests {
         for kind in [S3, Azure, Gcs] {
             assert!(open(&config(kind, |_| ()), Path::new("/nowhere")).is_ok(), "{kind:?}");
             refuses(kind, "blob.bucket must be set when blob.kind is", |c| c.bucket.clear());
-            refuses(kind, "blob.endpoint is not a URL", |c| c.endpoint = "s3cr3t".into());
-            refuses(kind, "blob.endpoint must begin", |c| c.endpoint = "ftp://h".into());
-            refuses(kind, "blob.allow_http", |c| c.endpoint = "http://127.0.0.1:1".into());
+            let plain = || Some("http://127.0.0.1:1".to_owned());
+            refuses(kind, "blob.allow_http", |c| c.endpoint = plain());
         }
-        refuses(S3, "blob.secret_access_key", |c| c.secret_access_key.clear());
-        refuses(S3, "blob.access_key_id", |c| c.access_key_id.clear());
+        refuses(S3, "blob.secret_access_key", |c| c.secret_access_key = None);
+        refuses(S3, "blob.access_key_id", |c| c.access_key_id = None);
         refuses(Azure, "blob.account must", |c| c.account.clear());
-        refuses(Azure, "blob.account_key is not", |c| c.account_key = "s3cr3t!".into());
+        refuses(Azure, "blob.account_key is not", |c| c.account_key = Some(Secret::new("s3cr3t!")));
         refuses(Gcs, "blob.service_account_key is not", |c| {
-            c.service_account_key = r#"{"private_key": "s3cr3t"}"#.into();
+            c.service_account_key = Some(Secret::new(r#"{"private_key": "s3cr3t"}"#));
+        });
+        refuses(Gcs, "blob.service_account_key is not", |c| {
+            c.service_account_key = Some(Secret::new("/nowhere/s3cr3t.json"));
         });
     }
 
     #[test]
     fn a_folder_that_cannot_be_made_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let config = BlobConfig { dir: file.path().join("blobs"), ..BlobConfig::default() };
+        let config = BlobConfig { dir: Some(file.path().join("blobs")), ..BlobConfig::default() };
         let refused = open(&config, Path::new("/nowhere")).unwrap_err().to_string();
         assert!(refused.starts_with("blob.dir cannot be used"), "{refused}");
     }

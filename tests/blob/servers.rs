@@ -11,7 +11,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use collimator::{
     blob::BlobStore,
-    config::{BlobConfig, BlobKind},
+    config::{BlobConfig, BlobKind, Secret},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -132,13 +132,13 @@ pub async fn azurite(program: &str) -> Subject {
     let config = BlobConfig {
         kind: BlobKind::Azure,
         bucket: BUCKET.into(),
-        endpoint,
+        endpoint: Some(endpoint),
         account: ACCOUNT.into(),
-        account_key: KEY.into(),
+        account_key: Some(Secret::new(KEY)),
         allow_http: true,
         ..BlobConfig::default()
     };
-    let wrong = BlobConfig { account_key: "d3Jvbmc=".into(), ..config.clone() };
+    let wrong = BlobConfig { account_key: Some(Secret::new("d3Jvbmc=")), ..config.clone() };
     let absent = BlobConfig { bucket: "absent".into(), ..config.clone() };
     let alive: Vec<Box<dyn Any + Send + Sync>> = vec![Box::new(program), Box::new(dir)];
     Subject { wrong: Some(wrong), absent: Some(absent), ..remote("Azurite", config, alive) }
@@ -149,7 +149,7 @@ fn remote(
     config: BlobConfig,
     alive: Vec<Box<dyn Any + Send + Sync>>,
 ) -> Subject {
-    let wrong = BlobConfig { secret_access_key: "wrong".into(), ..config.clone() };
+    let wrong = BlobConfig { secret_access_key: Some(Secret::new("wrong")), ..config.clone() };
     Subject {
         name,
         config,
@@ -164,10 +164,10 @@ pub fn s3_config(address: SocketAddr, id: &str, secret: &str) -> BlobConfig {
     BlobConfig {
         kind: BlobKind::S3,
         bucket: BUCKET.into(),
-        endpoint: format!("http://{address}"),
+        endpoint: Some(format!("http://{address}")),
         region: "us-east-1".into(),
-        access_key_id: id.into(),
-        secret_access_key: secret.into(),
+        access_key_id: Some(Secret::new(id)),
+        secret_access_key: Some(Secret::new(secret)),
         allow_http: true,
         ..BlobConfig::default()
     }
@@ -177,9 +177,9 @@ fn gcs_config(address: SocketAddr) -> BlobConfig {
     BlobConfig {
         kind: BlobKind::Gcs,
         bucket: BUCKET.into(),
-        service_account_key: format!(
+        service_account_key: Some(Secret::new(format!(
             r#"{{"gcs_base_url":"http://{address}","disable_oauth":true,"client_email":"","private_key":"","private_key_id":""}}"#
-        ),
+        ))),
         allow_http: true,
         ..BlobConfig::default()
     }
