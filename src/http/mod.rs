@@ -7,6 +7,7 @@
 //!
 //! Absent: SQL, DICOM parsing, decisions on who may do what (`tenancy::decide`).
 
+pub mod accept;
 pub mod carrier;
 pub mod problem;
 pub mod urls;
