@@ -9,5 +9,7 @@
 
 pub mod accept;
 pub mod carrier;
+pub mod multipart;
 pub mod problem;
+pub mod range;
 pub mod urls;
