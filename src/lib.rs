@@ -3,6 +3,7 @@
 pub mod blob;
 pub mod config;
 pub mod dicom;
+pub mod http;
 pub mod postgres;
 pub mod telemetry;
 pub mod tenancy;
