@@ -399,6 +399,16 @@ fn a_data_set_alone_reads_as_within_its_file() {
     }
 }
 
+/// Whether two readings came to the same end. Where a deflate stream is damaged and so is what it
+/// holds, the pieces decide which of the two is noticed first.
+fn alike(uid: &str, one: Result<Log, DicomError>, other: Result<Log, DicomError>) -> bool {
+    match (one, other) {
+        (Ok(one), Ok(other)) => one.events == other.events,
+        (Err(one), Err(other)) => one == other || uid == DEFLATED,
+        _ => false,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
@@ -445,7 +455,7 @@ proptest! {
             log.tree();
         }
         let pieces = read_within(&file, piece, limits);
-        prop_assert_eq!(whole.map(|log| log.events), pieces.map(|log| log.events));
+        prop_assert!(alike(uid, whole, pieces));
     }
 
     #[test]
@@ -454,8 +464,8 @@ proptest! {
     ) {
         let (_, uid) = NATIVE[which];
         for file in [bytes.clone(), part_10(uid, &bytes)] {
-            let whole = read(&file, file.len().max(1)).map(|log| log.events);
-            prop_assert_eq!(whole, read(&file, piece).map(|log| log.events));
+            let whole = read(&file, file.len().max(1));
+            prop_assert!(alike(uid, whole, read(&file, piece)));
         }
     }
 }
