@@ -155,8 +155,9 @@ pub fn resolve_bulk(out: &mut Vec<u8>, json: &[u8], base: &str, query: &str) {
     let inside = |quoted: &[u8], out: &mut Vec<u8>| {
         out.extend_from_slice(quoted.get(1..quoted.len() - 1).unwrap_or_default());
     };
+    let marker = memchr::memmem::Finder::new(MARKER);
     let mut rest = json;
-    while let Some(found) = memchr::memmem::find(rest, MARKER) {
+    while let Some(found) = marker.find(rest) {
         let (before, after) = rest.split_at(found + MARKER.len());
         let (before, _) = before.split_at(before.len() - 1);
         out.extend_from_slice(before);
