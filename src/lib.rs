@@ -1,5 +1,6 @@
 //! Collimator: a DICOMweb server that keeps every request inside its own partition.
 
+pub mod cli;
 pub mod config;
 pub mod dicom;
 pub mod postgres;
