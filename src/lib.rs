@@ -1,6 +1,7 @@
 //! Collimator: a DICOMweb server that keeps every request inside its own partition.
 
 pub mod blob;
+pub mod cli;
 pub mod config;
 pub mod dicom;
 pub mod http;
