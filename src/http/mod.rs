@@ -9,7 +9,10 @@
 
 pub mod accept;
 pub mod carrier;
+pub mod layers;
+pub mod listen;
 pub mod multipart;
+pub mod openapi;
 pub mod problem;
 pub mod range;
 pub mod urls;
