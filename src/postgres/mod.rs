@@ -75,6 +75,17 @@ pub enum StartError {
         "Postgres does not run as root, and there is neither an account \"postgres\" nor \"nobody\""
     )]
     NoAccount,
+    /// Running as root on a folder that is somebody else's.
+    #[error(
+        "{} belongs to user {uid}, not to root: run the server as that user",
+        folder.display()
+    )]
+    NotRoots {
+        /// `<data dir>/pg`.
+        folder: PathBuf,
+        /// Its owner.
+        uid: u32,
+    },
     /// The account cannot reach a folder.
     #[error(
         "{} cannot be entered by the account {account}, which runs Postgres: choose another place or allow it (chmod o+x)",

@@ -53,14 +53,15 @@ impl Place {
     /// # Errors
     /// [`StartError::InUse`], `NoAccount`, `Unsearchable`, `File`.
     pub fn open(data_dir: &Path) -> Result<Self, StartError> {
-        make(data_dir, 0o755)?;
+        // The account must pass through; nobody but us may list or write.
+        let mode = if account::is_root() { 0o711 } else { 0o700 };
+        make(data_dir, mode)?;
         // Other processes and messages get the real path: a link may be changed under our feet.
         let data_dir =
             fs::canonicalize(data_dir).map_err(file_error(data_dir, "cannot be found"))?;
         let state = data_dir.join("pg");
-        // The account must pass through; nobody but us may list or write.
-        let mode = if account::is_root() { 0o711 } else { 0o700 };
         make(&state, mode)?;
+        ours(&state)?;
         let lock = lock(&state)?;
         let account = account::choose(&state.join("data"))?;
         let place = Self::reach(state, account, lock)?;
@@ -147,6 +148,21 @@ fn make(path: &Path, mode: u32) -> Result<(), StartError> {
         fs::set_permissions(path, permissions).map_err(file_error(path, "cannot be changed"))?;
     }
     Ok(())
+}
+
+/// Checks that the state folder is ours alone. As root we write there, and whoever owns a folder can
+/// make a link of any name in it.
+fn ours(state: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::MetadataExt;
+    if !account::is_root() {
+        return Ok(());
+    }
+    let found = fs::symlink_metadata(state).map_err(file_error(state, "cannot be read"))?;
+    if found.uid() != 0 || !found.is_dir() {
+        return Err(StartError::NotRoots { folder: state.to_owned(), uid: found.uid() });
+    }
+    let permissions = Permissions::from_mode(0o711);
+    fs::set_permissions(state, permissions).map_err(file_error(state, "cannot be changed"))
 }
 
 fn lock(state: &Path) -> Result<File, StartError> {

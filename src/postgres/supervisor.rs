@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{ConnectOptions, Connection as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions, Connection as _};
 
 use super::{
     Connection, DATABASE, StartError, cluster, fetch, file_error,
@@ -318,14 +318,10 @@ fn wait_without_reaping(pid: u32) {
 /// Connects as the owner, which proves that the server serves, and makes the database if it is
 /// missing.
 async fn make_database(connection: &Connection) -> Result<(), sqlx::Error> {
-    let connect = |options: PgConnectOptions| async move { options.connect().await };
-    match connect(connection.options(DATABASE)).await {
-        Ok(connection) => connection.close().await,
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("3D000") => {
-            let mut first: PgConnection = connect(connection.options("postgres")).await?;
-            sqlx::raw_sql("CREATE DATABASE collimator").execute(&mut first).await?;
-            first.close().await
-        }
-        Err(error) => Err(error),
+    let mut first = connection.options("postgres").connect().await?;
+    let there = sqlx::query("SELECT FROM pg_database WHERE datname = $1").bind(DATABASE);
+    if there.fetch_optional(&mut first).await?.is_none() {
+        sqlx::raw_sql("CREATE DATABASE collimator").execute(&mut first).await?;
     }
+    first.close().await
 }

@@ -324,6 +324,19 @@ fn runs_for_a_user_without_privileges() {
 }
 
 #[test]
+fn root_does_not_work_in_the_folder_of_another_user() {
+    if !account::is_root() {
+        return;
+    }
+    let root = folder();
+    let state = root.path().join("pg");
+    fs::create_dir(&state).unwrap();
+    chown(&state, Some(65534), Some(65534)).unwrap();
+    let refused = Embedded::start(root.path(), None).unwrap_err();
+    assert!(matches!(refused, StartError::NotRoots { uid: 65534, .. }), "{refused}");
+}
+
+#[test]
 fn without_programs_and_without_network_it_says_what_to_install() {
     let root = folder();
     let mut command = helper(root.path(), "nothing");
