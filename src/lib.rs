@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod dicom;
 pub mod http;
+pub mod index;
 pub mod postgres;
 pub mod telemetry;
 pub mod tenancy;

@@ -1,0 +1,11 @@
+//! The index against a real Postgres.
+
+mod data;
+mod postgres;
+
+mod isolation;
+mod plans;
+mod races;
+mod schema;
+mod search;
+mod store;

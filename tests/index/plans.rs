@@ -1,0 +1,201 @@
+//! Hot statements use the index that was made for them.
+
+use collimator::{
+    dicom::attributes::Level,
+    index::{Condition, SearchPlan, Test, Within, statements},
+};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+use crate::{
+    data::{study_uid, uid},
+    postgres::{Database, scope},
+    search::{column, plan, several},
+};
+
+/// Thousands of studies in `a` and some in 20 others; two series and four instances each in `a`.
+async fn filled() -> Database {
+    let it = Database::new().await;
+    let mut conn = it.superuser().await;
+    let load = "
+        CREATE TEMP TABLE s AS
+            SELECT 'a'::text AS p, n FROM generate_series(1, 4000) n
+            UNION ALL SELECT 'p' || q, n FROM generate_series(1, 20) q, generate_series(1, 200) n;
+        INSERT INTO study (partition_id, study_instance_uid, attributes, study_date, patient_id,
+                patient_name, accession_number, study_description)
+            SELECT p, '1.2.' || n, '{}', to_char(date '2000-01-01' + (n * 7) % 9000, 'YYYYMMDD'),
+                'P' || n % 2000, 'NAME' || n || '^X', 'A' || n, 'D' || n % 3 FROM s;
+        INSERT INTO series (partition_id, study_key, series_instance_uid, attributes, modality)
+            SELECT partition_id, study_key, study_instance_uid || '.' || e, '{}',
+                CASE WHEN study_key % 50 = 0 AND e = 1 THEN 'PT' ELSE 'CT' END
+            FROM study, generate_series(1, 2) e;
+        INSERT INTO blob (partition_id, blob_id, length) SELECT DISTINCT p, p_id, 1
+            FROM (SELECT p, md5(p)::uuid AS p_id FROM s) b;
+        INSERT INTO instance (partition_id, study_key, series_key, sop_instance_uid,
+                sop_class_uid, transfer_syntax_uid, blob_id, blob_offset, length, data_set_offset,
+                sha256, attributes)
+            SELECT partition_id, study_key, series_key, series_instance_uid || '.' || i,
+                '1.2.840.10008.5.1.4.1.1.2', '1.2.840.10008.1.2.1', md5(partition_id)::uuid, 0, 1,
+                0, '', '{}'
+            FROM series, generate_series(1, 2) i;
+        INSERT INTO instance_metadata (partition_id, watermark, metadata)
+            SELECT partition_id, watermark, '' FROM instance;
+        INSERT INTO frame_table (partition_id, watermark, number_of_frames, native_offset,
+                native_length, native_frame_bits)
+            SELECT partition_id, watermark, 1, 0, 1, 8 FROM instance";
+    sqlx::raw_sql(load).execute(&mut conn).await.unwrap();
+    sqlx::raw_sql("VACUUM ANALYZE").execute(&mut conn).await.unwrap();
+    it
+}
+
+fn assert_plan(explained: &[String], uses: &[&str], lacks: &[&str], what: &str) {
+    let text = explained.join("\n");
+    for used in uses {
+        assert!(text.contains(used), "{what} does not use {used}:\n{text}");
+    }
+    for lacked in lacks {
+        assert!(!text.contains(lacked), "{what} has a {lacked}:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_first_page_of_one_partition_comes_from_an_index_in_order() {
+    let it = filled().await;
+    let mut tx = it.db.begin(&scope("a")).await.unwrap();
+    let equals = |name, value: &str| column(Level::Study, name, Test::Equals(value.to_owned()));
+    let dates = Test::Range { from: Some("20100101".to_owned()), to: Some("20191231".to_owned()) };
+    for (conditions, index) in [
+        (vec![], "study_by_date"),
+        (vec![column(Level::Study, "study_date", dates)], "study_by_date"),
+        (vec![equals("patient_id", "P7")], "study_by_patient_id"),
+        (vec![equals("accession_number", "A7")], "study_by_accession_number"),
+        (vec![equals("patient_name", "NAME7^X")], "study_by_patient_name"),
+    ] {
+        let what = format!("{conditions:?}");
+        let page = SearchPlan { limit: 101, ..plan(Level::Study, conditions) };
+        let explained = tx.search_explain(&page).await.unwrap();
+        assert_plan(&explained, &[index], &["Seq Scan", "Sort"], &what);
+    }
+    let prefix = Test::Like("NAME77*".to_owned());
+    let name = Condition::Name { level: Level::Study, column: "patient_name", test: prefix };
+    for (condition, indexes) in [
+        (name, &["study_by_patient_name", "study_by_patient_name_ideographic"][..]),
+        (
+            Condition::ModalitiesInStudy(vec![Test::Equals("PT".to_owned())]),
+            &["series_by_modality"],
+        ),
+        (equals("study_instance_uid", "1.2.7"), &["study_partition_id_study_instance_uid_key"]),
+    ] {
+        let what = format!("{condition:?}");
+        let page = SearchPlan { limit: 101, ..plan(Level::Study, vec![condition]) };
+        let explained = tx.search_explain(&page).await.unwrap();
+        assert_plan(&explained, indexes, &["Seq Scan"], &what);
+    }
+}
+
+#[tokio::test]
+async fn the_content_of_a_study_is_found_by_its_index() {
+    let it = filled().await;
+    let mut tx = it.db.begin(&scope("a")).await.unwrap();
+    for (level, within) in [
+        (Level::Series, Within::Study(study_uid(7))),
+        (Level::Instance, Within::Study(study_uid(7))),
+        (Level::Instance, Within::Series(study_uid(7), uid("1.2.7.1"))),
+    ] {
+        let page = SearchPlan { limit: 101, within, ..plan(level, vec![]) };
+        let explained = tx.search_explain(&page).await.unwrap();
+        assert_plan(&explained, &["study_instance_uid_key"], &["Seq Scan"], &format!("{page:?}"));
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_many_partitions_reads_a_little_of_each() {
+    let it = filled().await;
+    let names: Vec<String> = (1..=20).map(|n| format!("p{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut tx = it.db.begin(&several(&names)).await.unwrap();
+    let page = SearchPlan { limit: 101, ..plan(Level::Study, vec![]) };
+    let explained = tx.search_explain(&page).await.unwrap();
+    // The bound that the first step found is part of the index condition.
+    let bound = "ROW(s.study_date, s.study_key) >=";
+    assert_plan(&explained, &["study_by_date", bound], &["Seq Scan on study"], "all studies");
+    let condition = explained.iter().find(|line| line.contains(bound)).unwrap();
+    assert!(condition.contains("Index Cond"), "{condition}");
+}
+
+/// Explains a constant statement with values, planned for them and planned for any.
+async fn explain(conn: &mut PgConnection, name: &str, values: &str) -> [Vec<String>; 2] {
+    let opening = format!("-- {name}\n");
+    let sql = statements().find(|sql| sql.starts_with(&opening)).expect(name);
+    let mut plans = [vec![], vec![]];
+    for (plan, mode) in plans.iter_mut().zip(["force_custom_plan", "force_generic_plan"]) {
+        let open = format!(
+            "BEGIN; SET LOCAL ROLE collimator_tenant; SET LOCAL collimator.scope = 'a'; \
+             SET LOCAL plan_cache_mode = {mode}; PREPARE it AS {sql}"
+        );
+        sqlx::raw_sql(AssertSqlSafe(open)).execute(&mut *conn).await.unwrap();
+        let execute = format!("EXPLAIN EXECUTE it({values})");
+        let rows = sqlx::raw_sql(AssertSqlSafe(execute)).fetch_all(&mut *conn).await.unwrap();
+        *plan = rows.iter().map(|row| row.get(0)).collect();
+        sqlx::raw_sql("DEALLOCATE it; ROLLBACK").execute(&mut *conn).await.unwrap();
+    }
+    plans
+}
+
+#[tokio::test]
+async fn retrieve_walks_indexes_only() {
+    let it = filled().await;
+    let mut conn = it.raw().await;
+    let one = "'a', '1.2.7', '1.2.7.1', '1.2.7.1.1'";
+    let by_uid = "instance_partition_id_sop_instance_uid_key";
+    for (name, values, uses, lacks) in [
+        (
+            "frames_locate",
+            format!("{one}, '{{0}}', '{{1}}'"),
+            vec![by_uid, "frame_table_pkey"],
+            vec![],
+        ),
+        (
+            "bulk_locate",
+            format!("{one}, '7FE00010'"),
+            vec![by_uid, "instance_metadata_pkey"],
+            vec![],
+        ),
+        ("presence_instance", one.to_owned(), vec![by_uid, "deleted_instance"], vec![]),
+        (
+            "instances_of_study",
+            "'a', '1.2.7', 0, 9223372036854775807, 100".to_owned(),
+            vec!["instance_by_study", "study_partition_id_study_instance_uid_key"],
+            vec!["Sort"],
+        ),
+        (
+            "metadata_of_study",
+            "'a', '1.2.7', 0, 9223372036854775807, 100".to_owned(),
+            vec!["instance_by_study", "instance_metadata_pkey"],
+            vec!["Sort"],
+        ),
+        (
+            "metadata_of_series",
+            "'a', '1.2.7', 0, 9223372036854775807, 100, '1.2.7.1'".to_owned(),
+            vec!["instance_by_series", "instance_metadata_pkey"],
+            vec!["Sort"],
+        ),
+        ("instance_existing", "'a', '{1.2.7.1.1,1.2.7.1.2}'".to_owned(), vec![by_uid], vec![]),
+        (
+            "study_share",
+            "'a', '{1.2.7}'".to_owned(),
+            vec!["study_partition_id_study_instance_uid_key"],
+            vec![],
+        ),
+        ("delete_victims", "'a', 7, NULL, NULL".to_owned(), vec!["instance_by_study"], vec![]),
+    ] {
+        for explained in explain(&mut conn, name, &values).await {
+            let lacks: Vec<&str> = lacks
+                .iter()
+                .copied()
+                .chain(["Seq Scan on study", "Seq Scan on series", "Seq Scan on instance"])
+                .chain(["Seq Scan on frame_table", "Seq Scan on blob"])
+                .collect();
+            assert_plan(&explained, &uses, &lacks, name);
+        }
+    }
+}
