@@ -9,6 +9,9 @@
 //! depends on what goes in, not on the pieces. Absent: codecs; pixel data in fragments passes
 //! through as it is.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};

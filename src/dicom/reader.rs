@@ -15,8 +15,11 @@
 
 mod data_set;
 mod inflate;
+mod level;
 mod meta;
 mod start;
+#[cfg(test)]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 pub(super) mod vr;

@@ -13,7 +13,11 @@
 //! - a superfluous delimiter where nothing of undefined length is open; zeros after the end;
 //! - values and fragments of odd length; pixel data in fragments under a native transfer syntax.
 
-use super::{ElementHeader, Endian, Sink, vr};
+use super::{
+    ElementHeader, Endian, Sink,
+    level::{Form, Head, Kind, Level},
+    vr,
+};
 use crate::dicom::{DicomError, Limits, Tag, VR, transfer_syntax::Encoding};
 
 const ITEM: u16 = 0xE000;
@@ -21,51 +25,6 @@ const ITEM_END: u16 = 0xE00D;
 const SEQUENCE_END: u16 = 0xE0DD;
 /// Above this, the buffer of held values is given back between values.
 const KEEP_CAPACITY: usize = 64 * 1024;
-
-/// How elements are written here; may change from one level to the next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Form {
-    explicit: bool,
-    endian: Endian,
-}
-
-impl Form {
-    fn u16(self, bytes: [u8; 2]) -> u16 {
-        match self.endian {
-            Endian::Little => u16::from_le_bytes(bytes),
-            Endian::Big => u16::from_be_bytes(bytes),
-        }
-    }
-
-    fn u32(self, bytes: [u8; 4]) -> u32 {
-        match self.endian {
-            Endian::Little => u32::from_le_bytes(bytes),
-            Endian::Big => u32::from_be_bytes(bytes),
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// The data set itself, or an item.
-    Elements,
-    Sequence,
-    Fragments,
-}
-
-#[derive(Clone, Copy)]
-struct Level {
-    kind: Kind,
-    /// Where it ends; `None`: at its delimiter.
-    end: Option<u64>,
-    /// Where it must have ended because something around it ends.
-    bound: u64,
-    form: Form,
-    /// Pixel Representation says signed.
-    signed: Option<bool>,
-    /// No element of it was read yet.
-    fresh: bool,
-}
 
 #[derive(Clone, Copy)]
 enum State {
@@ -79,13 +38,6 @@ enum State {
     },
     /// Zeros after the last element.
     Zeros,
-}
-
-/// An element or item header.
-struct Head {
-    tag: Tag,
-    vr: VR,
-    length: Option<u32>,
 }
 
 pub(super) struct DataSet {
@@ -249,7 +201,7 @@ impl DataSet {
             self.state = State::Zeros;
             return Ok(());
         }
-        let head = self.decode(&raw);
+        let head = self.top.decode(&raw);
         let end = self.pos + size as u64 + u64::from(head.length.unwrap_or(0));
         if end > self.top.bound {
             return self.malformed(0, "an element reaches beyond the item or sequence around it");
@@ -267,8 +219,8 @@ impl DataSet {
         if self.head_len == 0
             && let Some(raw) = input.first_chunk::<12>()
         {
-            self.find_form(raw);
-            let size = self.header_size(raw);
+            self.top.settle_form(raw, self.outer.is_empty());
+            let size = self.top.header_size(raw);
             *input = input.get(size..).unwrap_or_default();
             return Some((*raw, size));
         }
@@ -287,74 +239,13 @@ impl DataSet {
             }
             let raw = self.head;
             if size == 8 {
-                self.find_form(&raw);
-                size = self.header_size(&raw);
+                self.top.settle_form(&raw, self.outer.is_empty());
+                size = self.top.header_size(&raw);
             }
             if self.head_len >= size {
                 self.head_len = 0;
                 return Some((raw, size));
             }
-        }
-    }
-
-    fn tag(&self, raw: &[u8; 12]) -> Tag {
-        let form = self.top.form;
-        Tag(form.u16([raw[0], raw[1]]), form.u16([raw[2], raw[3]]))
-    }
-
-    /// Settles at the first element of a data set or item how its elements are written.
-    fn find_form(&mut self, raw: &[u8; 12]) {
-        let tag = self.tag(raw);
-        if !self.top.fresh || self.top.kind != Kind::Elements || tag.group() == 0xFFFE {
-            return;
-        }
-        self.top.fresh = false;
-        let letters = [raw[4], raw[5]];
-        if self.top.form.explicit {
-            self.top.form.explicit = vr::are_letters(letters) || raw.starts_with(&[0; 8]);
-        } else if self.outer.is_empty() {
-            let carried = vr::from_letters(letters);
-            self.top.form.explicit = carried.is_some() && carried == vr::of_public(tag);
-        }
-    }
-
-    /// Whether this element's header has a VR.
-    fn has_vr(&self, raw: &[u8; 12]) -> bool {
-        self.top.kind == Kind::Elements
-            && self.top.form.explicit
-            && self.tag(raw).group() != 0xFFFE
-            && vr::are_letters([raw[4], raw[5]])
-    }
-
-    /// Bytes of a header, of which the first 8 have arrived.
-    fn header_size(&self, raw: &[u8; 12]) -> usize {
-        let long = || vr::from_letters([raw[4], raw[5]]).is_none_or(vr::has_long_length);
-        if self.has_vr(raw) && long() { 12 } else { 8 }
-    }
-
-    fn decode(&self, raw: &[u8; 12]) -> Head {
-        let [_, _, _, _, b4, b5, b6, b7, b8, b9, b10, b11] = *raw;
-        let (tag, form) = (self.tag(raw), self.top.form);
-        let defined = |length: u32| (length != u32::MAX).then_some(length);
-        if !self.has_vr(raw) {
-            let length = defined(form.u32([b4, b5, b6, b7]));
-            // Items have none, and their VR is not asked for.
-            let vr = if tag.group() == 0xFFFE || self.top.kind != Kind::Elements {
-                VR::UN
-            } else {
-                vr::implicit(tag, length, self.top.signed)
-            };
-            return Head { tag, vr, length };
-        }
-        match vr::from_letters([b4, b5]) {
-            Some(vr) if !vr::has_long_length(vr) => {
-                Head { tag, vr, length: Some(u32::from(form.u16([b6, b7]))) }
-            }
-            vr => Head {
-                tag,
-                vr: vr.unwrap_or(VR::UN),
-                length: defined(form.u32([b8, b9, b10, b11])),
-            },
         }
     }
 
@@ -548,5 +439,27 @@ impl DataSet {
             self.leave(sink)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::*, *};
+
+    #[test]
+    fn values_grow_with_what_arrives_not_with_what_is_told() {
+        let limits = Limits { header_bytes: u64::MAX, ..LIMITS };
+        let mut data_set = DataSet::new(Encoding::ExplicitLittle, limits, THRESHOLD, 0, 0);
+        let mut sink = Log::default();
+        let text = EXPLICIT.header(Tag(0x0040, 0xA160), VR::UT, 0xFFFF_FFF0);
+        data_set.push(&mut sink, &text).unwrap();
+        data_set.push(&mut sink, &[b'a'; 1000]).unwrap();
+        assert_eq!(data_set.held.len(), 1000);
+        assert!(data_set.held.capacity() <= 2000);
+        let bulk = EXPLICIT.header(Tag(0x0009, 0x1001), VR::UN, 0xFFFF_FFF0);
+        let mut data_set = DataSet::new(Encoding::ExplicitLittle, limits, THRESHOLD, 0, 0);
+        data_set.push(&mut sink, &bulk).unwrap();
+        data_set.push(&mut sink, &[0; 100_000]).unwrap();
+        assert_eq!(data_set.held.capacity(), 0);
     }
 }

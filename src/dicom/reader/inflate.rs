@@ -7,6 +7,8 @@ use crate::dicom::DicomError;
 
 /// Most bytes that one step inflates.
 const STEP: usize = 64 * 1024;
+/// Writers that deflate with a gzip library leave its CRC-32 and length behind.
+const TRAILER: u64 = 8;
 
 pub(super) struct Inflate {
     stream: Decompress,
@@ -14,13 +16,15 @@ pub(super) struct Inflate {
     /// Offset in the file of the next byte to come.
     pos: u64,
     ended: bool,
+    /// Bytes seen after the end.
+    beyond: u64,
 }
 
 impl Inflate {
     /// A deflate stream that begins at offset `pos` of the file.
     pub(super) fn new(pos: u64) -> Self {
         let buffer = vec![0; STEP].into_boxed_slice();
-        Self { stream: Decompress::new(false), buffer, pos, ended: false }
+        Self { stream: Decompress::new(false), buffer, pos, ended: false, beyond: 0 }
     }
 
     /// Inflates up to [`STEP`] bytes into the data set. Whether there is more to do, be it that
@@ -53,15 +57,19 @@ impl Inflate {
         if !self.ended && taken == 0 && given == 0 && !input.is_empty() {
             return Err(DicomError::Inflate);
         }
-        Ok(!input.is_empty() || (!self.ended && inflated.len() == STEP))
+        // The inflater may hold back output even where the buffer had room for it.
+        Ok(!input.is_empty() || (!self.ended && given > 0))
     }
 
-    /// Zeros may follow: PS3.5 §A.5 pads to even length.
+    /// Zeros may follow, for PS3.5 §A.5 pads to even length, and before them [`TRAILER`] bytes.
     fn after_end(&mut self, input: &mut &[u8]) -> Result<bool, DicomError> {
-        if let Some(at) = input.iter().position(|byte| *byte != 0) {
+        let checked = TRAILER.saturating_sub(self.beyond).min(input.len() as u64) as usize;
+        let rest = input.get(checked..).unwrap_or_default();
+        if let Some(at) = rest.iter().position(|byte| *byte != 0) {
             let what = "bytes follow the end of the deflated data set";
-            return Err(DicomError::Malformed { at: self.pos + at as u64, what });
+            return Err(DicomError::Malformed { at: self.pos + (checked + at) as u64, what });
         }
+        self.beyond += input.len() as u64;
         self.pos += input.len() as u64;
         *input = &[];
         Ok(false)
