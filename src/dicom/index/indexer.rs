@@ -183,7 +183,7 @@ impl Indexer {
 
     /// Begins an attribute. `false`: it is left out.
     fn begin(&mut self, tag: Tag) -> bool {
-        if self.muted > 0 || tag.element() == 0 || tag.group() <= 0x0002 {
+        if self.muted > 0 || tag.element() == 0 || matches!(tag.group(), 0x0000 | 0x0002) {
             return false;
         }
         let first = self.objects.begin(tag);
