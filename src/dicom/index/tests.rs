@@ -305,7 +305,7 @@ fn values_that_cannot_be_matched_are_kept_but_not_indexed() {
     check(el(0x0010, 0x0020, "LO", "A\\B"), "patient_id", Some("A"), true);
     check(el(0x0010, 0x0020, "LO", "\\B"), "patient_id", Some("B"), false);
     check(el(0x0010, 0x0020, "LO", "x".repeat(65)), "patient_id", Some(&"x".repeat(65)), true);
-    check(el(0x0010, 0x0020, "LO", "x".repeat(257)), "patient_id", None, true);
+    check(el(0x0010, 0x0020, "LO", "x".repeat(513)), "patient_id", None, true);
     check(el(0x0008, 0x0060, "CS", "ct"), "modality", Some("ct"), true);
     check(el(0x0008, 0x0060, "LO", "CT"), "modality", Some("CT"), false);
     check(el(0x0008, 0x0060, "UN", "CT"), "modality", Some("CT"), false);
