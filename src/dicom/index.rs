@@ -20,6 +20,7 @@
 mod indexer;
 mod keys;
 mod objects;
+mod pixels;
 
 use super::{Tag, Uid, VR, attributes::Level, frames::FrameTable};
 

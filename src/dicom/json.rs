@@ -88,7 +88,7 @@ pub fn write_value(out: &mut Vec<u8>, vr: VR, value: &[u8], endian: Endian, char
                 write_string(out, &Charset::DEFAULT.decode(text, Text::Plain));
             }
         }),
-        VR::PN => texts(out, charset.values(value), trim_end, |out, text| {
+        VR::PN => texts(out, charset.values(value), trim_name, |out, text| {
             person_name_object(out, &charset.decode(text, Text::PersonName));
         }),
         VR::SH | VR::LO => texts(out, charset.values(value), trim_both, |out, text| {
@@ -270,6 +270,12 @@ fn trim_end(value: &[u8]) -> &[u8] {
 fn trim_both(value: &[u8]) -> &[u8] {
     let start = value.iter().position(|&byte| byte != b' ').unwrap_or(value.len());
     trim_end(value.get(start..).unwrap_or_default())
+}
+
+/// A name of nothing but empty component groups is empty.
+fn trim_name(value: &[u8]) -> &[u8] {
+    let blank = value.iter().all(|byte| matches!(byte, b'=' | b' ' | 0));
+    if blank { &[] } else { trim_end(value) }
 }
 
 fn u16_of(bytes: &[u8; 2], endian: Endian) -> u16 {

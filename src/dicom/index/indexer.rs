@@ -4,12 +4,12 @@ use super::{
     BulkEntry, Indexed, Keys,
     keys::{self, Warnings},
     objects::Objects,
+    pixels::{Ended, PIXEL_DATA, Pixels},
 };
 use crate::dicom::{
     DicomError, Limits, Tag, Uid, VR, attributes,
     charset::Charset,
-    frames::{Encapsulated, Fragment, FrameTable, ImagePixel, Subsampling},
-    json, normalise,
+    json,
     reader::{ElementHeader, Endian, FileMeta, Sink},
 };
 
@@ -18,17 +18,12 @@ const SOP_CLASS: Tag = Tag(0x0008, 0x0016);
 const SOP_INSTANCE: Tag = Tag(0x0008, 0x0018);
 const STUDY: Tag = Tag(0x0020, 0x000D);
 const SERIES: Tag = Tag(0x0020, 0x000E);
-const NUMBER_OF_FRAMES: Tag = Tag(0x0028, 0x0008);
-const EXTENDED_OFFSETS: Tag = Tag(0x7FE0, 0x0001);
-const EXTENDED_LENGTHS: Tag = Tag(0x7FE0, 0x0002);
-const PIXEL_DATA: Tag = Tag(0x7FE0, 0x0010);
 
 /// Longest value, as JSON, that Search returns, in bytes.
 const MAX_RETURNED: usize = 64 * 1024;
 
 /// Makes [`Indexed`] of one instance in one pass.
 pub struct Indexer {
-    limits: Limits,
     meta: Option<FileMeta>,
     objects: Objects,
     /// The data set's, and that of each item around the next element.
@@ -38,16 +33,11 @@ pub struct Indexer {
     muted: u32,
     /// (0008,0005) was in the data set itself.
     charset_told: bool,
-    /// What the next bulk bytes are for.
-    chunks: Chunks,
     bulk: Vec<BulkEntry>,
-    fragments: Option<Fragments>,
     identity: [Option<Uid>; 4],
     keys: Keys,
     warnings: Warnings,
-    image: ImagePixel,
     pixels: Pixels,
-    encapsulated: Encapsulated,
 }
 
 /// How values of one data set or item are encoded.
@@ -64,44 +54,6 @@ struct Sequence {
     endian: Option<Endian>,
 }
 
-enum Chunks {
-    Ignored,
-    ExtendedOffsets,
-    ExtendedLengths,
-    BasicOffsets,
-    /// The first bytes of a fragment.
-    Prefix {
-        held: [u8; Fragment::PREFIX],
-        length: usize,
-    },
-}
-
-/// Encapsulated pixel data while it is read.
-struct Fragments {
-    path: String,
-    vr: VR,
-    offset: u64,
-    value: Encapsulated,
-    /// The Basic Offset Table has begun.
-    begun: bool,
-    /// It is the image's, not an icon's in some item.
-    image: bool,
-}
-
-/// The image's pixel data, as far as frames depend on it.
-enum Pixels {
-    None,
-    Native {
-        offset: u64,
-        length: u64,
-        bits: Option<u16>,
-    },
-    /// In `encapsulated`; its place in `bulk`.
-    Encapsulated {
-        entry: usize,
-    },
-}
-
 /// The UIDs without which there is no instance.
 const IDENTITY: [Tag; 4] = [SOP_CLASS, SOP_INSTANCE, STUDY, SERIES];
 
@@ -110,22 +62,17 @@ impl Indexer {
     pub fn new(limits: Limits) -> Self {
         let scope = Scope { charset: Charset::DEFAULT, endian: Endian::Little };
         Self {
-            limits,
             meta: None,
             objects: Objects::new(),
             scopes: vec![scope],
             sequences: Vec::new(),
             muted: 0,
             charset_told: false,
-            chunks: Chunks::Ignored,
             bulk: Vec::new(),
-            fragments: None,
             identity: [const { None }; 4],
             keys: Keys::default(),
             warnings: Warnings::default(),
-            image: ImagePixel::default(),
-            pixels: Pixels::None,
-            encapsulated: Encapsulated::default(),
+            pixels: Pixels::new(&limits),
         }
     }
 
@@ -150,7 +97,8 @@ impl Indexer {
                 self.warnings.add(tag, "differs from the data set, which counts");
             }
         }
-        let frames = self.frame_table(&meta.transfer_syntax)?;
+        let Self { pixels, bulk, warnings, .. } = &mut self;
+        let frames = pixels.frame_table(&meta.transfer_syntax, bulk, warnings)?;
         // Text beyond ASCII although no character set was told.
         let assumed = !self.charset_told && !self.objects.out.is_ascii();
         if assumed && self.objects.begin(CHARACTER_SET) {
@@ -183,7 +131,7 @@ impl Indexer {
 
     /// Begins an attribute. `false`: it is left out.
     fn begin(&mut self, tag: Tag) -> bool {
-        if self.muted > 0 || tag.element() == 0 || tag.group() <= 0x0002 {
+        if self.muted > 0 || tag.element() == 0 || matches!(tag.group(), 0x0000 | 0x0002) {
             return false;
         }
         let first = self.objects.begin(tag);
@@ -205,32 +153,20 @@ impl Indexer {
         String::from_utf8(path).unwrap_or_default()
     }
 
+    fn entry(&self, header: &ElementHeader, length: u64) -> BulkEntry {
+        let (vr, offset) = (header.vr, header.offset);
+        BulkEntry { path: self.path(header.tag), vr, offset, length }
+    }
+
     /// Writes an attribute, which was begun, as named by URI.
-    fn name_by_uri(&mut self, vr: VR, path: String, offset: u64, length: u64) {
-        json::write_bulk(&mut self.objects.out, vr, &path);
-        self.bulk.push(BulkEntry { path, vr, offset, length });
+    fn name_by_uri(&mut self, entry: BulkEntry) {
+        json::write_bulk(&mut self.objects.out, entry.vr, &entry.path);
+        self.bulk.push(entry);
     }
 
     /// Notes what an attribute of the data set itself means for the index.
     fn note(&mut self, tag: Tag, vr: VR, value: &[u8], scope: Scope) -> Result<(), DicomError> {
-        let short = |value: &[u8]| {
-            let &[a, b] = value.first_chunk::<2>().filter(|_| vr == VR::US)?;
-            Some(match scope.endian {
-                Endian::Little => u16::from_le_bytes([a, b]),
-                Endian::Big => u16::from_be_bytes([a, b]),
-            })
-        };
-        match tag {
-            Tag(0x0028, 0x0002) => self.image.samples_per_pixel = short(value),
-            Tag(0x0028, 0x0004) => self.image.subsampling = Subsampling::of(value),
-            NUMBER_OF_FRAMES => self.number_of_frames(value),
-            Tag(0x0028, 0x0010) => self.image.rows = short(value),
-            Tag(0x0028, 0x0011) => self.image.columns = short(value),
-            Tag(0x0028, 0x0100) => self.image.bits_allocated = short(value),
-            EXTENDED_OFFSETS => self.encapsulated.extended_offsets = value.to_vec(),
-            EXTENDED_LENGTHS => self.encapsulated.extended_lengths = value.to_vec(),
-            _ => {}
-        }
+        self.pixels.note(tag, vr, value, scope.endian, &mut self.warnings);
         if let Some(place) = IDENTITY.iter().position(|wanted| *wanted == tag) {
             self.identify(place, tag, value)?;
         }
@@ -239,18 +175,6 @@ impl Indexer {
             keys::add(keys, warnings, attribute, vr, value, &scope.charset);
         }
         Ok(())
-    }
-
-    fn number_of_frames(&mut self, value: &[u8]) {
-        let text = Charset::DEFAULT.decode(value, crate::dicom::charset::Text::Plain);
-        if text.trim_matches([' ', '\0']).is_empty() {
-            return;
-        }
-        let frames = normalise::integer(&text).ok().and_then(|number| number.parse().ok());
-        self.image.number_of_frames = frames.filter(|&frames| frames > 0);
-        if self.image.number_of_frames.is_none() {
-            self.warnings.add(NUMBER_OF_FRAMES, "not a number of frames; 1 was assumed");
-        }
     }
 
     fn identify(&mut self, place: usize, tag: Tag, value: &[u8]) -> Result<(), DicomError> {
@@ -263,45 +187,6 @@ impl Indexer {
         }
         if let Some(identity) = self.identity.get_mut(place) {
             *identity = Some(uid);
-        }
-        Ok(())
-    }
-
-    fn frame_table(&mut self, transfer_syntax: &Uid) -> Result<Option<FrameTable>, DicomError> {
-        let told = self.image.number_of_frames;
-        let table = match self.pixels {
-            Pixels::None => return Ok(None),
-            Pixels::Native { offset, length, bits } => self.image.native(offset, length, bits),
-            Pixels::Encapsulated { entry } => {
-                let table = self.encapsulated.table(&self.image, transfer_syntax);
-                if table.is_none()
-                    && let Some((offset, length)) = self.encapsulated.span()
-                    && let Some(entry) = self.bulk.get_mut(entry)
-                {
-                    (entry.offset, entry.length) = (offset, length);
-                }
-                table
-            }
-        };
-        match &table {
-            None => self.warnings.add(PIXEL_DATA, "its frames cannot be told apart"),
-            Some(table) if u64::from(table.len()) > self.limits.frames => {
-                let limit = self.limits.frames;
-                return Err(DicomError::Limit { key: "limits.frames", limit });
-            }
-            Some(FrameTable::Native { frames, .. }) if *frames < told.unwrap_or(1) => {
-                self.warnings.add(PIXEL_DATA, "too short for its number of frames");
-            }
-            Some(_) => {}
-        }
-        Ok(table)
-    }
-
-    /// Refuses a table of offsets of more frames than an instance may have.
-    fn check_table(&self, length: u32, entry: u32) -> Result<(), DicomError> {
-        let limit = self.limits.frames;
-        if u64::from(length / entry) > limit {
-            return Err(DicomError::Limit { key: "limits.frames", limit });
         }
         Ok(())
     }
@@ -339,13 +224,9 @@ impl Sink for Indexer {
             return Ok(());
         }
         let top = self.objects.at_top();
-        if top
-            && !value.is_empty()
-            && let Some(bits) = pixel_bits(tag)
-        {
-            let length = value.len() as u64;
-            self.pixels = Pixels::Native { offset: header.offset, length, bits };
-            self.name_by_uri(vr, self.path(tag), header.offset, length);
+        let length = value.len() as u64;
+        if top && length > 0 && self.pixels.native(tag, header.offset, length) {
+            self.name_by_uri(self.entry(&ElementHeader { vr, ..*header }, length));
             return Ok(());
         }
         json::write_value(&mut self.objects.out, vr, value, scope.endian, &scope.charset);
@@ -353,50 +234,25 @@ impl Sink for Indexer {
     }
 
     fn bulk_start(&mut self, header: &ElementHeader) -> Result<(), DicomError> {
-        self.chunks = Chunks::Ignored;
-        let tag = header.tag;
-        if !self.begin(tag) {
+        if !self.begin(header.tag) {
             return Ok(());
         }
         let length = header.length.unwrap_or(0);
-        self.name_by_uri(header.vr, self.path(tag), header.offset, u64::from(length));
+        self.name_by_uri(self.entry(header, u64::from(length)));
         if !self.objects.at_top() {
             return Ok(());
         }
-        if let Some(bits) = pixel_bits(tag) {
-            let length = u64::from(length);
-            self.pixels = Pixels::Native { offset: header.offset, length, bits };
-        }
-        if matches!(tag, EXTENDED_OFFSETS | EXTENDED_LENGTHS) {
-            self.check_table(length, 8)?;
-            let offsets = tag == EXTENDED_OFFSETS;
-            self.chunks = if offsets { Chunks::ExtendedOffsets } else { Chunks::ExtendedLengths };
-        }
-        Ok(())
+        self.pixels.native(header.tag, header.offset, u64::from(length));
+        self.pixels.bulk_start(header.tag, length)
     }
 
     fn bulk_chunk(&mut self, bytes: &[u8]) -> Result<(), DicomError> {
-        match &mut self.chunks {
-            Chunks::Ignored => {}
-            Chunks::ExtendedOffsets => self.encapsulated.extended_offsets.extend_from_slice(bytes),
-            Chunks::ExtendedLengths => self.encapsulated.extended_lengths.extend_from_slice(bytes),
-            Chunks::BasicOffsets => {
-                if let Some(fragments) = &mut self.fragments {
-                    fragments.value.basic_offsets.extend_from_slice(bytes);
-                }
-            }
-            Chunks::Prefix { held, length } => {
-                for (place, byte) in held.iter_mut().skip(*length).zip(bytes) {
-                    *place = *byte;
-                    *length += 1;
-                }
-            }
-        }
+        self.pixels.chunk(bytes);
         Ok(())
     }
 
     fn bulk_end(&mut self) -> Result<(), DicomError> {
-        self.chunks = Chunks::Ignored;
+        self.pixels.chunks_end();
         Ok(())
     }
 
@@ -449,66 +305,31 @@ impl Sink for Indexer {
     }
 
     fn fragments_start(&mut self, header: &ElementHeader) -> Result<(), DicomError> {
-        if !self.begin(header.tag) {
-            self.muted += 1;
-            return Ok(());
+        if self.begin(header.tag) {
+            let image = self.objects.at_top() && header.tag == PIXEL_DATA;
+            self.pixels.fragments_start(self.entry(header, 0), image);
         }
-        self.fragments = Some(Fragments {
-            path: self.path(header.tag),
-            vr: header.vr,
-            offset: header.offset,
-            value: Encapsulated::default(),
-            begun: false,
-            image: self.objects.at_top() && header.tag == PIXEL_DATA,
-        });
         Ok(())
     }
 
     fn fragment_start(&mut self, offset: u64, length: u32) -> Result<(), DicomError> {
-        self.chunks = Chunks::Ignored;
-        let Some(fragments) = &mut self.fragments else { return Ok(()) };
-        if std::mem::replace(&mut fragments.begun, true) {
-            fragments.value.fragments.push(Fragment { offset, length, first: false });
-            self.chunks = Chunks::Prefix { held: [0; Fragment::PREFIX], length: 0 };
-        } else if fragments.image {
-            self.chunks = Chunks::BasicOffsets;
-            self.check_table(length, 4)?;
-        }
-        Ok(())
+        self.pixels.fragment_start(offset, length)
     }
 
     fn fragment_end(&mut self) -> Result<(), DicomError> {
-        if let Chunks::Prefix { held, length } = &self.chunks
-            && let Some(fragments) = &mut self.fragments
-            && let Some(fragment) = fragments.value.fragments.last_mut()
-        {
-            fragment.first = Fragment::begins_codestream(held.get(..*length).unwrap_or_default());
-        }
-        self.chunks = Chunks::Ignored;
+        self.pixels.chunks_end();
         Ok(())
     }
 
     fn fragments_end(&mut self) -> Result<(), DicomError> {
-        let Some(Fragments { path, vr, offset, value, image, .. }) = self.fragments.take() else {
-            self.muted = self.muted.saturating_sub(1);
-            return Ok(());
-        };
-        let (offset, length) = match value.fragments.as_slice() {
-            [] => {
+        match self.pixels.fragments_end(self.bulk.len()) {
+            Ended::Nothing => {}
+            Ended::Empty(vr) => {
                 json::open(&mut self.objects.out, vr);
                 self.objects.out.push(b'}');
-                return Ok(());
             }
-            _ if image => (offset, 0),
-            [only] => (only.offset, u64::from(only.length)),
-            _ => value.span().unwrap_or((offset, 0)),
-        };
-        if image {
-            self.pixels = Pixels::Encapsulated { entry: self.bulk.len() };
-            self.encapsulated.basic_offsets = value.basic_offsets;
-            self.encapsulated.fragments = value.fragments;
+            Ended::Bulk(entry) => self.name_by_uri(entry),
         }
-        self.name_by_uri(vr, path, offset, length);
         Ok(())
     }
 }
@@ -519,16 +340,6 @@ fn meaning(header: &ElementHeader) -> VR {
         return header.vr;
     }
     attributes::vr_of(header.tag).filter(|vr| *vr != VR::SQ).unwrap_or(VR::UN)
-}
-
-/// For the tags of pixel data, the bits of a sample where Bits Allocated does not say.
-fn pixel_bits(tag: Tag) -> Option<Option<u16>> {
-    match tag {
-        PIXEL_DATA => Some(None),
-        Tag(0x7FE0, 0x0008) => Some(Some(32)),
-        Tag(0x7FE0, 0x0009) => Some(Some(64)),
-        _ => None,
-    }
 }
 
 /// The value of (0008,0005) in JSON, which is UTF-8 whatever the data set was (PS3.18 §F.2.3).

@@ -5,7 +5,6 @@ use crate::dicom::{
     Tag, VR,
     attributes::{Attribute, Matching},
     charset::{Charset, Text},
-    normalise::{Invalid, MAX_KEY},
     person_name,
 };
 
@@ -59,18 +58,11 @@ pub(super) fn add(
                     warnings.add(attribute.tag, reason);
                 }
             }
-            Err(invalid) => warnings.add(attribute.tag, refusal(invalid)),
+            Err(invalid) => warnings.add(attribute.tag, format!("not searchable: {invalid}")),
         }
     }
     if several {
         warnings.add(attribute.tag, "several values where one is allowed: the first is searchable");
-    }
-}
-
-fn refusal(invalid: Invalid) -> String {
-    match invalid {
-        Invalid::TooLong => format!("not searchable: longer than {MAX_KEY} characters"),
-        other => format!("not searchable: {other}"),
     }
 }
 

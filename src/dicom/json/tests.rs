@@ -78,7 +78,8 @@ fn empty() {
     }
     check(VR::LO, b"   ", "");
     check(VR::PN, b" \0", "");
-    check(VR::PN, b"==", r#","Value":[null]"#);
+    check(VR::PN, b"= =", "");
+    check(VR::PN, b"A\\==", r#","Value":[{"Alphabetic":"A"},null]"#);
     check(VR::CS, b"\\", r#","Value":[null,null]"#);
     check(VR::CS, b"A\\\\B\\ ", r#","Value":["A",null,"B",null]"#);
     check(VR::DS, b"\\1.5", r#","Value":[null,1.5]"#);
