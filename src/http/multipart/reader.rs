@@ -5,25 +5,27 @@
 //! of the body did: CRLF, or LF alone where the sender writes that throughout. What starts like a
 //! delimiter but does not end its line as one is content.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, header},
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use memchr::memmem::Finder;
 
-use super::{ContentType, MultipartError};
+use super::{
+    ContentType, MultipartError, PartHead,
+    delimiter::{Delimiter, Tail, overlap, tail},
+    part_head::field,
+};
 use crate::config::LimitsConfig;
 
 /// Bytes of one part's header.
 const MAX_HEADER: usize = 16 << 10;
-/// Fields in one part's header.
-const MAX_FIELDS: usize = 64;
-/// White space after a delimiter (RFC 2046 calls it transport padding), in bytes.
-const MAX_PADDING: usize = 256;
+/// Bytes of a refused body that are read and forgotten, so that the client gets to the answer.
+const MAX_DISCARDED: u64 = 16 << 20;
 
 /// Reads the parts of a request body, one after another; a body that is not multipart is one part.
 pub struct PartReader {
@@ -64,34 +66,6 @@ enum State {
     Done,
 }
 
-/// What separates parts.
-struct Delimiter {
-    /// `\r\n--boundary`, or `\n--boundary` once the sender was seen to end lines so.
-    finder: Finder<'static>,
-    dashed: Arc<[u8]>,
-}
-
-/// What the bytes after `--boundary` make of it.
-enum Tail {
-    /// `--`: the closing delimiter.
-    Closing,
-    /// The end of the line, that many bytes after the boundary; whether it was LF alone.
-    Next { length: usize, bare: bool },
-    /// Not a delimiter.
-    Content,
-    /// More bytes are needed to tell.
-    Undecided,
-}
-
-/// The header of a part.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartHead {
-    /// All fields.
-    pub headers: HeaderMap,
-    /// The parsed `Content-Type`; `None` where it is absent or none.
-    pub content_type: Option<ContentType>,
-}
-
 /// The current part of a [`PartReader`].
 pub struct Part<'a> {
     /// Its header.
@@ -129,8 +103,12 @@ impl PartReader {
     /// Opens a request body. `supported` lists the media types that are taken, as the whole body
     /// or as the `type` of a `multipart/related` one, such as `application/dicom`.
     ///
+    /// A `Content-Length` beyond the limits is refused here, before the client (with `Expect:
+    /// 100-continue`) sends anything.
+    ///
     /// # Errors
-    /// [`MultipartError::Unsupported`] and [`MultipartError::Boundary`].
+    /// [`MultipartError::Unsupported`], [`MultipartError::Boundary`],
+    /// [`MultipartError::RequestTooLarge`].
     pub fn open(
         headers: &HeaderMap,
         body: Body,
@@ -161,6 +139,11 @@ impl PartReader {
         };
         if root.is_some_and(|root| !supported.contains(&root.as_str())) {
             return Err(refusal());
+        }
+        let announced =
+            headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|length: u64| length > limits.request_bytes) {
+            return Err(MultipartError::RequestTooLarge { limit: limits.request_bytes });
         }
         let delimiter = if multipart { Some(Delimiter::new(&content_type)?) } else { None };
         Ok(Self {
@@ -236,6 +219,16 @@ impl PartReader {
                 self.state = State::Done;
                 Err(error)
             }
+        }
+    }
+
+    /// Reads and forgets what is left of a body that was refused, some MiB at most: most clients
+    /// look for the answer only after they sent everything, and lose it if the connection breaks.
+    pub async fn discard(mut self) {
+        let until = self.received.saturating_add(MAX_DISCARDED);
+        self.buffer = Bytes::new();
+        while self.received < until && matches!(self.fill().await, Ok(true)) {
+            self.buffer = Bytes::new();
         }
     }
 
@@ -474,74 +467,4 @@ impl PartReader {
             .and_then(ContentType::parse);
         Ok(PartHead { headers, content_type })
     }
-}
-
-impl Delimiter {
-    fn new(content_type: &ContentType) -> Result<Self, MultipartError> {
-        let boundary = content_type.parameter("boundary").ok_or(MultipartError::Boundary)?;
-        // RFC 2046 allows fewer printable characters; the others are sent and do no harm.
-        let tolerated = |b: u8| b.is_ascii_graphic() || b == b' ';
-        if boundary.is_empty()
-            || boundary.len() > 70
-            || boundary.ends_with(' ')
-            || !boundary.bytes().all(tolerated)
-        {
-            return Err(MultipartError::Boundary);
-        }
-        let line = format!("\r\n--{boundary}");
-        Ok(Self {
-            finder: Finder::new(line.as_bytes()).into_owned(),
-            dashed: line.as_bytes()[2..].into(),
-        })
-    }
-
-    fn use_bare_lines(&mut self) {
-        let line = [b"\n", &*self.dashed].concat();
-        self.finder = Finder::new(&line).into_owned();
-    }
-}
-
-/// Judges what follows `--boundary`.
-fn tail(after: &[u8], bare: bool) -> Tail {
-    match after {
-        [] | [b'-'] => return Tail::Undecided,
-        [b'-', b'-', ..] => return Tail::Closing,
-        _ => {}
-    }
-    let padding = after.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-    if padding > MAX_PADDING {
-        return Tail::Content;
-    }
-    match after.get(padding..).unwrap_or_default() {
-        [] | [b'\r'] => Tail::Undecided,
-        [b'\r', b'\n', ..] => Tail::Next { length: padding + 2, bare: false },
-        [b'\n', ..] if bare => Tail::Next { length: padding + 1, bare: true },
-        _ => Tail::Content,
-    }
-}
-
-/// The length of the longest end of `haystack` with which `needle` starts. The needle's first byte
-/// is a line end and occurs in it once more at most, so few places need a look.
-fn overlap(haystack: &[u8], needle: &[u8]) -> usize {
-    let from = haystack.len().saturating_sub(needle.len().saturating_sub(1));
-    let end = &haystack[from..];
-    let Some(&first) = needle.first() else { return 0 };
-    memchr::memchr_iter(first, end)
-        .map(|at| &end[at..])
-        .find(|end| needle.starts_with(end))
-        .map_or(0, <[u8]>::len)
-}
-
-/// Reads one header field; a line that continues the one before (obsolete folding) is refused.
-fn field(line: &[u8], headers: &mut HeaderMap) -> Result<(), MultipartError> {
-    if headers.len() >= MAX_FIELDS {
-        return Err(MultipartError::Header);
-    }
-    let colon = memchr::memchr(b':', line).ok_or(MultipartError::Header)?;
-    let (name, value) = line.split_at(colon);
-    let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
-    let name = HeaderName::from_bytes(name.trim_ascii_end()).map_err(|_| MultipartError::Header)?;
-    let value = HeaderValue::from_bytes(value).map_err(|_| MultipartError::Header)?;
-    headers.append(name, value);
-    Ok(())
 }

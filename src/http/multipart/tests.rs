@@ -220,6 +220,32 @@ async fn what_is_not_taken_is_refused_at_the_door() {
 }
 
 #[tokio::test]
+async fn an_announced_length_beyond_the_limit_is_refused_before_it_is_sent() {
+    for (length, refused) in [("2097152", false), ("2097153", true), ("x", false)] {
+        let mut announced = headers(TYPE);
+        announced.insert(header::CONTENT_LENGTH, HeaderValue::from_static(length));
+        let opened = PartReader::open(&announced, Body::empty(), &limits(), DICOM);
+        let too_large = matches!(opened, Err(MultipartError::RequestTooLarge { .. }));
+        assert_eq!(too_large, refused, "{length}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_body_is_read_to_its_end_but_not_for_ever() {
+    let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = sent.clone();
+    let endless = stream::repeat_with(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok::<_, BoxError>(Bytes::from_static(&[0; 4096]))
+    });
+    let limits = LimitsConfig { request_bytes: u64::MAX, ..limits() };
+    let reader =
+        PartReader::open(&headers(TYPE), Body::from_stream(endless), &limits, DICOM).unwrap();
+    reader.discard().await;
+    assert_eq!(sent.load(std::sync::atomic::Ordering::Relaxed), (16 << 20) / 4096);
+}
+
+#[tokio::test]
 async fn a_silent_client_and_a_lost_one_are_told_apart() {
     let limits = LimitsConfig { body_idle: Duration::from_millis(1), ..limits() };
     let silent = Body::from_stream(stream::pending::<Result<Bytes, BoxError>>());
@@ -373,6 +399,17 @@ proptest! {
         let whole = block(read(TYPE, vec![Bytes::from(body.clone())]));
         let cut = block(read(TYPE, split(&body, size)));
         prop_assert_eq!(whole, cut);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        body in prop::collection::vec(any::<u8>(), 0..200),
+        start in prop::sample::select(vec!["", "--b\r\n", "--b\r\na: b\r\n", "--b\r\n\r\n"]),
+        size in 1_usize..50,
+    ) {
+        let body = [start.as_bytes(), &body].concat();
+        let whole = block(read(TYPE, vec![Bytes::from(body.clone())]));
+        prop_assert_eq!(whole, block(read(TYPE, split(&body, size))));
     }
 
     #[test]
