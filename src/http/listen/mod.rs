@@ -77,7 +77,9 @@ pub async fn serve(
                 None => break,
             },
         };
-        while connections.try_join_next().is_some() {}
+        while let Some(ended) = connections.try_join_next() {
+            note(ended);
+        }
         let watcher = graceful.watcher();
         let (builder, router) = (builder.clone(), router.clone());
         let stream = Timed::new(stream, config.header_timeout, config.write_timeout);
@@ -150,6 +152,14 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
+/// Logs a panic in the body of an answer, which only ends its connection. The message may hold
+/// what was being sent and stays out of the log.
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if ended.is_err_and(|error| error.is_panic()) {
+        tracing::error!("a connection ended by a panic");
+    }
+}
+
 /// Lets in-flight requests end; idle connections are closed at once.
 async fn drain(
     graceful: GracefulShutdown,
@@ -158,7 +168,9 @@ async fn drain(
 ) -> Drained {
     let ended = tokio::time::timeout(patience, async {
         graceful.shutdown().await;
-        while connections.join_next().await.is_some() {}
+        while let Some(ended) = connections.join_next().await {
+            note(ended);
+        }
     });
     if ended.await.is_ok() {
         return Drained { cut_off: 0 };

@@ -85,13 +85,13 @@ impl Part<'_> {
     /// The whole part, for parts that are known to be small.
     ///
     /// # Errors
-    /// [`MultipartError::PartTooLarge`] beyond `limit` bytes; see [`PartReader::chunk`].
+    /// [`MultipartError::NotSmall`] beyond `limit` bytes; see [`PartReader::chunk`].
     pub async fn collect(self, limit: u64) -> Result<Bytes, MultipartError> {
         let mut all = BytesMut::new();
         while let Some(chunk) = self.reader.chunk().await? {
             if (all.len() + chunk.len()) as u64 > limit {
                 self.reader.state = State::Oversized;
-                return Err(MultipartError::PartTooLarge { limit });
+                return Err(MultipartError::NotSmall { limit });
             }
             all.extend_from_slice(&chunk);
         }

@@ -183,7 +183,7 @@ async fn a_small_part_is_collected_and_a_large_one_is_not() {
     assert_eq!(reader.next_part().await.unwrap().unwrap().collect(5).await.unwrap(), "12345");
     let mut reader = open();
     let error = reader.next_part().await.unwrap().unwrap().collect(4).await;
-    assert_eq!(error, Err(MultipartError::PartTooLarge { limit: 4 }));
+    assert_eq!(error, Err(MultipartError::NotSmall { limit: 4 }));
     assert_eq!(reader.next_part().await.unwrap().unwrap().collect(4).await.unwrap(), "x");
 }
 
@@ -330,6 +330,15 @@ async fn an_error_or_a_wrong_length_breaks_the_answer_off() {
     }
     let lost = stream::iter([Ok(frame_part("x")), Err(BoxError::from("index"))]);
     assert!(sent(related().streamed(lost)).await.1.is_err());
+}
+
+#[tokio::test]
+async fn an_error_before_the_first_part_can_still_be_answered() {
+    let lost = stream::iter([Err(BoxError::from("index")), Ok(frame_part("x"))]);
+    assert_eq!(related().begun(lost).await.unwrap_err().to_string(), "index");
+    let parts = || stream::iter([Ok(frame_part("one")), Ok(frame_part("two"))]);
+    let begun = sent(related().begun(parts()).await.unwrap()).await.1.unwrap();
+    assert_eq!(begun, sent(related().streamed(parts())).await.1.unwrap());
 }
 
 #[tokio::test]
