@@ -1,86 +1,209 @@
-//! Configuration sections that the HTTP room takes, one struct per section of the file.
+//! Configuration: every key, its default, how layers override it, and how it is shown.
 //!
-//! Sizes are bytes (`u64`), times are [`Duration`].
+//! Owns [`Config`] and its sections. `config/default.toml` is compiled in and is the schema: a key
+//! that is not in it does not exist, and the type of its default is the type of the key. Layers,
+//! later ones winning: defaults, the file given by `--config`, `COLLIMATOR__SECTION__KEY`, flags.
+//!
+//! Invariants: a `Config` that exists is valid; all errors of one load are told together; no error
+//! and no `Debug` shows a secret. Absent: reading any of it again while the server runs.
 
-use std::time::Duration;
+mod layers;
+mod reader;
+mod secret;
+mod sections;
+#[cfg(test)]
+mod tests;
 
-/// `[server]`: where to listen and how long to wait for a client.
-#[derive(Clone, Debug)]
-pub struct ServerConfig {
-    /// `server.listen`: address and port.
-    pub listen: String,
-    /// `server.public_url`: base of the URLs in answers; empty means: from the request.
-    pub public_url: String,
-    /// `server.trust_forwarded`: whether `Forwarded` and `X-Forwarded-*` are believed.
-    pub trust_forwarded: bool,
-    /// `server.drain_timeout`: how long in-flight requests may take after the shutdown signal.
-    pub drain_timeout: Duration,
-    /// `server.max_connections`: connections served side by side; more wait to be accepted.
-    pub max_connections: usize,
-    /// `server.header_timeout`: how long a request's header may take to arrive.
-    pub header_timeout: Duration,
-    /// `server.write_timeout`: how long a client may take nothing of its answer.
-    pub write_timeout: Duration,
+use std::{
+    fmt::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use toml::{Table, Value};
+
+pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
+pub use secret::Secret;
+pub use sections::{
+    BlobConfig, BlobKind, CorsConfig, DataConfig, DatabaseConfig, DeleteConfig, FeaturesConfig,
+    Identical, LimitsConfig, LogConfig, LogFormat, MissingAccept, PartitionsConfig, RetrieveConfig,
+    SearchConfig, ServerConfig, StoreConfig, SweepConfig, TenancyConfig,
+};
+
+use layers::Merged;
+use reader::Reader;
+
+/// The reference, schema and lowest layer.
+pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
+
+/// The whole configuration. Rooms are handed the sections they need.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "each section's type says what it is")]
+pub struct Config {
+    pub server: ServerConfig,
+    pub data: DataConfig,
+    pub features: FeaturesConfig,
+    pub partitions: PartitionsConfig,
+    pub tenancy: TenancyConfig,
+    pub database: DatabaseConfig,
+    pub blob: BlobConfig,
+    pub store: StoreConfig,
+    pub limits: LimitsConfig,
+    pub retrieve: RetrieveConfig,
+    pub search: SearchConfig,
+    pub delete: DeleteConfig,
+    pub sweep: SweepConfig,
+    pub cors: CorsConfig,
+    pub log: LogConfig,
+    effective: String,
 }
 
-impl Default for ServerConfig {
-    fn default() -> Self {
+impl Config {
+    /// Merges all layers and checks every value.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
+        let mut errors = Vec::new();
+        let merged = layers::merge(&defaults(), sources, &mut errors);
+        let mut reader = Reader::new(&merged, errors);
+        let config = Self::read(&mut reader, sources);
+        if !reader.errors.is_empty() {
+            return Err(ConfigErrors(reader.errors));
+        }
+        Ok(Self { effective: show(&merged, &reader, &config), ..config })
+    }
+
+    fn read(r: &mut Reader, sources: &Sources) -> Self {
         Self {
-            listen: "127.0.0.1:8080".into(),
-            public_url: String::new(),
-            trust_forwarded: false,
-            drain_timeout: Duration::from_secs(30),
-            max_connections: 1024,
-            header_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(60),
+            server: ServerConfig::read(r),
+            data: DataConfig { dir: data_dir(r, sources) },
+            features: FeaturesConfig::read(r),
+            partitions: PartitionsConfig::read(r),
+            tenancy: TenancyConfig::read(r),
+            database: DatabaseConfig::read(r),
+            blob: BlobConfig::read(r),
+            store: StoreConfig::read(r),
+            limits: LimitsConfig::read(r),
+            retrieve: RetrieveConfig::read(r),
+            search: SearchConfig::read(r),
+            delete: DeleteConfig::read(r),
+            sweep: SweepConfig::read(r),
+            cors: CorsConfig::read(r),
+            log: LogConfig::read(r),
+            effective: String::new(),
+        }
+    }
+
+    /// The effective configuration as TOML, secrets masked; a comment tells where each value that
+    /// is not the default came from.
+    pub fn effective(&self) -> &str {
+        &self.effective
+    }
+}
+
+impl Default for Config {
+    /// The compiled-in defaults.
+    fn default() -> Self {
+        let mut sources = Sources::default();
+        // Only the default of data.dir depends on the environment; any place serves as default.
+        sources.environment.push(("HOME".into(), std::env::temp_dir().into()));
+        Self::load(&sources).expect("the compiled-in defaults are valid, which a test holds")
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.effective)
+    }
+}
+
+/// The defaults as a table. The text is part of the program and a test reads it.
+fn defaults() -> Table {
+    DEFAULT_TOML.parse().unwrap_or_default()
+}
+
+/// `data.dir`, absolute, or the platform's place for it.
+fn data_dir(r: &mut Reader, sources: &Sources) -> PathBuf {
+    let named = r.path("data.dir");
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    let root = unsafe { libc::geteuid() } == 0;
+    let home = || sources.variable("HOME");
+    let dir = named.or_else(|| match () {
+        () if root => Some(PathBuf::from("/var/lib/collimator")),
+        () if cfg!(target_os = "macos") => {
+            home().map(|home| home.join("Library/Application Support/collimator"))
+        }
+        () => {
+            // The XDG rules: a relative path in the variable is to be ignored.
+            let data_home = sources.variable("XDG_DATA_HOME").filter(|dir| dir.is_absolute());
+            let data_home = data_home.or_else(|| home().map(|home| home.join(".local/share")));
+            data_home.map(|dir| dir.join("collimator"))
+        }
+    });
+    match dir.as_deref().map(std::path::absolute) {
+        Some(Ok(dir)) => dir,
+        _ => {
+            r.conflict("data.dir (or --data-dir) is needed: no home folder is known");
+            PathBuf::new()
         }
     }
 }
 
-/// `[tenancy]`.
-#[derive(Clone, Debug, Default)]
-pub struct TenancyConfig {
-    /// `tenancy.base_domain`: partitions are named by its subdomains; empty means: they are not.
-    pub base_domain: String,
-}
-
-/// `[limits]`: bounds on what one request may bring.
-#[derive(Clone, Debug)]
-pub struct LimitsConfig {
-    /// `limits.instance_bytes`: bytes of one part of a Store request.
-    pub instance_bytes: u64,
-    /// `limits.request_bytes`: bytes of one request body.
-    pub request_bytes: u64,
-    /// `limits.parts`: parts of one request.
-    pub parts: u64,
-    /// `limits.body_idle`: how long a request body may bring nothing.
-    pub body_idle: Duration,
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        Self {
-            instance_bytes: 16 << 30,
-            request_bytes: 64 << 30,
-            parts: 10_000,
-            body_idle: Duration::from_secs(60),
+/// Renders the effective configuration in the order of `config/default.toml`.
+fn show(merged: &Merged, reader: &Reader, config: &Config) -> String {
+    let mut text = String::new();
+    for (section, keys) in &defaults() {
+        let _ = writeln!(text, "{}[{section}]", if text.is_empty() { "" } else { "\n" });
+        for (key, _) in keys.as_table().into_iter().flatten() {
+            let full = format!("{section}.{key}");
+            let Some(layered) = merged.get(&full) else { continue };
+            let value = match &layered.value {
+                Value::String(secret) if reader.secrets.contains(full.as_str()) => {
+                    let masked = Some(secret).filter(|secret| !secret.is_empty());
+                    let masked = masked.map(|secret| Secret::new(secret.as_str()).to_string());
+                    Value::String(masked.unwrap_or_default())
+                }
+                _ if full == "data.dir" => path_value(&config.data.dir),
+                other => other.clone(),
+            };
+            let _ = match &layered.origin {
+                Origin::Default => writeln!(text, "{key} = {value}"),
+                origin => writeln!(text, "{key} = {value}  # {origin}"),
+            };
         }
     }
+    text
 }
 
-/// `retrieve.missing_accept`: what a request without `Accept` gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum MissingAccept {
-    /// As if it had said `*/*`: what every client in the field expects.
-    #[default]
-    Any,
-    /// 406, by the letter of PS3.18 §8.7.5.
-    Refuse,
+fn path_value(path: &Path) -> Value {
+    Value::String(path.display().to_string())
 }
 
-/// `[cors]`.
-#[derive(Clone, Debug, Default)]
-pub struct CorsConfig {
-    /// `cors.allowed_origins`: origins whose pages may read answers; `*` for every origin.
-    pub allowed_origins: Vec<String>,
+/// A section with every key at its default, for tests of the rooms that take one.
+macro_rules! section_defaults {
+    ($($section:ident: $type:ty),* $(,)?) => {$(
+        impl Default for $type {
+            fn default() -> Self {
+                let merged = layers::merge(&defaults(), &Sources::default(), &mut Vec::new());
+                <$type>::read(&mut Reader::new(&merged, Vec::new()))
+            }
+        }
+    )*};
 }
+
+section_defaults!(
+    server: ServerConfig,
+    features: FeaturesConfig,
+    partitions: PartitionsConfig,
+    tenancy: TenancyConfig,
+    database: DatabaseConfig,
+    blob: BlobConfig,
+    store: StoreConfig,
+    limits: LimitsConfig,
+    retrieve: RetrieveConfig,
+    search: SearchConfig,
+    delete: DeleteConfig,
+    sweep: SweepConfig,
+    cors: CorsConfig,
+    log: LogConfig,
+);

@@ -11,6 +11,7 @@ pub mod explicit;
 pub mod frames;
 pub mod index;
 pub mod json;
+pub mod normalise;
 pub mod person_name;
 pub mod reader;
 pub mod transfer_syntax;

@@ -144,7 +144,7 @@ impl Carried {
             }
         }
         let host = urls::request_host(request, server)?;
-        if let Some(label) = host.as_deref().and_then(|host| label_of(host, &tenancy.base_domain)) {
+        if let Some(label) = host.as_deref().and_then(|host| label_of(host, tenancy)) {
             found.push((Carrier::Host, one(Carrier::Host, label)?));
         }
         from_header(&request.headers, &mut found)?;
@@ -191,11 +191,8 @@ fn partition_segment(path: &str) -> Option<&str> {
 }
 
 /// What stands before `.{base_domain}` in a host name; both are lower case.
-fn label_of<'a>(host: &'a str, base_domain: &str) -> Option<&'a str> {
-    let base = base_domain.trim_matches('.');
-    if base.is_empty() {
-        return None;
-    }
+fn label_of<'a>(host: &'a str, tenancy: &TenancyConfig) -> Option<&'a str> {
+    let base = tenancy.base_domain.as_deref()?;
     let at = host.len().checked_sub(base.len())?;
     let (label, tail) = (host.get(..at)?, host.get(at..)?);
     if tail.eq_ignore_ascii_case(base) { label.strip_suffix('.') } else { None }
@@ -282,6 +279,7 @@ impl From<CarrierError> for Problem {
 
 #[cfg(test)]
 mod tests {
+    use crate::config::Config;
     use axum::http::Request;
 
     use super::*;
@@ -295,8 +293,8 @@ mod tests {
     }
 
     fn read(uri: &str, headers: &[(&str, &str)], action: Action) -> Result<Carried, CarrierError> {
-        let tenancy = TenancyConfig { base_domain: "dicom.example.org".into() };
-        Carried::read(&request(uri, headers), &ServerConfig::default(), &tenancy, action)
+        let tenancy = TenancyConfig { base_domain: Some("dicom.example.org".into()) };
+        Carried::read(&request(uri, headers), &Config::default().server, &tenancy, action)
     }
 
     fn names(uri: &str, headers: &[(&str, &str)]) -> Result<(String, Style), CarrierError> {

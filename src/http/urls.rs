@@ -6,6 +6,8 @@
 
 use axum::http::{HeaderMap, header, request::Parts};
 
+use url::Url;
+
 use super::{
     carrier::{Carried, PARTITION_ID, Style},
     problem::Problem,
@@ -65,10 +67,9 @@ impl Urls {
         tenancy: &TenancyConfig,
         partitions_on: bool,
     ) -> Result<Self, HostError> {
-        let mut base = if server.public_url.is_empty() {
-            seen(request, server.trust_forwarded)?.base()?
-        } else {
-            public_base(&server.public_url, carried, tenancy)
+        let mut base = match &server.public_url {
+            None => seen(request, server.trust_forwarded)?.base()?,
+            Some(url) => public_base(url, carried, tenancy),
         };
         base.push_str(split_version(request.uri.path()).0);
         let style = match (carried.style, &carried.named) {
@@ -297,19 +298,18 @@ fn path_prefix(text: &str) -> Result<String, HostError> {
 }
 
 /// The configured base; in host style with the partition's host name in it.
-fn public_base(public_url: &str, carried: &Carried, tenancy: &TenancyConfig) -> String {
-    let plain = public_url.trim_end_matches('/').to_owned();
-    let (Style::Host, Named::One(partition)) = (carried.style, &carried.named) else {
-        return plain;
+fn public_base(url: &Url, carried: &Carried, tenancy: &TenancyConfig) -> String {
+    let host = match (carried.style, &carried.named, &tenancy.base_domain) {
+        (Style::Host, Named::One(partition), Some(base)) => format!("{partition}.{base}"),
+        _ => url.host_str().unwrap_or_default().to_owned(),
     };
-    let Ok(url) = url::Url::parse(public_url) else { return plain };
-    let host = format!("{partition}.{}", tenancy.base_domain.trim_matches('.'));
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}://{host}{port}{}", url.scheme(), url.path().trim_end_matches('/'))
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::config::Config;
     use axum::http::{HeaderValue, Request};
 
     use super::*;
@@ -326,7 +326,7 @@ mod tests {
 
     /// The study URL in partition `p` that a request gets.
     fn study(server: &ServerConfig, on: bool, uri: &str, headers: &[(&str, &str)]) -> String {
-        let tenancy = TenancyConfig { base_domain: "pacs.org".into() };
+        let tenancy = TenancyConfig { base_domain: Some("pacs.org".into()) };
         let request = request(uri, headers);
         let carried = match Carried::read(&request, server, &tenancy, Action::Search) {
             Ok(carried) => carried,
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn answers_keep_the_style_of_the_request() {
-        let server = ServerConfig::default();
+        let server = Config::default().server;
         let host = ("host", "h:1");
         for (on, uri, headers, expected) in [
             (false, "/studies", vec![host], "http://h:1/studies/1.2"),
@@ -382,9 +382,9 @@ mod tests {
             ("x-forwarded-host", "pacs.example.org"),
             ("x-forwarded-prefix", "/dicom/"),
         ];
-        let wary = ServerConfig::default();
+        let wary = Config::default().server;
         assert_eq!(study(&wary, false, "/s", &headers), "http://inside:8080/studies/1.2");
-        let trusting = ServerConfig { trust_forwarded: true, ..ServerConfig::default() };
+        let trusting = ServerConfig { trust_forwarded: true, ..Config::default().server };
         assert_eq!(
             study(&trusting, false, "/s", &headers),
             "https://pacs.example.org/dicom/studies/1.2"
@@ -410,8 +410,10 @@ mod tests {
 
     #[test]
     fn the_configured_base_goes_before_everything() {
-        let server =
-            ServerConfig { public_url: "https://pacs.org:8443/d/".into(), ..Default::default() };
+        let server = ServerConfig {
+            public_url: Some("https://pacs.org:8443/d/".parse().unwrap()),
+            ..Config::default().server
+        };
         assert_eq!(
             study(&server, false, "/s", &[("host", "x")]),
             "https://pacs.org:8443/d/studies/1.2"
@@ -425,7 +427,7 @@ mod tests {
 
     #[test]
     fn hostile_hosts_are_refused() {
-        let server = ServerConfig::default();
+        let server = Config::default().server;
         for host in [
             "",
             "a b",

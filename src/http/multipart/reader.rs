@@ -156,7 +156,7 @@ impl PartReader {
             limits: Limits {
                 part: limits.instance_bytes,
                 request: limits.request_bytes,
-                parts: limits.parts,
+                parts: limits.parts as u64,
                 idle: limits.body_idle,
             },
             received: 0,

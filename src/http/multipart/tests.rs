@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::LimitsConfig;
+use crate::config::{Config, LimitsConfig};
 
 const DICOM: &[&str] = &["application/dicom", "application/json"];
 const TYPE: &str = r#"multipart/related; type="application/dicom"; boundary=b"#;
@@ -28,7 +28,12 @@ fn body_of(chunks: Vec<Bytes>) -> Body {
 }
 
 fn limits() -> LimitsConfig {
-    LimitsConfig { instance_bytes: 1 << 20, request_bytes: 1 << 21, parts: 8, ..Default::default() }
+    LimitsConfig {
+        instance_bytes: 1 << 20,
+        request_bytes: 1 << 21,
+        parts: 8,
+        ..Config::default().limits
+    }
 }
 
 type Parts = Vec<(Option<String>, Vec<u8>)>;
