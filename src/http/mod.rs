@@ -1,7 +1,7 @@
 //! Everything that knows HTTP.
 //!
-//! Owns reading requests and writing answers: what a path names ([`mod@path`]), which partition a
-//! request names ([`carrier`]), what it may be answered with ([`accept`]), its parts
+//! Owns reading requests and writing answers: which partition a request names
+//! ([`carrier`]), what it may be answered with ([`accept`]), its parts
 //! ([`multipart`]), the URLs in answers ([`urls`]), errors ([`problem`]), the layers around every route ([`layers`]), the published
 //! list of routes ([`openapi`]), byte ranges ([`mod@range`]) and the serve loop ([`listen`]).
 //!
@@ -13,7 +13,6 @@ pub mod layers;
 pub mod listen;
 pub mod multipart;
 pub mod openapi;
-pub mod path;
 pub mod problem;
 pub mod range;
 pub mod urls;

@@ -26,7 +26,7 @@ use tokio::{
 use tower::Service as _;
 
 use self::io::Timed;
-use crate::config::ServerConfig;
+use crate::{config::ServerConfig, telemetry::names};
 
 /// Requests side by side on one HTTP/2 connection. Viewers ask for frames by the hundred.
 const MAX_STREAMS: u32 = 128;
@@ -84,6 +84,7 @@ pub async fn serve(
         let (builder, router) = (builder.clone(), router.clone());
         let stream = Timed::new(stream, config.header_timeout, config.write_timeout);
         connections.spawn(async move {
+            let _open = Open::new();
             let service = service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(ConnectInfo::<SocketAddr>(address));
                 let mut router = router.clone();
@@ -99,6 +100,22 @@ pub async fn serve(
     }
     drop(listener);
     drain(graceful, connections, config.drain_timeout).await
+}
+
+/// Counts a connection while it is open, however it ends.
+struct Open;
+
+impl Open {
+    fn new() -> Self {
+        metrics::gauge!(names::CONNECTIONS).increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!(names::CONNECTIONS).decrement(1.0);
+    }
 }
 
 fn infallible<T>(result: Result<T, Infallible>) -> T {

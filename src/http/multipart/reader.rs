@@ -34,6 +34,10 @@ pub struct PartReader {
     buffer: Bytes,
     ended: bool,
     state: State,
+    /// Whether the preamble's next byte starts a line.
+    at_line_start: bool,
+    /// The header of a part in [`State::Opened`].
+    head: Option<PartHead>,
     delimiter: Option<Delimiter>,
     content_type: ContentType,
     limits: Limits,
@@ -62,6 +66,8 @@ enum State {
     Oversized,
     /// After a delimiter: the header of a part follows.
     BeforeHeader,
+    /// After the header of a part, when it is not clear yet whether it has content.
+    Opened,
     /// After the closing delimiter or a fatal error.
     Done,
 }
@@ -151,6 +157,8 @@ impl PartReader {
             buffer: Bytes::new(),
             ended: false,
             state: if multipart { State::Preamble } else { State::Single },
+            at_line_start: true,
+            head: None,
             delimiter,
             content_type,
             limits: Limits {
@@ -176,6 +184,7 @@ impl PartReader {
     }
 
     /// Goes to the next part, over what was not read of the current one; `None` after the last.
+    /// Cancel safe, as [`Self::chunk`].
     ///
     /// # Errors
     /// See [`MultipartError`].
@@ -196,7 +205,8 @@ impl PartReader {
         result
     }
 
-    /// The next bytes of the current part, never empty; `None` at its end.
+    /// The next bytes of the current part, never empty; `None` at its end. Cancel safe: a call
+    /// that is dropped loses nothing (but starts the wait of `limits.body_idle` anew).
     ///
     /// # Errors
     /// [`MultipartError::PartTooLarge`] once, after which the next part can be read; every other
@@ -245,27 +255,31 @@ impl PartReader {
             }
             State::Preamble => self.preamble().await?,
             State::Content | State::Oversized => while self.content().await?.is_some() {},
-            State::BeforeHeader | State::Done => {}
+            State::BeforeHeader | State::Opened | State::Done => {}
         }
-        if self.state != State::BeforeHeader {
+        if self.state == State::BeforeHeader {
+            if self.parts >= self.limits.parts {
+                return Err(MultipartError::TooManyParts { limit: self.limits.parts });
+            }
+            // Kept, so that a call that is dropped in the next wait loses nothing.
+            self.head = Some(self.header().await?);
+            self.parts += 1;
+            self.in_part = 0;
+            self.state = State::Opened;
+        }
+        if self.state != State::Opened {
             return Ok(None);
         }
-        self.parts += 1;
-        if self.parts > self.limits.parts {
-            return Err(MultipartError::TooManyParts { limit: self.limits.parts });
-        }
-        let head = self.header().await?;
-        self.in_part = 0;
-        self.state = State::Content;
-        self.empty_content().await?;
-        Ok(Some(head))
+        self.state = self.after_header().await?;
+        Ok(self.head.take())
     }
 
-    /// Passes the delimiter of a part without content, whose line end is the header's empty line
-    /// (RFC 2046 §5.1.1: `body-part := MIME-part-headers [CRLF *OCTET]`).
-    async fn empty_content(&mut self) -> Result<(), MultipartError> {
+    /// What follows the header: content, or the delimiter of a part without content, whose line end
+    /// is the header's empty line (RFC 2046 §5.1.1: `MIME-part-headers [CRLF *OCTET]`) and which is
+    /// passed.
+    async fn after_header(&mut self) -> Result<State, MultipartError> {
         loop {
-            let Some(delimiter) = &self.delimiter else { return Ok(()) };
+            let Some(delimiter) = &self.delimiter else { return Ok(State::Content) };
             let bare = delimiter.finder.needle().first() == Some(&b'\n');
             let length = delimiter.dashed.len();
             let undecided = match self.buffer.get(..length) {
@@ -274,19 +288,15 @@ impl PartReader {
                 Some(_) => match tail(&self.buffer[length..], bare) {
                     Tail::Content => false,
                     Tail::Undecided => true,
-                    Tail::Closing => {
-                        self.state = State::Done;
-                        return Ok(());
-                    }
+                    Tail::Closing => return Ok(State::Done),
                     Tail::Next { length: line, .. } => {
                         drop(self.buffer.split_to(length + line));
-                        self.state = State::BeforeHeader;
-                        return Ok(());
+                        return Ok(State::BeforeHeader);
                     }
                 },
             };
             if !undecided {
-                return Ok(());
+                return Ok(State::Content);
             }
             if !self.fill().await? {
                 return Err(MultipartError::Truncated);
@@ -339,14 +349,13 @@ impl PartReader {
             return Ok(());
         };
         let finder = Finder::new(&dashed);
-        let mut at_line_start = true;
         loop {
             let Some(at) = finder.find(&self.buffer) else {
                 // Keep what may be the start of a delimiter, and the byte before it.
                 let keep = self.buffer.len().min(dashed.len());
                 let skipped = self.buffer.len() - keep;
                 if skipped > 0 {
-                    at_line_start = self.buffer[skipped - 1] == b'\n';
+                    self.at_line_start = self.buffer[skipped - 1] == b'\n';
                     drop(self.buffer.split_to(skipped));
                 }
                 if !self.fill().await? {
@@ -354,11 +363,12 @@ impl PartReader {
                 }
                 continue;
             };
-            let starts_line = if at == 0 { at_line_start } else { self.buffer[at - 1] == b'\n' };
+            let starts_line =
+                if at == 0 { self.at_line_start } else { self.buffer[at - 1] == b'\n' };
             let after = at + dashed.len();
             match tail(&self.buffer[after..], true) {
                 _ if !starts_line => {
-                    at_line_start = false;
+                    self.at_line_start = false;
                     drop(self.buffer.split_to(at + 1));
                 }
                 Tail::Closing => {
@@ -374,7 +384,7 @@ impl PartReader {
                     return Ok(());
                 }
                 Tail::Content => {
-                    at_line_start = false;
+                    self.at_line_start = false;
                     drop(self.buffer.split_to(at + 1));
                 }
                 Tail::Undecided => {

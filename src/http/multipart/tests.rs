@@ -9,7 +9,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use futures::stream;
+use futures::{FutureExt as _, stream};
 use http_body_util::BodyExt;
 use proptest::prelude::*;
 
@@ -190,6 +190,40 @@ async fn a_small_part_is_collected_and_a_large_one_is_not() {
     let error = reader.next_part().await.unwrap().unwrap().collect(4).await;
     assert_eq!(error, Err(MultipartError::NotSmall { limit: 4 }));
     assert_eq!(reader.next_part().await.unwrap().unwrap().collect(4).await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_read_that_is_given_up_loses_nothing() {
+    let body = b"--b\r\n\r\none\r\n--almost\r\n--b--";
+    let (send, receive) = tokio::sync::mpsc::channel::<Bytes>(1);
+    let chunks = stream::unfold(receive, async |mut receive| {
+        Some((Ok::<_, BoxError>(receive.recv().await?), receive))
+    });
+    let mut reader =
+        PartReader::open(&headers(TYPE), Body::from_stream(chunks), &limits(), DICOM).unwrap();
+    let (mut send, mut bytes) = (Some(send), body.iter());
+    let mut content = Vec::new();
+    let mut is_open = false;
+    // Each call is polled once and dropped unless it is done; then one more byte arrives.
+    loop {
+        if !is_open {
+            is_open = reader.next_head().now_or_never().is_some_and(|head| head.is_ok());
+        } else if let Some(chunk) = reader.chunk().now_or_never() {
+            match chunk.unwrap() {
+                Some(chunk) => content.extend_from_slice(&chunk),
+                None => break,
+            }
+            continue;
+        }
+        match bytes.next() {
+            Some(byte) => {
+                let send = send.as_ref().unwrap();
+                send.send(Bytes::copy_from_slice(&[*byte])).await.unwrap();
+            }
+            None => send = None,
+        }
+    }
+    assert_eq!(content, b"one\r\n--almost");
 }
 
 #[tokio::test]
