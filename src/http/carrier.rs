@@ -1,7 +1,7 @@
 //! How a request names its partition: path, query, header, host or (Store) its first part.
 //!
 //! Owns reading the carriers and their agreement; nothing else may notice which carrier was used,
-//! but [`urls`](super::urls), which answers in the same style. Carriers that agree are one;
+//! but [`urls`], which answers in the same style. Carriers that agree are one;
 //! carriers that disagree are an error that names the carriers and never their values. Absent:
 //! whether the partition exists or may be used (`tenancy::decide`).
 

@@ -1,8 +1,8 @@
 //! Everything that knows HTTP.
 //!
-//! Owns reading requests and writing answers: which partition a request names ([`carrier`]), what
-//! it may be answered with ([`accept`]), its parts ([`multipart`]), the URLs in answers
-//! ([`urls`]), errors ([`problem`]), the layers around every route ([`layers`]), the published
+//! Owns reading requests and writing answers: which partition a request names
+//! ([`carrier`]), what it may be answered with ([`accept`]), its parts
+//! ([`multipart`]), the URLs in answers ([`urls`]), errors ([`problem`]), the layers around every route ([`layers`]), the published
 //! list of routes ([`openapi`]), byte ranges ([`mod@range`]) and the serve loop ([`listen`]).
 //!
 //! Absent: SQL, DICOM parsing, decisions on who may do what (`tenancy::decide`).

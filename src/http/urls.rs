@@ -459,6 +459,29 @@ mod tests {
         assert_eq!(study(&server, false, "/s", &[]), HostError::Missing.to_string());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_request_says_only_plain_bases_come_out(
+            host in "[ -~]{0,40}",
+            value in "[ -~]{0,40}",
+            prefix in "[/.a-z?#%]{0,20}",
+        ) {
+            let trusting = ServerConfig { trust_forwarded: true, ..ServerConfig::default() };
+            let headers = [
+                ("host", host.as_str()),
+                ("forwarded", &value),
+                ("x-forwarded-host", &value),
+                ("x-forwarded-prefix", &prefix),
+            ];
+            let answer = study(&trusting, false, "/s", &headers);
+            if let Some(rest) = answer.strip_prefix("http") {
+                let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/:[]".contains(&b);
+                proptest::prop_assert!(rest.bytes().all(plain), "{}", answer);
+                proptest::prop_assert!(!rest.contains("/../"), "{}", answer);
+            }
+        }
+    }
+
     #[test]
     fn resources_have_their_paths() {
         let urls = PartitionUrls { head: "http://h".into(), tail: "?q=1".into() };

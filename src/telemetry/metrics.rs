@@ -85,6 +85,8 @@ fn describe() {
         "Time from a request's header to the first byte of its answer"
     );
     describe_gauge!(names::REQUESTS_IN_FLIGHT, "Requests being answered now");
+    describe_counter!(names::RESPONSE_BYTES, Unit::Bytes, "Bytes of answers' bodies");
+    describe_counter!(names::RESPONSES_ABORTED, "Answers that ended before they were whole");
     describe_gauge!(names::CONNECTIONS, "Connections open now");
     describe_counter!(names::STORE_INSTANCES, "Instances in Store requests, by outcome");
     describe_counter!(names::STORE_BYTES, Unit::Bytes, "Bytes of stored instances");

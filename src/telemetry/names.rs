@@ -8,6 +8,11 @@ pub const REQUESTS: &str = "collimator_http_requests_total";
 pub const REQUEST_SECONDS: &str = "collimator_http_request_seconds";
 /// Requests being answered now. Gauge. Label: [`SERVICE`].
 pub const REQUESTS_IN_FLIGHT: &str = "collimator_http_requests_in_flight";
+/// Bytes of answers' bodies. Counter. Label: [`SERVICE`].
+pub const RESPONSE_BYTES: &str = "collimator_http_response_bytes_total";
+/// Answers that ended before they were whole: the client left, or a source failed. Counter. Label:
+/// [`SERVICE`].
+pub const RESPONSES_ABORTED: &str = "collimator_http_responses_aborted_total";
 /// Connections open now. Gauge.
 pub const CONNECTIONS: &str = "collimator_http_connections";
 /// Instances in Store requests. Counter. Label: [`OUTCOME`] (`stored`, `identical`, `failed`).

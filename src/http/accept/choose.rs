@@ -137,51 +137,58 @@ enum Closeness {
 
 /// Every acceptable answer, the most wanted first: those of the `accept` query parameter, then by
 /// weight, then named types before wildcards, then in the client's order, then in that of
-/// `offers`. At most one for each pair of offer and transfer syntax.
+/// `offers` (each of which is there once). At most one for each pair of offer and transfer syntax.
 pub fn candidates(accept: &AcceptSet, offers: &[Offer]) -> Vec<Choice> {
-    let ranges = accept.ranges();
     let mut found: Vec<(Rank, Choice)> = Vec::new();
     for (at_offer, offer) in offers.iter().enumerate() {
-        // A wildcard says nothing about an offer that a closer range without transfer syntax
-        // covers whole; with one, the range covers only that syntax of the offer.
-        let covered = |query: bool| {
-            ranges
-                .iter()
-                .filter(|range| range.from_query == query)
-                .filter(|range| range.syntaxes.is_empty() || offer.syntaxes == Syntaxes::None)
-                .filter_map(|range| closeness(range, offer))
-                .max()
-        };
-        let covered = [covered(false), covered(true)];
-        for (at_range, range) in ranges.iter().enumerate() {
-            let Some(closeness) = closeness(range, offer) else { continue };
-            let closest = covered[usize::from(range.from_query)];
-            if closeness < Closeness::Exact && closest.is_some_and(|closest| closeness < closest) {
-                continue;
-            }
-            for (at_syntax, syntax) in asked(range, offer, closeness).into_iter().enumerate() {
-                let rank = Rank {
-                    header: !range.from_query,
-                    lightness: 1000 - range.q.min(1000),
-                    distance: Closeness::Exact as u8 - closeness as u8,
-                    at_range,
-                    at_syntax,
-                    at_offer,
-                };
-                let choice = Choice { form: offer.form, media_type: offer.media_type, syntax };
+        let mut own = asked_of(accept.ranges(), offer, at_offer);
+        own.sort_by_key(|(rank, _)| *rank);
+        let first = found.len();
+        for (rank, choice) in own {
+            if !found[first..].iter().any(|(_, known)| *known == choice) {
                 found.push((rank, choice));
             }
         }
     }
-    refuse(&mut found);
     found.sort_by_key(|(rank, _)| *rank);
-    let mut candidates: Vec<Choice> = Vec::with_capacity(found.len());
-    for (_, choice) in found {
-        if !candidates.contains(&choice) {
-            candidates.push(choice);
+    found.into_iter().map(|(_, choice)| choice).collect()
+}
+
+/// What the ranges ask of one offer, without what they refuse.
+fn asked_of(ranges: &[MediaRange], offer: &Offer, at_offer: usize) -> Vec<(Rank, Choice)> {
+    // A wildcard says nothing about an offer that a closer range without transfer syntax covers
+    // whole; with one, the range covers only that syntax of the offer.
+    let covered = |query: bool| {
+        ranges
+            .iter()
+            .filter(|range| range.from_query == query)
+            .filter(|range| range.syntaxes.is_empty() || offer.syntaxes == Syntaxes::None)
+            .filter_map(|range| closeness(range, offer))
+            .max()
+    };
+    let covered = [covered(false), covered(true)];
+    let mut found = Vec::new();
+    for (at_range, range) in ranges.iter().enumerate() {
+        let Some(closeness) = closeness(range, offer) else { continue };
+        let closest = covered[usize::from(range.from_query)];
+        if closeness < Closeness::Exact && closest.is_some_and(|closest| closeness < closest) {
+            continue;
+        }
+        for (at_syntax, syntax) in asked(range, offer, closeness).into_iter().enumerate() {
+            let rank = Rank {
+                header: !range.from_query,
+                lightness: 1000 - range.q.min(1000),
+                distance: Closeness::Exact as u8 - closeness as u8,
+                at_range,
+                at_syntax,
+                at_offer,
+            };
+            let choice = Choice { form: offer.form, media_type: offer.media_type, syntax };
+            found.push((rank, choice));
         }
     }
-    candidates
+    refuse(&mut found);
+    found
 }
 
 /// Drops what has weight zero, and whatever else would give the same.

@@ -1,7 +1,7 @@
 //! Content negotiation: `Accept` and `accept=` (PS3.18 §8.7.5 to §8.7.9) against what a service
 //! offers.
 //!
-//! Owns the parser ([`AcceptSet`]) and the chooser ([`candidates`], [`choose`]). Services state
+//! Owns the parser ([`AcceptSet`]) and the chooser ([`candidates`], [`choose()`]). Services state
 //! their offers as data ([`Offer`]). Invariants: what cannot be understood is ignored, never an
 //! error; work is bounded, whatever the header holds. Absent: which transfer syntax an instance
 //! can be given in; the caller walks the candidates, since that depends on the stored syntax.

@@ -6,7 +6,8 @@
 //! 3. [`cors`]: outside of whatever can fail, since a browser shows an error answer without CORS
 //!    headers as a CORS failure. Preflights end here.
 //! 4. catch panic: a panic becomes a 500 problem document that still gets 1 to 3.
-//! 5. compression: JSON only. Innermost, so that panics of nobody else's code pass through it.
+//! 5. compression: of JSON and plain text only. Innermost: it must see a handler's answer before
+//!    anything counts its bytes.
 //!
 //! [`stall`] belongs to no request but to its answer: it lets go of what a stream holds when the
 //! client stops taking it. Absent: authentication (an extractor, so that a public handler is

@@ -1,7 +1,7 @@
 //! Span, access log line and metrics of every request.
 //!
-//! A request lasts until the last byte of its answer is handed over or given up, so that streamed
-//! answers count whole. Invariants: neither query strings nor paths are logged (both may hold
+//! A request lasts until the last byte of its answer is handed over or given up; its log line says
+//! how long that took, the histogram how long the first byte did. Invariants: neither query strings nor paths are logged (both may hold
 //! patient data), only route templates; labels are from closed sets.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -20,34 +20,17 @@ use axum::{
     response::Response,
 };
 use http_body::{Frame, SizeHint};
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{counter, gauge};
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::RequestId;
-use crate::http::problem;
-
-/// Requests answered, by `service`, `method` and `status`.
-pub const REQUESTS: &str = "collimator_http_requests_total";
-/// Seconds from a request's header to the last byte of its answer, by the same labels.
-pub const DURATION: &str = "collimator_http_request_duration_seconds";
-/// Bytes of answers' bodies, by `service`.
-pub const SENT: &str = "collimator_http_response_bytes_total";
-/// Answers that ended before they were whole, by `service`.
-pub const ABORTED: &str = "collimator_http_responses_aborted_total";
-/// Requests being answered.
-pub const IN_FLIGHT: &str = "collimator_http_requests_in_flight";
+use crate::{
+    http::problem,
+    telemetry::{method_label, names, request_answered},
+};
 
 /// The service of a request that no route took.
 const NO_SERVICE: &str = "none";
-
-/// Describes the metrics of this module to the installed recorder.
-pub fn describe() {
-    describe_counter!(REQUESTS, "Requests answered");
-    describe_histogram!(DURATION, "Seconds from request header to the last byte of the answer");
-    describe_counter!(SENT, "Bytes of answers' bodies");
-    describe_counter!(ABORTED, "Answers that ended before they were whole");
-    describe_gauge!(IN_FLIGHT, "Requests being answered");
-}
 
 /// Which service each route belongs to, by template and method.
 #[derive(Clone, Debug, Default)]
@@ -76,7 +59,7 @@ pub async fn observe(State(services): State<Services>, request: Request, next: N
     let started = Instant::now();
     let template = request.extensions().get::<MatchedPath>().cloned();
     let route = template.as_ref().map_or("", MatchedPath::as_str);
-    let method = known(request.method());
+    let method = method_label(request.method().as_str());
     let service = services.of(request.method(), route);
     let id = request.extensions().get::<RequestId>().cloned();
     let span = tracing::info_span!(
@@ -88,7 +71,7 @@ pub async fn observe(State(services): State<Services>, request: Request, next: N
         partition = Empty,
     );
     let is_head = request.method() == Method::HEAD;
-    gauge!(IN_FLIGHT).increment(1.0);
+    gauge!(names::REQUESTS_IN_FLIGHT, names::SERVICE => service).increment(1.0);
     // Counts down also when the request is dropped before it is answered.
     let mut record = Record {
         span: span.clone(),
@@ -96,6 +79,7 @@ pub async fn observe(State(services): State<Services>, request: Request, next: N
         service,
         method,
         status: None,
+        first: None,
         sent: 0,
         whole: false,
     };
@@ -113,20 +97,6 @@ pub async fn observe(State(services): State<Services>, request: Request, next: N
     Response::from_parts(head, Body::new(Observed { body, expected, record }))
 }
 
-/// Methods as a closed set of labels.
-fn known(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
-    }
-}
-
 /// What is known of a request; written when it is over.
 struct Record {
     span: Span,
@@ -134,6 +104,8 @@ struct Record {
     service: &'static str,
     method: &'static str,
     status: Option<StatusCode>,
+    /// Time to the first byte of the body.
+    first: Option<Duration>,
     sent: u64,
     whole: bool,
 }
@@ -144,17 +116,11 @@ impl Drop for Record {
         let (service, method) = (self.service, self.method);
         // Without a status the client went away before there was an answer.
         let status = self.status.map_or(0, |status| status.as_u16());
-        gauge!(IN_FLIGHT).decrement(1.0);
-        let labels = [
-            ("service", service.to_owned()),
-            ("method", method.into()),
-            ("status", status.to_string()),
-        ];
-        counter!(REQUESTS, &labels).increment(1);
-        histogram!(DURATION, &labels).record(took.as_secs_f64());
-        counter!(SENT, "service" => service).increment(self.sent);
+        gauge!(names::REQUESTS_IN_FLIGHT, names::SERVICE => service).decrement(1.0);
+        request_answered(service, method, status, self.first.unwrap_or(took));
+        counter!(names::RESPONSE_BYTES, names::SERVICE => service).increment(self.sent);
         if !self.whole {
-            counter!(ABORTED, "service" => service).increment(1);
+            counter!(names::RESPONSES_ABORTED, names::SERVICE => service).increment(1);
         }
         let (ms, sent, whole) = (took.as_secs_f64() * 1e3, self.sent, self.whole);
         let _entered = self.span.enter();
@@ -189,6 +155,7 @@ impl http_body::Body for Observed {
         drop(entered);
         match &frame {
             Some(Ok(frame)) => {
+                this.record.first.get_or_insert(this.record.started.elapsed());
                 this.record.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if this.expected == Some(this.record.sent) || this.body.is_end_stream() {
                     this.record.whole = true;

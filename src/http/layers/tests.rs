@@ -160,6 +160,75 @@ async fn json_is_compressed_and_dicom_never() {
     assert_eq!(headers["etag"], "\"7\"");
 }
 
+/// Calls the routes on a runtime of its own, inside of what `observed` sets up for the thread.
+fn observed<T>(set_up: impl FnOnce(&mut dyn FnMut()) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    set_up(&mut || {
+        runtime.block_on(async {
+            for (method, path) in [
+                (Method::GET, "/json?PatientName=Doe"),
+                (Method::GET, "/json?PatientName=Doe"),
+                (Method::from_bytes(b"BREW").unwrap(), "/json"),
+                (Method::GET, "/nowhere/Doe"),
+                (Method::GET, "/panic"),
+            ] {
+                call(router(&[]), method, path, &[("x-request-id", "r-7")]).await;
+            }
+            let request = Request::builder().uri("/dicom").body(Body::empty()).unwrap();
+            drop(router(&[]).oneshot(request).await.unwrap());
+        });
+    })
+}
+
+#[test]
+fn metrics_count_by_service_method_and_status() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    observed(|run| metrics::with_local_recorder(&recorder, run));
+    let text = handle.render();
+    for line in [
+        r#"collimator_http_requests_total{service="metadata",method="GET",status="2xx"} 2"#,
+        r#"collimator_http_requests_total{service="metadata",method="other",status="4xx"} 1"#,
+        r#"collimator_http_requests_total{service="none",method="GET",status="4xx"} 1"#,
+        r#"collimator_http_requests_total{service="none",method="GET",status="5xx"} 1"#,
+        r#"collimator_http_responses_aborted_total{service="none"} 1"#,
+        r#"collimator_http_requests_in_flight{service="metadata"} 0"#,
+    ] {
+        assert!(text.lines().any(|own| own == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("Doe"));
+}
+
+#[test]
+fn the_log_has_routes_and_ids_but_no_paths_queries_or_panics() {
+    #[derive(Clone, Default)]
+    struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let subscriber = tracing::Dispatch::new(subscriber);
+    // While there is one dispatcher only, tracing asks the thread that first passes a callsite
+    // whether anyone wants it, and other tests' threads would answer for this one.
+    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().finish());
+    observed(|run| tracing::dispatcher::with_default(&subscriber, run));
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.matches("answered").count(), 6, "{text}");
+    assert!(text.contains("r-7") && text.contains("/json"), "{text}");
+    assert!(text.contains("a handler panicked"), "{text}");
+    for secret in ["Doe", "PatientName", "patient name"] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+}
+
 #[tokio::test]
 async fn a_body_that_nobody_takes_is_let_go() {
     let (held, mut dropped) = tokio::sync::mpsc::channel::<()>(1);

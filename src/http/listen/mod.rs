@@ -26,7 +26,7 @@ use tokio::{
 use tower::Service as _;
 
 use self::io::Timed;
-use crate::config::ServerConfig;
+use crate::{config::ServerConfig, telemetry::names};
 
 /// Requests side by side on one HTTP/2 connection. Viewers ask for frames by the hundred.
 const MAX_STREAMS: u32 = 128;
@@ -77,11 +77,14 @@ pub async fn serve(
                 None => break,
             },
         };
-        while connections.try_join_next().is_some() {}
+        while let Some(ended) = connections.try_join_next() {
+            note(ended);
+        }
         let watcher = graceful.watcher();
         let (builder, router) = (builder.clone(), router.clone());
         let stream = Timed::new(stream, config.header_timeout, config.write_timeout);
         connections.spawn(async move {
+            let _open = Open::new();
             let service = service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(ConnectInfo::<SocketAddr>(address));
                 let mut router = router.clone();
@@ -97,6 +100,22 @@ pub async fn serve(
     }
     drop(listener);
     drain(graceful, connections, config.drain_timeout).await
+}
+
+/// Counts a connection while it is open, however it ends.
+struct Open;
+
+impl Open {
+    fn new() -> Self {
+        metrics::gauge!(names::CONNECTIONS).increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!(names::CONNECTIONS).decrement(1.0);
+    }
 }
 
 fn infallible<T>(result: Result<T, Infallible>) -> T {
@@ -150,6 +169,14 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
+/// Logs a panic in the body of an answer, which only ends its connection. The message may hold
+/// what was being sent and stays out of the log.
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if ended.is_err_and(|error| error.is_panic()) {
+        tracing::error!("a connection ended by a panic");
+    }
+}
+
 /// Lets in-flight requests end; idle connections are closed at once.
 async fn drain(
     graceful: GracefulShutdown,
@@ -158,7 +185,9 @@ async fn drain(
 ) -> Drained {
     let ended = tokio::time::timeout(patience, async {
         graceful.shutdown().await;
-        while connections.join_next().await.is_some() {}
+        while let Some(ended) = connections.join_next().await {
+            note(ended);
+        }
     });
     if ended.await.is_ok() {
         return Drained { cut_off: 0 };

@@ -1,8 +1,11 @@
 //! The loop over real sockets on loopback.
 
-use std::{future::pending, time::Duration};
+use std::time::Duration;
 
-use axum::{body::Body, routing::get};
+use axum::{
+    body::Body,
+    routing::{get, post},
+};
 use bytes::Bytes;
 use futures::stream;
 use tokio::{
@@ -12,6 +15,10 @@ use tokio::{
 };
 
 use super::*;
+use crate::{
+    config::LimitsConfig,
+    http::{multipart::PartReader, problem::Problem},
+};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
@@ -191,8 +198,30 @@ async fn a_signal_ends_the_wait_for_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ended = serve(listener, hello(), &ServerConfig::default(), async {}).await;
     assert_eq!(ended, Drained { cut_off: 0 });
-    let config = ServerConfig { max_connections: 0, ..ServerConfig::default() };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let serving = serve(listener, hello(), &config, pending());
-    assert!(tokio::time::timeout(Duration::from_millis(1), serving).await.is_err());
+}
+
+#[tokio::test]
+async fn a_body_is_asked_for_when_it_is_wanted_and_not_when_it_is_too_long() {
+    let handler = async |headers: axum::http::HeaderMap, body: Body| {
+        let limits = LimitsConfig { request_bytes: 100, ..LimitsConfig::default() };
+        let mut reader = PartReader::open(&headers, body, &limits, &["application/dicom"])?;
+        let Some(part) = reader.next_part().await? else { return Ok(String::new()) };
+        let content = part.collect(100).await?;
+        Ok::<_, Problem>(String::from_utf8_lossy(&content).into_owned())
+    };
+    let running = start(Router::new().route("/", post(handler)), ServerConfig::default()).await;
+    for (length, expected) in [(3, "HTTP/1.1 100"), (101, "HTTP/1.1 413")] {
+        let mut client = connect(&running).await;
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nexpect: 100-continue\r\n\
+             content-type: application/dicom\r\ncontent-length: {length}\r\n\r\n"
+        );
+        client.write_all(head.as_bytes()).await.unwrap();
+        let first = read_until(&mut client, "\r\n\r\n").await;
+        assert!(first.starts_with(expected), "{first}");
+        if length == 3 {
+            client.write_all(b"abc").await.unwrap();
+            assert!(rest(client).await.ends_with("abc"));
+        }
+    }
 }

@@ -2,8 +2,9 @@
 
 use crate::http::problem::Problem;
 
-/// Why a request body cannot be read. After [`MultipartError::PartTooLarge`] the next part can
-/// still be read; after every other error the body is at its end.
+/// Why a request body cannot be read. After [`MultipartError::PartTooLarge`] and
+/// [`MultipartError::NotSmall`] the next part can still be read; after every other error the body
+/// is at its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MultipartError {
     /// The media type of the request (or its content coding) is not taken.
@@ -39,6 +40,12 @@ pub enum MultipartError {
         /// The bound, in bytes.
         limit: u64,
     },
+    /// A part that is collected in memory is longer than its caller expects.
+    #[error("a part that must be small is longer than {limit} bytes")]
+    NotSmall {
+        /// The bound, in bytes.
+        limit: u64,
+    },
     /// `limits.request_bytes`
     #[error("the body is longer than limits.request_bytes allows")]
     RequestTooLarge {
@@ -65,6 +72,7 @@ impl From<MultipartError> for Problem {
             MultipartError::PartTooLarge { limit } => {
                 Self::too_large("limits.instance_bytes", *limit)
             }
+            MultipartError::NotSmall { limit } => Self::too_large("part", *limit),
             MultipartError::RequestTooLarge { limit } => {
                 Self::too_large("limits.request_bytes", *limit)
             }

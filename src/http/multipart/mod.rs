@@ -7,7 +7,9 @@
 //! ends. Absent: what the parts mean.
 
 mod content_type;
+mod delimiter;
 mod error;
+mod part_head;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -15,5 +17,6 @@ mod writer;
 
 pub use content_type::ContentType;
 pub use error::MultipartError;
-pub use reader::{Part, PartHead, PartReader};
+pub use part_head::PartHead;
+pub use reader::{Part, PartReader};
 pub use writer::{Boundary, OutPart, PartStream, Related, media_type_with};

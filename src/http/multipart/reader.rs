@@ -5,25 +5,27 @@
 //! of the body did: CRLF, or LF alone where the sender writes that throughout. What starts like a
 //! delimiter but does not end its line as one is content.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, header},
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use memchr::memmem::Finder;
 
-use super::{ContentType, MultipartError};
+use super::{
+    ContentType, MultipartError, PartHead,
+    delimiter::{Delimiter, Tail, overlap, tail},
+    part_head::field,
+};
 use crate::config::LimitsConfig;
 
 /// Bytes of one part's header.
 const MAX_HEADER: usize = 16 << 10;
-/// Fields in one part's header.
-const MAX_FIELDS: usize = 64;
-/// White space after a delimiter (RFC 2046 calls it transport padding), in bytes.
-const MAX_PADDING: usize = 256;
+/// Bytes of a refused body that are read and forgotten, so that the client gets to the answer.
+const MAX_DISCARDED: u64 = 16 << 20;
 
 /// Reads the parts of a request body, one after another; a body that is not multipart is one part.
 pub struct PartReader {
@@ -32,6 +34,10 @@ pub struct PartReader {
     buffer: Bytes,
     ended: bool,
     state: State,
+    /// Whether the preamble's next byte starts a line.
+    at_line_start: bool,
+    /// The header of a part in [`State::Opened`].
+    head: Option<PartHead>,
     delimiter: Option<Delimiter>,
     content_type: ContentType,
     limits: Limits,
@@ -60,36 +66,10 @@ enum State {
     Oversized,
     /// After a delimiter: the header of a part follows.
     BeforeHeader,
+    /// After the header of a part, when it is not clear yet whether it has content.
+    Opened,
     /// After the closing delimiter or a fatal error.
     Done,
-}
-
-/// What separates parts.
-struct Delimiter {
-    /// `\r\n--boundary`, or `\n--boundary` once the sender was seen to end lines so.
-    finder: Finder<'static>,
-    dashed: Arc<[u8]>,
-}
-
-/// What the bytes after `--boundary` make of it.
-enum Tail {
-    /// `--`: the closing delimiter.
-    Closing,
-    /// The end of the line, that many bytes after the boundary; whether it was LF alone.
-    Next { length: usize, bare: bool },
-    /// Not a delimiter.
-    Content,
-    /// More bytes are needed to tell.
-    Undecided,
-}
-
-/// The header of a part.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartHead {
-    /// All fields.
-    pub headers: HeaderMap,
-    /// The parsed `Content-Type`; `None` where it is absent or none.
-    pub content_type: Option<ContentType>,
 }
 
 /// The current part of a [`PartReader`].
@@ -111,13 +91,13 @@ impl Part<'_> {
     /// The whole part, for parts that are known to be small.
     ///
     /// # Errors
-    /// [`MultipartError::PartTooLarge`] beyond `limit` bytes; see [`PartReader::chunk`].
+    /// [`MultipartError::NotSmall`] beyond `limit` bytes; see [`PartReader::chunk`].
     pub async fn collect(self, limit: u64) -> Result<Bytes, MultipartError> {
         let mut all = BytesMut::new();
         while let Some(chunk) = self.reader.chunk().await? {
             if (all.len() + chunk.len()) as u64 > limit {
                 self.reader.state = State::Oversized;
-                return Err(MultipartError::PartTooLarge { limit });
+                return Err(MultipartError::NotSmall { limit });
             }
             all.extend_from_slice(&chunk);
         }
@@ -129,8 +109,12 @@ impl PartReader {
     /// Opens a request body. `supported` lists the media types that are taken, as the whole body
     /// or as the `type` of a `multipart/related` one, such as `application/dicom`.
     ///
+    /// A `Content-Length` beyond the limits is refused here, before the client (with `Expect:
+    /// 100-continue`) sends anything.
+    ///
     /// # Errors
-    /// [`MultipartError::Unsupported`] and [`MultipartError::Boundary`].
+    /// [`MultipartError::Unsupported`], [`MultipartError::Boundary`],
+    /// [`MultipartError::RequestTooLarge`].
     pub fn open(
         headers: &HeaderMap,
         body: Body,
@@ -162,12 +146,19 @@ impl PartReader {
         if root.is_some_and(|root| !supported.contains(&root.as_str())) {
             return Err(refusal());
         }
+        let announced =
+            headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|length: u64| length > limits.request_bytes) {
+            return Err(MultipartError::RequestTooLarge { limit: limits.request_bytes });
+        }
         let delimiter = if multipart { Some(Delimiter::new(&content_type)?) } else { None };
         Ok(Self {
             body,
             buffer: Bytes::new(),
             ended: false,
             state: if multipart { State::Preamble } else { State::Single },
+            at_line_start: true,
+            head: None,
             delimiter,
             content_type,
             limits: Limits {
@@ -193,6 +184,7 @@ impl PartReader {
     }
 
     /// Goes to the next part, over what was not read of the current one; `None` after the last.
+    /// Cancel safe, as [`Self::chunk`].
     ///
     /// # Errors
     /// See [`MultipartError`].
@@ -213,7 +205,8 @@ impl PartReader {
         result
     }
 
-    /// The next bytes of the current part, never empty; `None` at its end.
+    /// The next bytes of the current part, never empty; `None` at its end. Cancel safe: a call
+    /// that is dropped loses nothing (but starts the wait of `limits.body_idle` anew).
     ///
     /// # Errors
     /// [`MultipartError::PartTooLarge`] once, after which the next part can be read; every other
@@ -239,6 +232,16 @@ impl PartReader {
         }
     }
 
+    /// Reads and forgets what is left of a body that was refused, some MiB at most: most clients
+    /// look for the answer only after they sent everything, and lose it if the connection breaks.
+    pub async fn discard(mut self) {
+        let until = self.received.saturating_add(MAX_DISCARDED);
+        self.buffer = Bytes::new();
+        while self.received < until && matches!(self.fill().await, Ok(true)) {
+            self.buffer = Bytes::new();
+        }
+    }
+
     async fn find_head(&mut self) -> Result<Option<PartHead>, MultipartError> {
         match self.state {
             State::Single => {
@@ -252,27 +255,31 @@ impl PartReader {
             }
             State::Preamble => self.preamble().await?,
             State::Content | State::Oversized => while self.content().await?.is_some() {},
-            State::BeforeHeader | State::Done => {}
+            State::BeforeHeader | State::Opened | State::Done => {}
         }
-        if self.state != State::BeforeHeader {
+        if self.state == State::BeforeHeader {
+            if self.parts >= self.limits.parts {
+                return Err(MultipartError::TooManyParts { limit: self.limits.parts });
+            }
+            // Kept, so that a call that is dropped in the next wait loses nothing.
+            self.head = Some(self.header().await?);
+            self.parts += 1;
+            self.in_part = 0;
+            self.state = State::Opened;
+        }
+        if self.state != State::Opened {
             return Ok(None);
         }
-        self.parts += 1;
-        if self.parts > self.limits.parts {
-            return Err(MultipartError::TooManyParts { limit: self.limits.parts });
-        }
-        let head = self.header().await?;
-        self.in_part = 0;
-        self.state = State::Content;
-        self.empty_content().await?;
-        Ok(Some(head))
+        self.state = self.after_header().await?;
+        Ok(self.head.take())
     }
 
-    /// Passes the delimiter of a part without content, whose line end is the header's empty line
-    /// (RFC 2046 §5.1.1: `body-part := MIME-part-headers [CRLF *OCTET]`).
-    async fn empty_content(&mut self) -> Result<(), MultipartError> {
+    /// What follows the header: content, or the delimiter of a part without content, whose line end
+    /// is the header's empty line (RFC 2046 §5.1.1: `MIME-part-headers [CRLF *OCTET]`) and which is
+    /// passed.
+    async fn after_header(&mut self) -> Result<State, MultipartError> {
         loop {
-            let Some(delimiter) = &self.delimiter else { return Ok(()) };
+            let Some(delimiter) = &self.delimiter else { return Ok(State::Content) };
             let bare = delimiter.finder.needle().first() == Some(&b'\n');
             let length = delimiter.dashed.len();
             let undecided = match self.buffer.get(..length) {
@@ -281,19 +288,15 @@ impl PartReader {
                 Some(_) => match tail(&self.buffer[length..], bare) {
                     Tail::Content => false,
                     Tail::Undecided => true,
-                    Tail::Closing => {
-                        self.state = State::Done;
-                        return Ok(());
-                    }
+                    Tail::Closing => return Ok(State::Done),
                     Tail::Next { length: line, .. } => {
                         drop(self.buffer.split_to(length + line));
-                        self.state = State::BeforeHeader;
-                        return Ok(());
+                        return Ok(State::BeforeHeader);
                     }
                 },
             };
             if !undecided {
-                return Ok(());
+                return Ok(State::Content);
             }
             if !self.fill().await? {
                 return Err(MultipartError::Truncated);
@@ -346,14 +349,13 @@ impl PartReader {
             return Ok(());
         };
         let finder = Finder::new(&dashed);
-        let mut at_line_start = true;
         loop {
             let Some(at) = finder.find(&self.buffer) else {
                 // Keep what may be the start of a delimiter, and the byte before it.
                 let keep = self.buffer.len().min(dashed.len());
                 let skipped = self.buffer.len() - keep;
                 if skipped > 0 {
-                    at_line_start = self.buffer[skipped - 1] == b'\n';
+                    self.at_line_start = self.buffer[skipped - 1] == b'\n';
                     drop(self.buffer.split_to(skipped));
                 }
                 if !self.fill().await? {
@@ -361,11 +363,12 @@ impl PartReader {
                 }
                 continue;
             };
-            let starts_line = if at == 0 { at_line_start } else { self.buffer[at - 1] == b'\n' };
+            let starts_line =
+                if at == 0 { self.at_line_start } else { self.buffer[at - 1] == b'\n' };
             let after = at + dashed.len();
             match tail(&self.buffer[after..], true) {
                 _ if !starts_line => {
-                    at_line_start = false;
+                    self.at_line_start = false;
                     drop(self.buffer.split_to(at + 1));
                 }
                 Tail::Closing => {
@@ -381,7 +384,7 @@ impl PartReader {
                     return Ok(());
                 }
                 Tail::Content => {
-                    at_line_start = false;
+                    self.at_line_start = false;
                     drop(self.buffer.split_to(at + 1));
                 }
                 Tail::Undecided => {
@@ -474,74 +477,4 @@ impl PartReader {
             .and_then(ContentType::parse);
         Ok(PartHead { headers, content_type })
     }
-}
-
-impl Delimiter {
-    fn new(content_type: &ContentType) -> Result<Self, MultipartError> {
-        let boundary = content_type.parameter("boundary").ok_or(MultipartError::Boundary)?;
-        // RFC 2046 allows fewer printable characters; the others are sent and do no harm.
-        let tolerated = |b: u8| b.is_ascii_graphic() || b == b' ';
-        if boundary.is_empty()
-            || boundary.len() > 70
-            || boundary.ends_with(' ')
-            || !boundary.bytes().all(tolerated)
-        {
-            return Err(MultipartError::Boundary);
-        }
-        let line = format!("\r\n--{boundary}");
-        Ok(Self {
-            finder: Finder::new(line.as_bytes()).into_owned(),
-            dashed: line.as_bytes()[2..].into(),
-        })
-    }
-
-    fn use_bare_lines(&mut self) {
-        let line = [b"\n", &*self.dashed].concat();
-        self.finder = Finder::new(&line).into_owned();
-    }
-}
-
-/// Judges what follows `--boundary`.
-fn tail(after: &[u8], bare: bool) -> Tail {
-    match after {
-        [] | [b'-'] => return Tail::Undecided,
-        [b'-', b'-', ..] => return Tail::Closing,
-        _ => {}
-    }
-    let padding = after.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-    if padding > MAX_PADDING {
-        return Tail::Content;
-    }
-    match after.get(padding..).unwrap_or_default() {
-        [] | [b'\r'] => Tail::Undecided,
-        [b'\r', b'\n', ..] => Tail::Next { length: padding + 2, bare: false },
-        [b'\n', ..] if bare => Tail::Next { length: padding + 1, bare: true },
-        _ => Tail::Content,
-    }
-}
-
-/// The length of the longest end of `haystack` with which `needle` starts. The needle's first byte
-/// is a line end and occurs in it once more at most, so few places need a look.
-fn overlap(haystack: &[u8], needle: &[u8]) -> usize {
-    let from = haystack.len().saturating_sub(needle.len().saturating_sub(1));
-    let end = &haystack[from..];
-    let Some(&first) = needle.first() else { return 0 };
-    memchr::memchr_iter(first, end)
-        .map(|at| &end[at..])
-        .find(|end| needle.starts_with(end))
-        .map_or(0, <[u8]>::len)
-}
-
-/// Reads one header field; a line that continues the one before (obsolete folding) is refused.
-fn field(line: &[u8], headers: &mut HeaderMap) -> Result<(), MultipartError> {
-    if headers.len() >= MAX_FIELDS {
-        return Err(MultipartError::Header);
-    }
-    let colon = memchr::memchr(b':', line).ok_or(MultipartError::Header)?;
-    let (name, value) = line.split_at(colon);
-    let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
-    let name = HeaderName::from_bytes(name.trim_ascii_end()).map_err(|_| MultipartError::Header)?;
-    let value = HeaderValue::from_bytes(value).map_err(|_| MultipartError::Header)?;
-    headers.append(name, value);
-    Ok(())
 }

@@ -9,7 +9,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use futures::stream;
+use futures::{FutureExt as _, stream};
 use http_body_util::BodyExt;
 use proptest::prelude::*;
 
@@ -188,8 +188,42 @@ async fn a_small_part_is_collected_and_a_large_one_is_not() {
     assert_eq!(reader.next_part().await.unwrap().unwrap().collect(5).await.unwrap(), "12345");
     let mut reader = open();
     let error = reader.next_part().await.unwrap().unwrap().collect(4).await;
-    assert_eq!(error, Err(MultipartError::PartTooLarge { limit: 4 }));
+    assert_eq!(error, Err(MultipartError::NotSmall { limit: 4 }));
     assert_eq!(reader.next_part().await.unwrap().unwrap().collect(4).await.unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_read_that_is_given_up_loses_nothing() {
+    let body = b"--b\r\n\r\none\r\n--almost\r\n--b--";
+    let (send, receive) = tokio::sync::mpsc::channel::<Bytes>(1);
+    let chunks = stream::unfold(receive, async |mut receive| {
+        Some((Ok::<_, BoxError>(receive.recv().await?), receive))
+    });
+    let mut reader =
+        PartReader::open(&headers(TYPE), Body::from_stream(chunks), &limits(), DICOM).unwrap();
+    let (mut send, mut bytes) = (Some(send), body.iter());
+    let mut content = Vec::new();
+    let mut is_open = false;
+    // Each call is polled once and dropped unless it is done; then one more byte arrives.
+    loop {
+        if !is_open {
+            is_open = reader.next_head().now_or_never().is_some_and(|head| head.is_ok());
+        } else if let Some(chunk) = reader.chunk().now_or_never() {
+            match chunk.unwrap() {
+                Some(chunk) => content.extend_from_slice(&chunk),
+                None => break,
+            }
+            continue;
+        }
+        match bytes.next() {
+            Some(byte) => {
+                let send = send.as_ref().unwrap();
+                send.send(Bytes::copy_from_slice(&[*byte])).await.unwrap();
+            }
+            None => send = None,
+        }
+    }
+    assert_eq!(content, b"one\r\n--almost");
 }
 
 #[tokio::test]
@@ -222,6 +256,32 @@ async fn what_is_not_taken_is_refused_at_the_door() {
     coded.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     let error = PartReader::open(&coded, Body::empty(), &limits(), DICOM).err();
     assert!(matches!(error, Some(MultipartError::Unsupported { .. })));
+}
+
+#[tokio::test]
+async fn an_announced_length_beyond_the_limit_is_refused_before_it_is_sent() {
+    for (length, refused) in [("2097152", false), ("2097153", true), ("x", false)] {
+        let mut announced = headers(TYPE);
+        announced.insert(header::CONTENT_LENGTH, HeaderValue::from_static(length));
+        let opened = PartReader::open(&announced, Body::empty(), &limits(), DICOM);
+        let too_large = matches!(opened, Err(MultipartError::RequestTooLarge { .. }));
+        assert_eq!(too_large, refused, "{length}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_body_is_read_to_its_end_but_not_for_ever() {
+    let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = sent.clone();
+    let endless = stream::repeat_with(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok::<_, BoxError>(Bytes::from_static(&[0; 4096]))
+    });
+    let limits = LimitsConfig { request_bytes: u64::MAX, ..limits() };
+    let reader =
+        PartReader::open(&headers(TYPE), Body::from_stream(endless), &limits, DICOM).unwrap();
+    reader.discard().await;
+    assert_eq!(sent.load(std::sync::atomic::Ordering::Relaxed), (16 << 20) / 4096);
 }
 
 #[tokio::test]
@@ -312,6 +372,15 @@ async fn an_error_or_a_wrong_length_breaks_the_answer_off() {
 }
 
 #[tokio::test]
+async fn an_error_before_the_first_part_can_still_be_answered() {
+    let lost = stream::iter([Err(BoxError::from("index")), Ok(frame_part("x"))]);
+    assert_eq!(related().begun(lost).await.unwrap_err().to_string(), "index");
+    let parts = || stream::iter([Ok(frame_part("one")), Ok(frame_part("two"))]);
+    let begun = sent(related().begun(parts()).await.unwrap()).await.1.unwrap();
+    assert_eq!(begun, sent(related().streamed(parts())).await.1.unwrap());
+}
+
+#[tokio::test]
 async fn an_answer_without_parts_is_closed_and_no_header_can_be_forged() {
     let none = HeaderMap::new();
     let (headers, body) = sent(related().known(vec![], &none, None).unwrap()).await;
@@ -378,6 +447,17 @@ proptest! {
         let whole = block(read(TYPE, vec![Bytes::from(body.clone())]));
         let cut = block(read(TYPE, split(&body, size)));
         prop_assert_eq!(whole, cut);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        body in prop::collection::vec(any::<u8>(), 0..200),
+        start in prop::sample::select(vec!["", "--b\r\n", "--b\r\na: b\r\n", "--b\r\n\r\n"]),
+        size in 1_usize..50,
+    ) {
+        let body = [start.as_bytes(), &body].concat();
+        let whole = block(read(TYPE, vec![Bytes::from(body.clone())]));
+        prop_assert_eq!(whole, block(read(TYPE, split(&body, size))));
     }
 
     #[test]

@@ -160,6 +160,20 @@ impl Related {
         Ok(response)
     }
 
+    /// As [`Self::streamed`], once the first part is there: what goes wrong before it can still be
+    /// answered with its own status.
+    ///
+    /// # Errors
+    /// That of the first part.
+    pub async fn begun<S>(self, parts: S) -> Result<Response, BoxError>
+    where
+        S: Stream<Item = Result<OutPart, BoxError>> + Send + 'static,
+    {
+        let mut parts = Box::pin(parts);
+        let first = parts.next().await.transpose()?;
+        Ok(self.streamed(stream::iter(first.map(Ok)).chain(parts)))
+    }
+
     /// The answer with parts that are found while it is sent.
     pub fn streamed<S>(self, parts: S) -> Response
     where
