@@ -15,6 +15,7 @@ mod folder;
 mod key;
 mod probe;
 mod read;
+mod unfinished;
 mod upload;
 
 use std::{
@@ -35,8 +36,10 @@ pub use read::BlobStream;
 pub use upload::Upload;
 
 use crate::{config::BlobConfig, tenancy::PartitionId};
+use backend::Opened;
 use folder::Folder;
 use key::Layout;
+use unfinished::Unfinished;
 
 /// How long an upload may live unless [`BlobStore::with_upload_life`] says otherwise: half of the
 /// default `sweep.orphan_grace`.
@@ -50,6 +53,8 @@ pub struct BlobStore {
     objects: Arc<dyn ObjectStore>,
     /// Set for the local store, whose files we write and read ourselves.
     folder: Option<Folder>,
+    /// Set for S3.
+    unfinished: Option<Arc<Unfinished>>,
     layout: Layout,
     upload_life: Duration,
 }
@@ -81,8 +86,9 @@ impl BlobStore {
     /// [`BlobStore::probe`]'s question.
     pub fn open(config: &BlobConfig, data_dir: &Path) -> Result<Self, BlobError> {
         let layout = Layout::new(&config.prefix)?;
-        let (objects, folder) = backend::open(config, data_dir)?;
-        Ok(Self { objects, folder, layout, upload_life: UPLOAD_LIFE })
+        let Opened { objects, folder, unfinished } = backend::open(config, data_dir)?;
+        let unfinished = unfinished.map(Arc::new);
+        Ok(Self { objects, folder, unfinished, layout, upload_life: UPLOAD_LIFE })
     }
 
     /// Sets how long an upload may take. It must end well before the sweeper's `orphan_grace` is
@@ -106,6 +112,15 @@ impl BlobStore {
             rooms.iter().filter_map(|room| self.layout.partition_of(room)).collect();
         partitions.sort();
         Ok(partitions)
+    }
+
+    /// Clears away uploads begun before `old` that a server which died left unfinished, where the
+    /// store keeps such things and lists them; says how many.
+    pub async fn remove_unfinished(&self, old: SystemTime) -> Result<u64, BlobError> {
+        match &self.unfinished {
+            Some(unfinished) => unfinished.remove(&self.layout, old).await,
+            None => Ok(0),
+        }
     }
 
     /// Whether the store answers, at the cost of one small request.

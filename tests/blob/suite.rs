@@ -35,6 +35,7 @@ pub async fn run(subject: &Subject) {
     uploads(&open("uploads")).await;
     an_upload_given_up_leaves_nothing(&open("given-up")).await;
     an_upload_that_takes_too_long(open("too-slow")).await;
+    uploads_of_a_server_that_died(&open("died"), subject.lists_uploads).await;
     claims(&open("claims"), &open("claims-elsewhere")).await;
     wrong_credentials(subject).await;
     an_absent_bucket(subject).await;
@@ -231,6 +232,21 @@ async fn an_upload_that_takes_too_long(store: BlobStore) {
     let late = upload.finish().await;
     assert!(matches!(late, Err(BlobError::TooSlow { .. })), "{late:?}");
     until_empty(&blobs).await;
+}
+
+/// Whatever was begun and never finished can be cleared away, and nothing else goes with it.
+async fn uploads_of_a_server_that_died(store: &BlobStore, listed: bool) {
+    let (blobs, whole) = (within(store), Uuid::new_v4());
+    blobs.put(whole, vec![bytes(1, 10)]).await.expect("a put");
+    let mut upload = blobs.upload(Uuid::new_v4()).await.expect("an upload");
+    upload.push(bytes(2, 20 << 20)).await.expect("a push");
+    // As a kill would: nothing is cleaned up.
+    std::mem::forget(upload);
+    let (past, future) = (SystemTime::UNIX_EPOCH, SystemTime::now() + Duration::from_secs(3600));
+    assert_eq!(store.remove_unfinished(past).await.expect("a listing"), 0, "all are younger");
+    assert_eq!(store.remove_unfinished(future).await.expect("a listing"), u64::from(listed));
+    assert_eq!(store.remove_unfinished(future).await.expect("a listing"), 0, "all are gone");
+    assert_eq!(blobs.read_all(whole, 0..10).await.expect("a read"), bytes(1, 10));
 }
 
 async fn claims(store: &BlobStore, elsewhere: &BlobStore) {
