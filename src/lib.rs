@@ -1,6 +1,9 @@
 //! Collimator: a DICOMweb server that keeps every request inside its own partition.
 
 pub mod blob;
+pub mod cli;
 pub mod config;
 pub mod dicom;
+pub mod postgres;
+pub mod telemetry;
 pub mod tenancy;

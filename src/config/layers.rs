@@ -152,10 +152,14 @@ pub(super) fn merge(defaults: &Table, sources: &Sources, errors: &mut Vec<Config
         let key = rest.replacen("__", ".", 1).to_ascii_lowercase();
         let upper = rest.bytes().all(|b| !b.is_ascii_lowercase());
         match merged.get_mut(&key) {
-            Some(slot) if upper => {
-                let text = value.to_string_lossy().into_owned();
-                *slot = Layered { value: from_text(text, &slot.value), origin };
-            }
+            Some(slot) if upper => match value.to_str() {
+                Some(text) => {
+                    *slot = Layered { value: from_text(text.to_owned(), &slot.value), origin };
+                }
+                None => {
+                    errors.push(ConfigError::Combination(format!("{name} is not Unicode text")))
+                }
+            },
             _ => errors.push(ConfigError::Unknown {
                 origin: Origin::Environment("environment".to_owned()),
                 key: name.to_owned(),

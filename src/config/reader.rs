@@ -102,10 +102,11 @@ impl<'a> Reader<'a> {
     }
 
     /// A whole number within `range`.
-    pub fn count<T: TryFrom<u64>>(&mut self, key: &'static str, range: RangeInclusive<u64>) -> T
-    where
-        T: Default,
-    {
+    pub fn count<T: Default + TryFrom<u64>>(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> T {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         self.parsed(key, T::default(), &expected, |value| {
             let number = u64::try_from(value.as_integer()?).ok()?;

@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -242,11 +242,13 @@ impl Drop for Program {
         // SeaweedFS takes 25 seconds to end politely.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Killed, it leaves its sockets behind.
         for port in &self.sockets {
             for name in ["s3", "filer", "master", "volume"] {
-                let _ = std::fs::remove_file(
-                    Path::new("/tmp").join(format!("seaweedfs-{name}-grpc-{}.sock", port + 10_000)),
-                );
+                for end in [format!("{port}"), format!("grpc-{}", port + 10_000)] {
+                    let socket = format!("/tmp/seaweedfs-{name}-{end}.sock");
+                    let _ = std::fs::remove_file(socket);
+                }
             }
         }
     }
