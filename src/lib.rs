@@ -4,6 +4,7 @@ pub mod blob;
 pub mod cli;
 pub mod config;
 pub mod dicom;
+pub mod index;
 pub mod postgres;
 pub mod telemetry;
 pub mod tenancy;

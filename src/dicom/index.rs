@@ -18,7 +18,7 @@ pub struct BulkEntry {
 
 /// Search columns of one level: normalised values by column name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Keys(pub Vec<(Tag, String)>);
+pub struct Keys(pub Vec<(&'static str, String)>);
 
 /// Something worth telling the sender although the instance was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,279 @@
+//! The gate: a pool that nobody else can reach, and the transactions that open it.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{
+    AssertSqlSafe, PgConnection, PgPool, Postgres, Row, Transaction,
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions},
+    query::Query,
+};
+
+use super::{IndexError, migrate};
+use crate::tenancy::{PartitionId, PartitionScope, Scope};
+
+/// How the pool behaves: the section `[database]` of the configuration, as far as it is about it.
+#[derive(Clone, Copy, Debug)]
+pub struct DbOptions {
+    /// Most connections at a time (`database.max_connections`).
+    pub max_connections: u32,
+    /// Longest wait for a connection (`database.connect_timeout`).
+    pub connect_timeout: Duration,
+    /// Longest run of one statement (`database.statement_timeout`); zero: no limit.
+    pub statement_timeout: Duration,
+    /// Whether statements are prepared by name once for each connection. Off behind a pooler that
+    /// hands each transaction to another connection (`database.prepared_statements`).
+    pub prepared_statements: bool,
+}
+
+impl Default for DbOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 16,
+            connect_timeout: Duration::from_secs(10),
+            statement_timeout: Duration::from_secs(30),
+            prepared_statements: true,
+        }
+    }
+}
+
+/// The database as the server sees it. Cheap to clone. Nothing hands out a connection: see the
+/// transaction types.
+#[derive(Clone, Debug)]
+pub struct Db {
+    pool: PgPool,
+    shared: Arc<Shared>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shared {
+    options: DbOptions,
+    citus: bool,
+}
+
+/// A transaction that sees the partitions of one scope and nothing else; for reading. Dropping it
+/// ends it.
+pub struct ScopedTx {
+    tx: Transaction<'static, Postgres>,
+    scope: Scope,
+    prepared: bool,
+    citus: bool,
+}
+
+/// A transaction on exactly one partition, for reading and writing. Dropping it without
+/// [`PartitionTx::commit`] takes back what it did.
+pub struct PartitionTx {
+    inner: ScopedTx,
+    partition: PartitionId,
+}
+
+/// A transaction on the registry of partitions; it reaches no tenant table.
+pub struct RegistryTx {
+    tx: Transaction<'static, Postgres>,
+    prepared: bool,
+}
+
+impl Db {
+    /// Connects with the application's log-in.
+    ///
+    /// # Errors
+    /// [`IndexError::Unsafe`] where the log-in or the database would break the separation of
+    /// tenants; [`IndexError::Outdated`] before migrations; [`IndexError::Unavailable`].
+    pub async fn open(app: PgConnectOptions, options: DbOptions) -> Result<Self, IndexError> {
+        let app = if options.prepared_statements { app } else { app.statement_cache_capacity(0) };
+        let pool = PgPoolOptions::new()
+            .max_connections(options.max_connections.max(1))
+            .acquire_timeout(options.connect_timeout)
+            // A ping for each transaction would cost as much as a read; `open` repeats instead.
+            .test_before_acquire(false)
+            .connect_with(app)
+            .await?;
+        let citus = refuse_what_is_unsafe(&pool, options.prepared_statements).await?;
+        let db = Self { pool, shared: Arc::new(Shared { options, citus }) };
+        db.ready().await?;
+        Ok(db)
+    }
+
+    /// Opens a transaction that sees the partitions of `scope` and nothing else.
+    ///
+    /// # Errors
+    /// [`IndexError::Unavailable`].
+    pub async fn begin(&self, scope: &Scope) -> Result<ScopedTx, IndexError> {
+        // The alphabet of PartitionId has no quote: the literal is safe by type.
+        let setting = format!("SET LOCAL collimator.scope = '{}'", scope.as_setting());
+        let tx = self.start(&["SET LOCAL ROLE collimator_tenant", &setting]).await?;
+        let Shared { options, citus } = *self.shared;
+        Ok(ScopedTx { tx, scope: scope.clone(), prepared: options.prepared_statements, citus })
+    }
+
+    /// Opens a transaction on one partition.
+    ///
+    /// # Errors
+    /// [`IndexError::Unavailable`].
+    pub async fn begin_in(&self, scope: &PartitionScope) -> Result<PartitionTx, IndexError> {
+        let inner = self.begin(scope).await?;
+        Ok(PartitionTx { inner, partition: scope.partition().clone() })
+    }
+
+    /// Opens a transaction on the registry of partitions.
+    ///
+    /// # Errors
+    /// [`IndexError::Unavailable`].
+    pub async fn registry(&self) -> Result<RegistryTx, IndexError> {
+        let tx = self.start(&["SET LOCAL ROLE collimator_registry"]).await?;
+        Ok(RegistryTx { tx, prepared: self.shared.options.prepared_statements })
+    }
+
+    /// Whether the database answers and its schema is the one that this server was built for, or
+    /// newer.
+    ///
+    /// # Errors
+    /// [`IndexError::Outdated`], [`IndexError::Unavailable`].
+    pub async fn ready(&self) -> Result<(), IndexError> {
+        let newest = self.registry().await?.schema_version().await?;
+        if newest >= migrate::newest_version() { Ok(()) } else { Err(IndexError::Outdated) }
+    }
+
+    /// Closes every connection, waiting for those in use.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Begins a transaction with `settings`, in one round trip.
+    ///
+    /// After the database was restarted each idle connection turns out dead when first used.
+    /// Nothing has happened yet at that point, so the next one is tried.
+    async fn start(&self, settings: &[&str]) -> Result<Transaction<'static, Postgres>, IndexError> {
+        let mut left = self.shared.options.max_connections;
+        loop {
+            match self.try_start(settings).await {
+                Err(IndexError::Unavailable(sqlx::Error::Io(_) | sqlx::Error::Database(_)))
+                    if left > 0 =>
+                {
+                    left -= 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn try_start(
+        &self,
+        settings: &[&str],
+    ) -> Result<Transaction<'static, Postgres>, IndexError> {
+        let timeout = self.shared.options.statement_timeout.as_millis();
+        let timeout = format!("SET LOCAL statement_timeout = {timeout}");
+        if self.shared.citus {
+            // Citus passes the text of a SET LOCAL on to its workers as it came, so that each must
+            // come alone.
+            let mut tx = self.pool.begin().await?;
+            for setting in settings.iter().copied().chain([&*timeout]) {
+                sqlx::raw_sql(AssertSqlSafe(setting)).execute(&mut *tx).await?;
+            }
+            return Ok(tx);
+        }
+        let open = format!("BEGIN; {}; {timeout}", settings.join("; "));
+        Ok(self.pool.begin_with(AssertSqlSafe(open)).await?)
+    }
+}
+
+/// Checks what row-level security rests on; says whether the database is distributed by Citus.
+async fn refuse_what_is_unsafe(pool: &PgPool, prepared: bool) -> Result<bool, IndexError> {
+    let row = sqlx::query(
+        "-- login_examine
+        SELECT
+            EXISTS (SELECT FROM pg_roles r
+                WHERE (r.rolsuper OR r.rolbypassrls) AND pg_has_role(session_user, r.oid, 'MEMBER')),
+            EXISTS (SELECT FROM pg_class c
+                WHERE c.relnamespace = 'public'::regnamespace
+                    AND pg_has_role(session_user, c.relowner, 'MEMBER')),
+            EXISTS (SELECT FROM pg_roles r
+                WHERE r.rolname IN ('collimator_tenant', 'collimator_registry')
+                    AND pg_has_role(session_user, r.oid, 'USAGE')),
+            (SELECT count(*) FROM pg_roles r
+                WHERE r.rolname IN ('collimator_tenant', 'collimator_registry')
+                    AND pg_has_role(session_user, r.oid, 'MEMBER')),
+            EXISTS (SELECT FROM pg_extension WHERE extname = 'citus'),
+            current_setting('citus.propagate_set_commands', true)",
+    )
+    .persistent(prepared)
+    .fetch_one(pool)
+    .await?;
+    let refused = [
+        (
+            row.try_get(0)?,
+            "its log-in is, or can become, a superuser or one that bypasses row-level security",
+        ),
+        (row.try_get(1)?, "its log-in owns, or can become an owner of, tables of the index"),
+        (
+            row.try_get(2)?,
+            "its log-in inherits the rights of the application's roles (it must be NOINHERIT)",
+        ),
+        (
+            row.try_get::<i64, _>(3)? != 2,
+            "its log-in is no member of collimator_tenant and collimator_registry",
+        ),
+    ];
+    if let Some((_, reason)) = refused.into_iter().find(|(unsafe_, _)| *unsafe_) {
+        return Err(IndexError::Unsafe(reason));
+    }
+    let citus: bool = row.try_get(4)?;
+    let propagates: Option<String> = row.try_get(5)?;
+    if citus && propagates.as_deref() != Some("local") {
+        // With any other value every read silently yields no rows.
+        return Err(IndexError::Unsafe("citus.propagate_set_commands must be 'local'"));
+    }
+    Ok(citus)
+}
+
+/// A statement, ready to take its parameters.
+type Statement = Query<'static, Postgres, PgArguments>;
+
+fn statement(sql: &'static str, prepared: bool) -> Statement {
+    sqlx::query(sql).persistent(prepared)
+}
+
+impl ScopedTx {
+    /// The scope that the transaction was opened with.
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Whether tables are distributed by Citus, which refuses some joins.
+    pub(super) fn citus(&self) -> bool {
+        self.citus
+    }
+
+    pub(super) fn conn(&mut self) -> &mut PgConnection {
+        &mut self.tx
+    }
+}
+
+impl PartitionTx {
+    /// Makes what the transaction did visible and durable: the acknowledgement.
+    ///
+    /// # Errors
+    /// [`IndexError::Unavailable`]: it is then unknown whether the commit took place.
+    pub async fn commit(self) -> Result<(), IndexError> {
+        Ok(self.inner.tx.commit().await?)
+    }
+
+    /// A statement with the partition bound as `$1`, and the connection to run it on.
+    pub(super) fn statement(&mut self, sql: &'static str) -> (Statement, &mut PgConnection) {
+        let bound = statement(sql, self.inner.prepared).bind(self.partition.as_str().to_owned());
+        (bound, &mut self.inner.tx)
+    }
+}
+
+impl RegistryTx {
+    /// Makes what the transaction did visible and durable.
+    ///
+    /// # Errors
+    /// [`IndexError::Unavailable`].
+    pub async fn commit(self) -> Result<(), IndexError> {
+        Ok(self.tx.commit().await?)
+    }
+
+    pub(super) fn statement(&mut self, sql: &'static str) -> (Statement, &mut PgConnection) {
+        (statement(sql, self.prepared), &mut self.tx)
+    }
+}

@@ -1,0 +1,71 @@
+//! The index: all SQL of the server.
+//!
+//! Owns the connection pool, the gate to it, every statement, and what SQLSTATEs mean. A statement
+//! is a method of one of three transaction types, which are the only way to a connection:
+//!
+//! | type | opened with | reaches |
+//! |---|---|---|
+//! | [`PartitionTx`] | [`PartitionScope`](crate::tenancy::PartitionScope) | tenant tables, one partition |
+//! | [`ScopedTx`] | [`Scope`](crate::tenancy::Scope) | tenant tables, one or more partitions, reading |
+//! | [`RegistryTx`] | nothing | the registry of partitions |
+//!
+//! Invariants: the log-in role is granted nothing but membership, so a statement outside a
+//! transaction of these types is denied; inside one, row-level security shows the scope's
+//! partitions and nothing else, and every statement names the partition as well. All statements
+//! are constant text, listed by [`statements`] (a test prepares each), but for Search, whose text
+//! is put together from constants in `search` and `rows`; values are always bound.
+//!
+//! Absent: bytes of blobs, DICOM parsing, HTTP, retries (the caller repeats a transaction that
+//! answered [`IndexError::Busy`]).
+
+mod columns;
+mod db;
+mod delete;
+mod error;
+mod frames;
+mod located;
+mod migrate;
+mod parents;
+mod registry;
+mod removal;
+mod retrieve;
+mod rows;
+mod search;
+mod store;
+
+pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
+pub use error::IndexError;
+pub use frames::{FramesLocated, NativeFrames};
+pub use located::{Located, Presence, Target};
+pub use migrate::{AppLogin, migrate, migrate_for};
+pub use registry::Partition;
+pub use rows::{Include, RowKey, SearchRow};
+pub use search::{Condition, SearchPlan, Test, Within};
+pub use store::{NewBlob, NewInstance, Stored};
+
+/// The tables that hold tenants' data: each with row-level security enabled and forced.
+pub const TENANT_TABLES: [&str; 9] = [
+    "study",
+    "series",
+    "instance",
+    "blob",
+    "blob_removal",
+    "instance_metadata",
+    "frame_table",
+    "change_feed",
+    "deleted_instance",
+];
+
+/// Every constant statement on tenant tables, each opening with a comment that names it.
+pub fn statements() -> impl Iterator<Item = &'static str> {
+    [delete::STATEMENTS, frames::STATEMENTS, parents::STATEMENTS, removal::STATEMENTS]
+        .into_iter()
+        .chain([retrieve::STATEMENTS, store::STATEMENTS])
+        .flatten()
+        .copied()
+}
+
+/// Every constant statement on the registry.
+pub fn registry_statements() -> impl Iterator<Item = &'static str> {
+    registry::STATEMENTS.iter().copied()
+}

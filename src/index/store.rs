@@ -1,0 +1,342 @@
+//! Store: the rows of one batch of instances, which share one blob.
+//!
+//! Statements are set-based: a batch takes the same few round trips whatever its size. Each
+//! `INSERT … SELECT … FROM unnest` has an `ON CONFLICT` or `RETURNING`, without which Citus turns
+//! it into a COPY that row-level security refuses. See `parents` for the order of locks.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::{
+    IndexError, PartitionTx, columns, frames,
+    located::bigint,
+    parents::{Made, ParentKeys},
+};
+use crate::dicom::{Uid, attributes::Level, index::Indexed};
+
+const INSTANCE_EXISTING: &str = "-- instance_existing
+    SELECT i.sop_instance_uid, i.sha256, i.length, s.study_instance_uid, e.series_instance_uid
+    FROM instance i
+    JOIN series e ON e.partition_id = i.partition_id AND e.series_key = i.series_key
+    JOIN study s ON s.partition_id = i.partition_id AND s.study_key = i.study_key
+    WHERE i.partition_id = $1 AND i.sop_instance_uid = ANY($2::text[])";
+
+const BLOB_CREATE: &str = "-- blob_create
+    INSERT INTO blob (partition_id, blob_id, length) VALUES ($1, $2, $3)";
+
+const BLOB_TAKE_BACK: &str = "-- blob_take_back
+    DELETE FROM blob WHERE partition_id = $1 AND blob_id = $2";
+
+const INSTANCE_CREATE: &str = "-- instance_create
+    INSERT INTO instance (partition_id, blob_id, sop_instance_uid, study_key, series_key,
+        sop_class_uid, transfer_syntax_uid, blob_offset, length, data_set_offset, sha256,
+        attributes, instance_number)
+    SELECT $1, $2, * FROM unnest($3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
+        $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::text[], $13::text[])
+    ON CONFLICT (partition_id, sop_instance_uid) DO NOTHING
+    RETURNING watermark, sop_instance_uid";
+
+const METADATA_CREATE: &str = "-- metadata_create
+    INSERT INTO instance_metadata (partition_id, watermark, metadata, bulk)
+    SELECT $1, watermark, metadata, bulk::jsonb
+    FROM unnest($2::bigint[], $3::bytea[], $4::text[]) AS n(watermark, metadata, bulk)
+    RETURNING watermark";
+
+const FRAMES_CREATE: &str = "-- frames_create
+    INSERT INTO frame_table (partition_id, watermark, number_of_frames, native_offset,
+        native_length, native_frame_bits, fragments, starts)
+    SELECT $1, * FROM unnest($2::bigint[], $3::integer[], $4::bigint[], $5::bigint[],
+        $6::bigint[], $7::bytea[], $8::bytea[])
+    RETURNING watermark";
+
+const FEED_CREATE: &str = "-- feed_create
+    INSERT INTO change_feed (partition_id, action, study_instance_uid, series_instance_uid,
+        sop_instance_uid, watermark)
+    SELECT $1, 'create', * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[])
+    RETURNING event_id";
+
+pub(super) const STATEMENTS: &[&str] = &[
+    INSTANCE_EXISTING,
+    BLOB_CREATE,
+    BLOB_TAKE_BACK,
+    INSTANCE_CREATE,
+    METADATA_CREATE,
+    FRAMES_CREATE,
+    FEED_CREATE,
+];
+
+/// How often an instance may turn up and vanish between two statements before the transaction
+/// gives up.
+const ATTEMPTS: usize = 5;
+
+/// A blob that was written and synced.
+#[derive(Clone, Copy, Debug)]
+pub struct NewBlob {
+    /// Its id.
+    pub id: Uuid,
+    /// Its size in bytes.
+    pub length: u64,
+}
+
+/// An instance whose bytes are in the blob of its batch.
+#[derive(Debug)]
+pub struct NewInstance<'a> {
+    /// What was read from it.
+    pub indexed: &'a Indexed,
+    /// Its DICOM JSON, as one zstd frame.
+    pub metadata: Vec<u8>,
+    /// First byte of the file in the blob.
+    pub offset: u64,
+    /// Bytes of the file.
+    pub length: u64,
+    /// SHA-256 of the file.
+    pub sha256: [u8; 32],
+}
+
+/// What became of one instance of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is stored.
+    New {
+        /// The id of this version.
+        watermark: i64,
+    },
+    /// The partition, or the batch before it, holds the same bytes in the same series.
+    Identical,
+    /// The partition, or the batch before it, holds other bytes or another place under its UID.
+    Conflict,
+}
+
+/// What tells two stores of one SOP Instance UID apart.
+#[derive(PartialEq, Eq)]
+struct Identity {
+    sha256: Vec<u8>,
+    length: i64,
+    study: String,
+    series: String,
+}
+
+impl Identity {
+    fn of(new: &NewInstance<'_>) -> Self {
+        Self {
+            sha256: new.sha256.to_vec(),
+            length: bigint(new.length),
+            study: new.indexed.study.as_str().to_owned(),
+            series: new.indexed.series.as_str().to_owned(),
+        }
+    }
+
+    fn compare(&self, new: &NewInstance<'_>) -> Stored {
+        if *self == Self::of(new) { Stored::Identical } else { Stored::Conflict }
+    }
+}
+
+impl PartitionTx {
+    /// Writes the rows and change-feed events of a batch; the answers are in the order of `news`.
+    ///
+    /// Where no answer is [`Stored::New`] no row of the blob is kept either, and the caller should
+    /// remove it from the store (else the sweeper does).
+    ///
+    /// # Errors
+    /// [`IndexError::Busy`]: repeat the whole transaction. Nothing is stored before
+    /// [`PartitionTx::commit`].
+    pub async fn store_batch(
+        &mut self,
+        blob: &NewBlob,
+        news: &[NewInstance<'_>],
+    ) -> Result<Vec<Stored>, IndexError> {
+        // Ascending by SOP Instance UID: the order in which every store inserts. Of several with
+        // one UID the first counts.
+        let mut pending: BTreeMap<&str, &NewInstance<'_>> = BTreeMap::new();
+        for new in news {
+            pending.entry(new.indexed.instance.as_str()).or_insert(new);
+        }
+        let first = pending.clone();
+        let mut watermarks: HashMap<String, i64> = HashMap::new();
+        let mut existing = self.existing(pending.keys().copied().collect()).await?;
+        pending.retain(|uid, _| !existing.contains_key(*uid));
+        let mut made = Made::default();
+        let mut has_blob = false;
+        for _ in 0..ATTEMPTS {
+            if pending.is_empty() {
+                break;
+            }
+            if !has_blob {
+                let (query, conn) = self.statement(BLOB_CREATE);
+                query.bind(blob.id).bind(bigint(blob.length)).execute(conn).await?;
+                has_blob = true;
+            }
+            let batch: Vec<&NewInstance<'_>> = pending.values().copied().collect();
+            let parents = self.parents(&batch, &mut made).await?;
+            let created = self.create(blob, &batch, &parents).await?;
+            pending.retain(|uid, _| !created.contains_key(*uid));
+            watermarks.extend(created);
+            if !pending.is_empty() {
+                // Another transaction stored them meanwhile.
+                existing.extend(self.existing(pending.keys().copied().collect()).await?);
+                pending.retain(|uid, _| !existing.contains_key(*uid));
+            }
+        }
+        if !pending.is_empty() {
+            return Err(IndexError::Busy);
+        }
+        self.details(&first, &watermarks).await?;
+        if watermarks.len() < first.len() {
+            self.take_back_parents(&made).await?;
+        }
+        if has_blob && watermarks.is_empty() {
+            let (query, conn) = self.statement(BLOB_TAKE_BACK);
+            query.bind(blob.id).execute(conn).await?;
+        }
+        Ok(answers(news, &first, &existing, &watermarks))
+    }
+
+    /// Which of `uids` the partition holds, and as what.
+    async fn existing(&mut self, uids: Vec<&str>) -> Result<HashMap<String, Identity>, IndexError> {
+        if uids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let (query, conn) = self.statement(INSTANCE_EXISTING);
+        let rows = query.bind(uids).fetch_all(conn).await?;
+        let mut existing = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let (sha256, length) = (row.try_get(1)?, row.try_get(2)?);
+            let (study, series) = (row.try_get(3)?, row.try_get(4)?);
+            existing.insert(row.try_get(0)?, Identity { sha256, length, study, series });
+        }
+        Ok(existing)
+    }
+
+    /// Inserts instances, ascending by UID; answers the watermarks of those that were not there.
+    async fn create(
+        &mut self,
+        blob: &NewBlob,
+        batch: &[&NewInstance<'_>],
+        parents: &ParentKeys<'_>,
+    ) -> Result<HashMap<String, i64>, IndexError> {
+        let mut keys = Vec::with_capacity(batch.len());
+        for new in batch {
+            keys.push(*parents.get(&(&new.indexed.study, &new.indexed.series)).ok_or(
+                IndexError::Inconsistent { table: "series", column: "series_instance_uid" },
+            )?);
+        }
+        let (studies, series): (Vec<i64>, Vec<i64>) = keys.into_iter().unzip();
+        let mut attributes = Vec::with_capacity(batch.len());
+        for new in batch {
+            attributes.push(std::str::from_utf8(new.indexed.attributes(Level::Instance)).map_err(
+                |_| IndexError::Inconsistent { table: "instance", column: "attributes" },
+            )?);
+        }
+        let texts = |of: fn(&Indexed) -> &Uid| -> Vec<&str> {
+            batch.iter().map(|new| of(new.indexed).as_str()).collect()
+        };
+        let sizes = |of: fn(&NewInstance<'_>) -> u64| -> Vec<i64> {
+            batch.iter().map(|new| bigint(of(new))).collect()
+        };
+        let hashes: Vec<&[u8]> = batch.iter().map(|new| &new.sha256[..]).collect();
+        let numbers: Vec<_> =
+            batch.iter().map(|new| columns::value(new.indexed, "instance_number")).collect();
+        let (query, conn) = self.statement(INSTANCE_CREATE);
+        let rows = query
+            .bind(blob.id)
+            .bind(texts(|indexed| &indexed.instance))
+            .bind(studies)
+            .bind(series)
+            .bind(texts(|indexed| &indexed.sop_class))
+            .bind(texts(|indexed| &indexed.transfer_syntax))
+            .bind(sizes(|new| new.offset))
+            .bind(sizes(|new| new.length))
+            .bind(sizes(|new| new.indexed.data_set_offset))
+            .bind(hashes)
+            .bind(attributes)
+            .bind(numbers)
+            .fetch_all(conn)
+            .await?;
+        rows.iter().map(|row| Ok((row.try_get(1)?, row.try_get(0)?))).collect()
+    }
+
+    /// Metadata, frame tables and feed events of the instances that got a watermark.
+    async fn details(
+        &mut self,
+        first: &BTreeMap<&str, &NewInstance<'_>>,
+        watermarks: &HashMap<String, i64>,
+    ) -> Result<(), IndexError> {
+        let stored: Vec<(i64, &NewInstance<'_>)> = first
+            .iter()
+            .filter_map(|(uid, new)| watermarks.get(*uid).map(|watermark| (*watermark, *new)))
+            .collect();
+        if stored.is_empty() {
+            return Ok(());
+        }
+        let watermarks: Vec<i64> = stored.iter().map(|(watermark, _)| *watermark).collect();
+        let metadata: Vec<&[u8]> = stored.iter().map(|(_, new)| &new.metadata[..]).collect();
+        let bulk: Vec<Option<String>> = stored.iter().map(|(_, new)| bulk(new.indexed)).collect();
+        let (query, conn) = self.statement(METADATA_CREATE);
+        query.bind(&watermarks).bind(metadata).bind(bulk).execute(conn).await?;
+
+        let frames = frames::Rows::of(&stored);
+        if !frames.watermarks.is_empty() {
+            let (query, conn) = self.statement(FRAMES_CREATE);
+            frames.bind(query).execute(conn).await?;
+        }
+
+        let texts = |of: fn(&Indexed) -> &Uid| -> Vec<&str> {
+            stored.iter().map(|(_, new)| of(new.indexed).as_str()).collect()
+        };
+        let (query, conn) = self.statement(FEED_CREATE);
+        query
+            .bind(texts(|indexed| &indexed.study))
+            .bind(texts(|indexed| &indexed.series))
+            .bind(texts(|indexed| &indexed.instance))
+            .bind(&watermarks)
+            .execute(conn)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Says of each instance what became of it. Of several with one UID, the first is what the others
+/// are measured against, unless the partition held one before.
+fn answers(
+    news: &[NewInstance<'_>],
+    first: &BTreeMap<&str, &NewInstance<'_>>,
+    existing: &HashMap<String, Identity>,
+    watermarks: &HashMap<String, i64>,
+) -> Vec<Stored> {
+    let mut told: HashSet<&str> = HashSet::new();
+    let mut answers = Vec::with_capacity(news.len());
+    for new in news {
+        let uid = new.indexed.instance.as_str();
+        answers.push(match (watermarks.get(uid), first.get(uid), existing.get(uid)) {
+            (Some(watermark), Some(first), _) => {
+                if told.insert(uid) {
+                    Stored::New { watermark: *watermark }
+                } else {
+                    Identity::of(first).compare(new)
+                }
+            }
+            (_, _, Some(existing)) => existing.compare(new),
+            // Every UID is in one of the two; if not, claiming nothing is the safe answer.
+            _ => Stored::Conflict,
+        });
+    }
+    answers
+}
+
+/// The bulk entries of an instance as the column keeps them; `None` if there are none.
+fn bulk(indexed: &Indexed) -> Option<String> {
+    if indexed.bulk.is_empty() {
+        return None;
+    }
+    let entries: serde_json::Map<String, serde_json::Value> = indexed
+        .bulk
+        .iter()
+        .map(|entry| {
+            let value = serde_json::json!([entry.vr.to_string(), entry.offset, entry.length]);
+            (entry.path.clone(), value)
+        })
+        .collect();
+    Some(serde_json::Value::Object(entries).to_string())
+}

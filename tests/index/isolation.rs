@@ -1,0 +1,184 @@
+//! Who sees what: nobody without a scope, nothing foreign with one.
+
+use collimator::index::TENANT_TABLES;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+use crate::{
+    data::{Sample, store, study},
+    postgres::{Database, scope},
+};
+
+/// A database in which each tenant table holds rows of partitions `a` and `b`.
+async fn two_partitions() -> Database {
+    let it = Database::new().await;
+    for partition in ["a", "b"] {
+        let batch = [Sample::new(1, 1, 1), Sample::new(1, 2, 2), Sample::new(2, 1, 1)];
+        store(&it.db, partition, &batch).await;
+        let mut tx = it.db.begin_in(&scope(partition)).await.unwrap();
+        tx.delete(&study(2), std::time::Duration::ZERO).await.unwrap();
+        tx.commit().await.unwrap();
+        store(&it.db, partition, &[Sample::new(3, 1, 1)]).await;
+        let mut tx = it.db.begin_in(&scope(partition)).await.unwrap();
+        tx.delete(&study(3), std::time::Duration::ZERO).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let mut conn = it.superuser().await;
+    for table in TENANT_TABLES {
+        for partition in ["a", "b"] {
+            assert!(
+                rows_of(&mut conn, table, partition).await > 0,
+                "{table} has none of {partition}"
+            );
+        }
+    }
+    it
+}
+
+async fn rows_of(conn: &mut PgConnection, table: &str, partition: &str) -> i64 {
+    let sql = format!("SELECT count(*) FROM {table} WHERE partition_id = '{partition}'");
+    sqlx::query(AssertSqlSafe(sql)).fetch_one(conn).await.unwrap().get(0)
+}
+
+/// Runs `sql` in a transaction that is taken back; answers how many rows it touched, or SQLSTATE.
+async fn attempt(conn: &mut PgConnection, open: &str, sql: &str) -> Result<u64, String> {
+    sqlx::raw_sql(AssertSqlSafe(open)).execute(&mut *conn).await.unwrap();
+    let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *conn).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut *conn).await.unwrap();
+    match done {
+        Ok(done) => Ok(done.rows_affected()),
+        Err(error) => {
+            let code = error.as_database_error().and_then(|error| error.code());
+            Err(code.expect("an error of the database").into_owned())
+        }
+    }
+}
+
+/// Statements that try to reach rows of partition `b` in `table`, and all rows.
+fn attacks(table: &str) -> Vec<String> {
+    vec![
+        format!("SELECT * FROM {table} WHERE partition_id = 'b'"),
+        format!("DELETE FROM {table} WHERE partition_id = 'b'"),
+        format!("UPDATE {table} SET partition_id = partition_id WHERE partition_id = 'b'"),
+        format!("UPDATE {table} SET partition_id = 'b'"),
+        format!("INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM {table}_copy"),
+    ]
+}
+
+/// Copies of what partition `b` has, outside the fence, to be inserted by an attacker.
+async fn copies(conn: &mut PgConnection) {
+    for table in TENANT_TABLES {
+        let sql = format!(
+            "CREATE TABLE {table}_copy AS SELECT * FROM {table} WHERE partition_id = 'b';
+             GRANT SELECT ON {table}_copy TO collimator_tenant, collimator_registry"
+        );
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *conn).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_tenant_role_reaches_its_scope_and_nothing_else() {
+    let it = two_partitions().await;
+    copies(&mut it.superuser().await).await;
+    // Even with every right on the tables, the policy alone must hold.
+    let mut conn = it.superuser().await;
+    for grant in [None, Some("GRANT ALL ON ALL TABLES IN SCHEMA public TO collimator_tenant")] {
+        if let Some(grant) = grant {
+            sqlx::raw_sql(grant).execute(&mut conn).await.unwrap();
+        }
+        let mut app = it.raw().await;
+        let role = "BEGIN; SET LOCAL ROLE collimator_tenant";
+        for open in [
+            role.to_owned(),
+            format!("{role}; SET LOCAL collimator.scope = ''"),
+            format!("{role}; SET LOCAL collimator.scope = 'a'"),
+            format!("{role}; SET LOCAL collimator.scope = 'a,c'"),
+        ] {
+            for table in TENANT_TABLES {
+                for sql in attacks(table) {
+                    // Updates of one's own rows into another partition are refused, not ignored.
+                    match attempt(&mut app, &open, &sql).await {
+                        Ok(0) => {}
+                        Err(code) if code == "42501" => {}
+                        other => panic!("{open}: {sql}: {other:?}"),
+                    }
+                }
+            }
+        }
+        // The attacks are real: with the right scope the same statements do touch rows.
+        let open = format!("{role}; SET LOCAL collimator.scope = 'b'");
+        for table in TENANT_TABLES {
+            let sql = format!("SELECT * FROM {table}");
+            let seen = attempt(&mut app, &open, &sql).await.unwrap();
+            assert_eq!(seen as i64, rows_of(&mut conn, table, "b").await, "{table}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_outside_the_gate_is_denied() {
+    let it = two_partitions().await;
+    let mut app = it.raw().await;
+    for table in TENANT_TABLES.into_iter().chain(["partition", "app_login", "_sqlx_migrations"]) {
+        for sql in [
+            format!("SELECT count(*) FROM {table}"),
+            format!("DELETE FROM {table}"),
+            format!("INSERT INTO {table} DEFAULT VALUES"),
+        ] {
+            let open = "BEGIN; SET LOCAL collimator.scope = 'a,b'";
+            assert_eq!(attempt(&mut app, open, &sql).await, Err("42501".to_owned()), "{sql}");
+        }
+    }
+    for sql in ["CREATE TABLE public.mine ()", "CREATE TEMP TABLE mine ()", "CREATE SCHEMA mine"] {
+        assert_eq!(attempt(&mut app, "BEGIN", sql).await, Err("42501".to_owned()), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn the_roles_keep_to_their_tables() {
+    let it = two_partitions().await;
+    let mut app = it.raw().await;
+    let registry = "BEGIN; SET LOCAL ROLE collimator_registry; SET LOCAL collimator.scope = 'a,b'";
+    for table in TENANT_TABLES.into_iter().chain(["app_login"]) {
+        let sql = format!("SELECT FROM {table}");
+        assert_eq!(attempt(&mut app, registry, &sql).await, Err("42501".to_owned()), "{table}");
+    }
+    let tenant = "BEGIN; SET LOCAL ROLE collimator_tenant; SET LOCAL collimator.scope = 'a,b'";
+    for table in ["partition", "app_login", "_sqlx_migrations"] {
+        let sql = format!("SELECT FROM {table}");
+        assert_eq!(attempt(&mut app, tenant, &sql).await, Err("42501".to_owned()), "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_scope_does_not_outlive_its_transaction() {
+    let it = two_partitions().await;
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    tx.presence(&study(1)).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut app = it.raw().await;
+    sqlx::raw_sql("BEGIN; SET LOCAL collimator.scope = 'a'; COMMIT")
+        .execute(&mut app)
+        .await
+        .unwrap();
+    let after: String = sqlx::query("SELECT current_setting('collimator.scope', true)")
+        .fetch_one(&mut app)
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(after, "");
+}
+
+#[tokio::test]
+async fn partitions_are_registered_once() {
+    let it = Database::new().await;
+    let id = "clinic1".parse().unwrap();
+    let mut tx = it.db.registry().await.unwrap();
+    assert!(!tx.partition_exists(&id).await.unwrap());
+    assert!(tx.partition_create(&id).await.unwrap());
+    assert!(!tx.partition_create(&id).await.unwrap());
+    tx.commit().await.unwrap();
+    let mut tx = it.db.registry().await.unwrap();
+    let all = tx.partition_list().await.unwrap();
+    let names: Vec<&str> = all.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(names, ["clinic1", "microsoft.default"]);
+}
