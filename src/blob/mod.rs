@@ -13,6 +13,7 @@ mod backend;
 mod error;
 mod folder;
 mod key;
+mod meter;
 mod probe;
 mod read;
 mod unfinished;
@@ -39,6 +40,7 @@ use crate::{config::BlobConfig, tenancy::PartitionId};
 use backend::Opened;
 use folder::Folder;
 use key::Layout;
+use meter::{measured, moved};
 use unfinished::Unfinished;
 
 /// How long an upload may live unless [`BlobStore::with_upload_life`] says otherwise: half of the
@@ -197,14 +199,22 @@ impl PartitionBlobs {
     /// the answer was lost: the sweeper finds such an orphan.
     pub async fn put(&self, id: Uuid, chunks: Vec<Bytes>) -> Result<(), BlobError> {
         let key = self.key(id);
-        match &self.store.folder {
-            Some(folder) => folder.put(&key, chunks).await.map_err(|e| BlobError::of_io(&key, e)),
-            None => {
-                let payload = PutPayload::from_iter(chunks);
-                let put = self.store.objects.put(key.path(), payload).await;
-                put.map(drop).map_err(|e| BlobError::of(&key, e))
+        let bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let put = async {
+            match &self.store.folder {
+                Some(folder) => {
+                    folder.put(&key, chunks).await.map_err(|e| BlobError::of_io(&key, e))
+                }
+                None => {
+                    let payload = PutPayload::from_iter(chunks);
+                    let put = self.store.objects.put(key.path(), payload).await;
+                    put.map(drop).map_err(|e| BlobError::of(&key, e))
+                }
             }
-        }
+        };
+        measured("put", put).await?;
+        moved("put", bytes);
+        Ok(())
     }
 
     /// Begins a blob whose bytes come in pieces.
@@ -218,7 +228,7 @@ impl PartitionBlobs {
     /// [`BlobError::Missing`] at once; [`BlobError::Short`] where the range leaves the blob, at
     /// once or from the stream.
     pub async fn read(&self, id: Uuid, range: Range<u64>) -> Result<BlobStream, BlobError> {
-        self.store.read(self.key(id), vec![range]).await
+        self.read_ranges(id, vec![range]).await
     }
 
     /// Streams several ranges of a blob, one after another in the order given. Ranges that lie
@@ -231,7 +241,8 @@ impl PartitionBlobs {
         id: Uuid,
         ranges: Vec<Range<u64>>,
     ) -> Result<BlobStream, BlobError> {
-        self.store.read(self.key(id), ranges).await
+        let stream = measured("get", self.store.read(self.key(id), ranges)).await?;
+        Ok(stream.inspect_ok(|chunk| moved("get", chunk.len() as u64)).boxed())
     }
 
     /// Reads one small range into memory, all of it.
@@ -243,15 +254,20 @@ impl PartitionBlobs {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        match &self.store.folder {
-            Some(folder) => read::all_from_folder(folder, &key, range).await,
-            None => read::all_from_store(&self.store.objects, &key, range).await,
-        }
+        let read = async {
+            match &self.store.folder {
+                Some(folder) => read::all_from_folder(folder, &key, range).await,
+                None => read::all_from_store(&self.store.objects, &key, range).await,
+            }
+        };
+        let bytes = measured("get", read).await?;
+        moved("get", bytes.len() as u64);
+        Ok(bytes)
     }
 
     /// Removes a blob. One that is not there is removed already.
     pub async fn remove(&self, id: Uuid) -> Result<(), BlobError> {
-        self.store.remove(&self.key(id)).await
+        measured("delete", self.store.remove(&self.key(id))).await
     }
 
     /// Every blob of the partition, in no particular order. What lies there and is not a blob of

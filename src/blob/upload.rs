@@ -22,6 +22,7 @@ use tokio::{
 use super::{
     BlobError, BlobKey,
     folder::{Folder, Partial, blocking},
+    meter::{measured, moved},
 };
 
 /// Size of every part but the last. All equal, because some stores insist on it; 10,000 of them,
@@ -41,6 +42,7 @@ const SMALL_BYTES: usize = 16 << 10;
 pub struct Upload {
     key: BlobKey,
     gathered: Gather,
+    pushed: u64,
     target: Target,
     begun: Instant,
     life: Duration,
@@ -62,13 +64,27 @@ impl Upload {
         let partial = blocking(move || folder.create(&at)).await;
         let partial = partial.map_err(|e| BlobError::of_io(&key, e))?;
         let target = Target::Folder(FolderUpload::Idle(partial));
-        Ok(Self { key, gathered: Gather::default(), target, begun: Instant::now(), life })
+        Ok(Self {
+            key,
+            gathered: Gather::default(),
+            pushed: 0,
+            target,
+            begun: Instant::now(),
+            life,
+        })
     }
 
     pub(super) fn to_store(store: Arc<dyn ObjectStore>, key: BlobKey, life: Duration) -> Self {
         let begun = Instant::now();
         let target = StoreUpload { store, multipart: None, parts: JoinSet::new(), sent: 0 };
-        Self { key, gathered: Gather::default(), target: Target::Store(target), begun, life }
+        Self {
+            key,
+            gathered: Gather::default(),
+            pushed: 0,
+            target: Target::Store(target),
+            begun,
+            life,
+        }
     }
 
     /// Appends bytes. Waits while the store has enough to do.
@@ -78,6 +94,7 @@ impl Upload {
     /// dropped.
     pub async fn push(&mut self, bytes: Bytes) -> Result<(), BlobError> {
         self.in_time()?;
+        self.pushed += bytes.len() as u64;
         self.gathered.push(bytes);
         match &mut self.target {
             Target::Folder(upload) => {
@@ -102,10 +119,16 @@ impl Upload {
     pub async fn finish(mut self) -> Result<(), BlobError> {
         self.in_time()?;
         let rest = self.gathered.take_all();
-        match &mut self.target {
-            Target::Folder(upload) => upload.finish(&self.key, rest).await,
-            Target::Store(upload) => upload.finish(&self.key, rest).await,
-        }
+        let (key, target) = (&self.key, &mut self.target);
+        let finish = async {
+            match target {
+                Target::Folder(upload) => upload.finish(key, rest).await,
+                Target::Store(upload) => upload.finish(key, rest).await,
+            }
+        };
+        measured("upload", finish).await?;
+        moved("put", self.pushed);
+        Ok(())
     }
 
     /// Gives up, and returns once nothing is left in the store.
