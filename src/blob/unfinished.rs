@@ -4,8 +4,7 @@
 //! Owns [`Unfinished`]. `object_store` can abort an upload but not list them, so the one request
 //! for that is signed and read here. Only uploads of keys that are ours are touched. A server that
 //! does not offer the listing is left alone, and so are Azure, which forgets parts after a week,
-//! and Google Cloud Storage, where a lifecycle rule does it (the configuration's documentation says
-//! so). Folders have none: what a crash leaves there is an orphan like any other.
+//! and Google Cloud Storage, where the bucket needs a lifecycle rule for it. Folders have none: what a crash leaves there is an orphan like any other.
 
 use std::time::{Duration, SystemTime};
 

@@ -43,6 +43,8 @@ pub struct Upload {
     key: BlobKey,
     gathered: Gather,
     pushed: u64,
+    /// Bytes may be missing: an earlier call failed or was cancelled.
+    broken: bool,
     target: Target,
     begun: Instant,
     life: Duration,
@@ -64,36 +66,29 @@ impl Upload {
         let partial = blocking(move || folder.create(&at)).await;
         let partial = partial.map_err(|e| BlobError::of_io(&key, e))?;
         let target = Target::Folder(FolderUpload::Idle(partial));
-        Ok(Self {
-            key,
-            gathered: Gather::default(),
-            pushed: 0,
-            target,
-            begun: Instant::now(),
-            life,
-        })
+        Ok(Self::new(key, target, life))
     }
 
     pub(super) fn to_store(store: Arc<dyn ObjectStore>, key: BlobKey, life: Duration) -> Self {
-        let begun = Instant::now();
         let target = StoreUpload { store, multipart: None, parts: JoinSet::new(), sent: 0 };
-        Self {
-            key,
-            gathered: Gather::default(),
-            pushed: 0,
-            target: Target::Store(target),
-            begun,
-            life,
-        }
+        Self::new(key, Target::Store(target), life)
+    }
+
+    fn new(key: BlobKey, target: Target, life: Duration) -> Self {
+        let (gathered, begun) = (Gather::default(), Instant::now());
+        Self { key, gathered, pushed: 0, broken: false, target, begun, life }
     }
 
     /// Appends bytes. Waits while the store has enough to do.
     ///
     /// # Errors
-    /// What a write of earlier bytes failed with; the upload is then over and is cleaned up when
-    /// dropped.
+    /// What a write of earlier bytes failed with. The upload is then over, as it is when the wait
+    /// was cancelled, and is cleaned up when dropped.
     pub async fn push(&mut self, bytes: Bytes) -> Result<(), BlobError> {
         self.in_time()?;
+        // Until the end of this call: bytes may be lost on the way out, so that what follows them
+        // must not make up a blob.
+        self.begin_work()?;
         self.pushed += bytes.len() as u64;
         self.gathered.push(bytes);
         match &mut self.target {
@@ -108,6 +103,7 @@ impl Upload {
                 }
             }
         }
+        self.broken = false;
         Ok(())
     }
 
@@ -118,6 +114,7 @@ impl Upload {
     /// may remain.
     pub async fn finish(mut self) -> Result<(), BlobError> {
         self.in_time()?;
+        self.begin_work()?;
         let rest = self.gathered.take_all();
         let (key, target) = (&self.key, &mut self.target);
         let finish = async {
@@ -137,6 +134,14 @@ impl Upload {
             Target::Folder(upload) => upload.abort(&self.key).await,
             Target::Store(upload) => upload.abort(&self.key).await,
         }
+    }
+
+    fn begin_work(&mut self) -> Result<(), BlobError> {
+        if std::mem::replace(&mut self.broken, true) {
+            let over = "the upload had failed, or a write was cancelled";
+            return Err(BlobError::Unavailable(over.into()));
+        }
+        Ok(())
     }
 
     /// The sweeper takes a blob without rows for an orphan once it is old enough, and stores date

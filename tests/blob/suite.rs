@@ -11,7 +11,7 @@ use collimator::{
     blob::{BlobError, BlobStore, Listed, PartitionBlobs},
     tenancy::PartitionId,
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
 use crate::servers::Subject;
@@ -34,6 +34,7 @@ pub async fn run(subject: &Subject) {
     partitions_are_apart(&open("partitions")).await;
     uploads(&open("uploads")).await;
     an_upload_given_up_leaves_nothing(&open("given-up")).await;
+    a_cancelled_push_spoils_the_upload(&open("cancelled")).await;
     an_upload_that_takes_too_long(open("too-slow")).await;
     uploads_of_a_server_that_died(&open("died"), subject.lists_uploads).await;
     claims(&open("claims"), &open("claims-elsewhere")).await;
@@ -222,6 +223,18 @@ async fn until_empty(blobs: &PartitionBlobs) {
         assert!(begun.elapsed() < Duration::from_secs(30), "something is left");
         tokio::task::yield_now().await;
     }
+}
+
+/// A caller that stops waiting for a push and goes on must not end up with a blob with a hole.
+async fn a_cancelled_push_spoils_the_upload(store: &BlobStore) {
+    let blobs = within(store);
+    let mut upload = blobs.upload(Uuid::new_v4()).await.expect("an upload");
+    let piece = bytes(1, 16 << 20);
+    let cancelled = (0..64).any(|_| upload.push(piece.clone()).now_or_never().is_none());
+    assert!(cancelled, "no push ever had to wait");
+    assert!(upload.push(bytes(2, 10)).await.is_err());
+    assert!(upload.finish().await.is_err());
+    until_empty(&blobs).await;
 }
 
 async fn an_upload_that_takes_too_long(store: BlobStore) {
