@@ -9,3 +9,4 @@ pub mod index;
 pub mod postgres;
 pub mod telemetry;
 pub mod tenancy;
+pub mod workers;

@@ -6,7 +6,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use super::{BlobError, folder::Folder};
+use super::{BlobError, folder::Folder, unfinished::Unfinished};
 use crate::config::{BlobConfig, BlobKind, Secret};
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder,
@@ -23,16 +23,26 @@ const RETRY_FOR: Duration = Duration::from_secs(60);
 /// Half a key is none.
 const TOGETHER: &str = "must be set together with the other half of the access key";
 
-type Opened = (Arc<dyn ObjectStore>, Option<Folder>);
+/// A store, and what only its kind has.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) objects: Arc<dyn ObjectStore>,
+    pub(super) folder: Option<Folder>,
+    pub(super) unfinished: Option<Unfinished>,
+}
 
 /// Opens the store that the configuration names.
 pub(super) fn open(config: &BlobConfig, data_dir: &Path) -> Result<Opened, BlobError> {
     match config.kind {
         BlobKind::Local => local(config, data_dir),
-        BlobKind::S3 => Ok((s3(config)?, None)),
-        BlobKind::Azure => Ok((azure(config)?, None)),
-        BlobKind::Gcs => Ok((gcs(config)?, None)),
+        BlobKind::S3 => s3(config),
+        BlobKind::Azure => plain(azure(config)?),
+        BlobKind::Gcs => plain(gcs(config)?),
     }
+}
+
+fn plain(objects: Arc<dyn ObjectStore>) -> Result<Opened, BlobError> {
+    Ok(Opened { objects, folder: None, unfinished: None })
 }
 
 fn local(config: &BlobConfig, data_dir: &Path) -> Result<Opened, BlobError> {
@@ -43,10 +53,11 @@ fn local(config: &BlobConfig, data_dir: &Path) -> Result<Opened, BlobError> {
     // Lists and removes; what must be durable is written by `Folder`. A removal is not synced:
     // one that a power cut undoes leaves an orphan.
     let files = LocalFileSystem::new_with_prefix(folder.root()).map_err(|e| unusable(&e))?;
-    Ok((Arc::new(files.with_fsync(true)), Some(folder)))
+    let objects = Arc::new(files.with_fsync(true));
+    Ok(Opened { objects, folder: Some(folder), unfinished: None })
 }
 
-fn s3(config: &BlobConfig) -> Result<Arc<dyn ObjectStore>, BlobError> {
+fn s3(config: &BlobConfig) -> Result<Opened, BlobError> {
     let endpoint = endpoint(config)?;
     let tls = endpoint.as_ref().is_none_or(|url| url.starts_with("https:"));
     let mut builder = match (&config.access_key_id, &config.secret_access_key) {
@@ -72,7 +83,10 @@ fn s3(config: &BlobConfig) -> Result<Arc<dyn ObjectStore>, BlobError> {
         .with_client_options(client(config))
         .with_retry(retry())
         .build();
-    Ok(Arc::new(built.map_err(|e| refused("blob.kind", "s3", &e))?))
+    let s3 = built.map_err(|e| refused("blob.kind", "s3", &e))?;
+    let unfinished = Unfinished::new(s3.clone(), &client(config));
+    let unfinished = unfinished.map_err(|e| refused("blob.kind", "s3", &e))?;
+    Ok(Opened { objects: Arc::new(s3), folder: None, unfinished: Some(unfinished) })
 }
 
 fn azure(config: &BlobConfig) -> Result<Arc<dyn ObjectStore>, BlobError> {

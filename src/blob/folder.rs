@@ -50,6 +50,12 @@ impl Folder {
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         create_settled(dir)?;
         let root = dir.canonicalize()?;
+        // It may have been made just before a crash. A parent that we may not read was somebody
+        // else's work, and theirs to sync.
+        match root.parent().map(sync_folder) {
+            Some(Err(e)) if e.kind() != io::ErrorKind::PermissionDenied => return Err(e),
+            _ => {}
+        }
         Ok(Self(Arc::new(Inner { root, settled: Mutex::default() })))
     }
 
@@ -254,19 +260,25 @@ fn create_private(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates a folder and what is missing above it, and syncs the parent of each folder made.
+/// Creates a folder for its owner alone, and what is missing above it as is usual (others may have
+/// to pass through), and syncs the parent of each folder made.
 fn create_settled(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
+    let missing: Vec<&Path> = folder.ancestors().take_while(|above| !above.is_dir()).collect();
+    for made in missing.into_iter().rev().filter(|above| !above.as_os_str().is_empty()) {
+        if made == folder {
+            create_private(made)?;
+        } else if let Err(e) = std::fs::create_dir(made)
+            && e.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(e);
+        }
+        match made.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => sync_folder(Path::new("."))?,
+            Some(parent) => sync_folder(parent)?,
+            None => {}
+        }
     }
-    let parent = match folder.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Ok(()),
-    };
-    create_settled(parent)?;
-    create_private(folder)?;
-    sync_folder(parent)
+    Ok(())
 }
 
 /// Creates the room below the root, syncing each parent whether or not something was made: a

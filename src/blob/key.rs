@@ -118,6 +118,14 @@ impl Layout {
         (self.blob(partition, id).path == *path).then_some(id)
     }
 
+    /// Whether a path is the key of some partition's blob.
+    pub(super) fn is_blob(&self, path: &Path) -> bool {
+        let mut segments: Vec<_> = path.parts().collect();
+        segments.truncate(segments.len().saturating_sub(2));
+        let partition = self.partition_of(&Path::from_iter(segments));
+        partition.is_some_and(|partition| self.id_of(&partition, path).is_some())
+    }
+
     fn key(&self, room: &Path, id: Uuid) -> BlobKey {
         let [shard, ..] = *id.as_bytes();
         let path = room.clone().join(format!("{shard:02x}")).join(id.hyphenated().to_string());
@@ -147,6 +155,7 @@ mod tests {
             let key = layout.blob(&partition(of), ID);
             assert_eq!(key.to_string(), expected);
             assert_eq!(layout.id_of(&partition(of), key.path()), Some(ID));
+            assert!(layout.is_blob(key.path()));
             assert_eq!(layout.partition_of(key.room()), Some(partition(of)));
         }
     }
@@ -173,8 +182,12 @@ mod tests {
         ] {
             assert_eq!(layout.id_of(&partition("c"), &Path::from(path)), None, "{path}");
         }
+        for path in ["", "p", "p/c/1a", "c/1a/1a2b3c4d-0000-4000-8000-0000000000ff"] {
+            assert!(!layout.is_blob(&Path::from(path)), "{path}");
+        }
         for reserved in [layout.probe(ID), layout.owner()] {
             assert_eq!(layout.partition_of(reserved.room()), None, "{reserved}");
+            assert!(!layout.is_blob(reserved.path()));
         }
     }
 

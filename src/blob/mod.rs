@@ -13,8 +13,10 @@ mod backend;
 mod error;
 mod folder;
 mod key;
+mod meter;
 mod probe;
 mod read;
+mod unfinished;
 mod upload;
 
 use std::{
@@ -35,8 +37,11 @@ pub use read::BlobStream;
 pub use upload::Upload;
 
 use crate::{config::BlobConfig, tenancy::PartitionId};
+use backend::Opened;
 use folder::Folder;
 use key::Layout;
+use meter::{measured, moved};
+use unfinished::Unfinished;
 
 /// How long an upload may live unless [`BlobStore::with_upload_life`] says otherwise: half of the
 /// default `sweep.orphan_grace`.
@@ -50,6 +55,8 @@ pub struct BlobStore {
     objects: Arc<dyn ObjectStore>,
     /// Set for the local store, whose files we write and read ourselves.
     folder: Option<Folder>,
+    /// Set for S3.
+    unfinished: Option<Arc<Unfinished>>,
     layout: Layout,
     upload_life: Duration,
 }
@@ -81,8 +88,9 @@ impl BlobStore {
     /// [`BlobStore::probe`]'s question.
     pub fn open(config: &BlobConfig, data_dir: &Path) -> Result<Self, BlobError> {
         let layout = Layout::new(&config.prefix)?;
-        let (objects, folder) = backend::open(config, data_dir)?;
-        Ok(Self { objects, folder, layout, upload_life: UPLOAD_LIFE })
+        let Opened { objects, folder, unfinished } = backend::open(config, data_dir)?;
+        let unfinished = unfinished.map(Arc::new);
+        Ok(Self { objects, folder, unfinished, layout, upload_life: UPLOAD_LIFE })
     }
 
     /// Sets how long an upload may take. It must end well before the sweeper's `orphan_grace` is
@@ -106,6 +114,15 @@ impl BlobStore {
             rooms.iter().filter_map(|room| self.layout.partition_of(room)).collect();
         partitions.sort();
         Ok(partitions)
+    }
+
+    /// Clears away uploads begun before `old` that a server which died left unfinished, where the
+    /// store keeps such things and lists them; says how many.
+    pub async fn remove_unfinished(&self, old: SystemTime) -> Result<u64, BlobError> {
+        match &self.unfinished {
+            Some(unfinished) => unfinished.remove(&self.layout, old).await,
+            None => Ok(0),
+        }
     }
 
     /// Whether the store answers, at the cost of one small request.
@@ -182,14 +199,22 @@ impl PartitionBlobs {
     /// the answer was lost: the sweeper finds such an orphan.
     pub async fn put(&self, id: Uuid, chunks: Vec<Bytes>) -> Result<(), BlobError> {
         let key = self.key(id);
-        match &self.store.folder {
-            Some(folder) => folder.put(&key, chunks).await.map_err(|e| BlobError::of_io(&key, e)),
-            None => {
-                let payload = PutPayload::from_iter(chunks);
-                let put = self.store.objects.put(key.path(), payload).await;
-                put.map(drop).map_err(|e| BlobError::of(&key, e))
+        let bytes = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let put = async {
+            match &self.store.folder {
+                Some(folder) => {
+                    folder.put(&key, chunks).await.map_err(|e| BlobError::of_io(&key, e))
+                }
+                None => {
+                    let payload = PutPayload::from_iter(chunks);
+                    let put = self.store.objects.put(key.path(), payload).await;
+                    put.map(drop).map_err(|e| BlobError::of(&key, e))
+                }
             }
-        }
+        };
+        measured("put", put).await?;
+        moved("put", bytes);
+        Ok(())
     }
 
     /// Begins a blob whose bytes come in pieces.
@@ -203,7 +228,7 @@ impl PartitionBlobs {
     /// [`BlobError::Missing`] at once; [`BlobError::Short`] where the range leaves the blob, at
     /// once or from the stream.
     pub async fn read(&self, id: Uuid, range: Range<u64>) -> Result<BlobStream, BlobError> {
-        self.store.read(self.key(id), vec![range]).await
+        self.read_ranges(id, vec![range]).await
     }
 
     /// Streams several ranges of a blob, one after another in the order given. Ranges that lie
@@ -216,7 +241,8 @@ impl PartitionBlobs {
         id: Uuid,
         ranges: Vec<Range<u64>>,
     ) -> Result<BlobStream, BlobError> {
-        self.store.read(self.key(id), ranges).await
+        let stream = measured("get", self.store.read(self.key(id), ranges)).await?;
+        Ok(stream.inspect_ok(|chunk| moved("get", chunk.len() as u64)).boxed())
     }
 
     /// Reads one small range into memory, all of it.
@@ -228,15 +254,20 @@ impl PartitionBlobs {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        match &self.store.folder {
-            Some(folder) => read::all_from_folder(folder, &key, range).await,
-            None => read::all_from_store(&self.store.objects, &key, range).await,
-        }
+        let read = async {
+            match &self.store.folder {
+                Some(folder) => read::all_from_folder(folder, &key, range).await,
+                None => read::all_from_store(&self.store.objects, &key, range).await,
+            }
+        };
+        let bytes = measured("get", read).await?;
+        moved("get", bytes.len() as u64);
+        Ok(bytes)
     }
 
     /// Removes a blob. One that is not there is removed already.
     pub async fn remove(&self, id: Uuid) -> Result<(), BlobError> {
-        self.store.remove(&self.key(id)).await
+        measured("delete", self.store.remove(&self.key(id))).await
     }
 
     /// Every blob of the partition, in no particular order. What lies there and is not a blob of

@@ -34,6 +34,8 @@ impl BlobStore {
     /// [`BlobError::Unfit`] says what the store does wrong. [`BlobError::Denied`] and
     /// [`BlobError::Unavailable`]: no answer to judge by.
     pub async fn probe(&self) -> Result<(), BlobError> {
+        // A store that is down or refuses us is told as such, not as one that lies.
+        self.ready().await?;
         let (whole, parts) = (self.layout.probe(Uuid::new_v4()), self.layout.probe(Uuid::new_v4()));
         let asked = async {
             self.probe_object(&whole).await?;

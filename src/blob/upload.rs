@@ -22,6 +22,7 @@ use tokio::{
 use super::{
     BlobError, BlobKey,
     folder::{Folder, Partial, blocking},
+    meter::{measured, moved},
 };
 
 /// Size of every part but the last. All equal, because some stores insist on it; 10,000 of them,
@@ -41,6 +42,9 @@ const SMALL_BYTES: usize = 16 << 10;
 pub struct Upload {
     key: BlobKey,
     gathered: Gather,
+    pushed: u64,
+    /// Bytes may be missing: an earlier call failed or was cancelled.
+    broken: bool,
     target: Target,
     begun: Instant,
     life: Duration,
@@ -62,22 +66,30 @@ impl Upload {
         let partial = blocking(move || folder.create(&at)).await;
         let partial = partial.map_err(|e| BlobError::of_io(&key, e))?;
         let target = Target::Folder(FolderUpload::Idle(partial));
-        Ok(Self { key, gathered: Gather::default(), target, begun: Instant::now(), life })
+        Ok(Self::new(key, target, life))
     }
 
     pub(super) fn to_store(store: Arc<dyn ObjectStore>, key: BlobKey, life: Duration) -> Self {
-        let begun = Instant::now();
         let target = StoreUpload { store, multipart: None, parts: JoinSet::new(), sent: 0 };
-        Self { key, gathered: Gather::default(), target: Target::Store(target), begun, life }
+        Self::new(key, Target::Store(target), life)
+    }
+
+    fn new(key: BlobKey, target: Target, life: Duration) -> Self {
+        let (gathered, begun) = (Gather::default(), Instant::now());
+        Self { key, gathered, pushed: 0, broken: false, target, begun, life }
     }
 
     /// Appends bytes. Waits while the store has enough to do.
     ///
     /// # Errors
-    /// What a write of earlier bytes failed with; the upload is then over and is cleaned up when
-    /// dropped.
+    /// What a write of earlier bytes failed with. The upload is then over, as it is when the wait
+    /// was cancelled, and is cleaned up when dropped.
     pub async fn push(&mut self, bytes: Bytes) -> Result<(), BlobError> {
         self.in_time()?;
+        // Until the end of this call: bytes may be lost on the way out, so that what follows them
+        // must not make up a blob.
+        self.begin_work()?;
+        self.pushed += bytes.len() as u64;
         self.gathered.push(bytes);
         match &mut self.target {
             Target::Folder(upload) => {
@@ -91,6 +103,7 @@ impl Upload {
                 }
             }
         }
+        self.broken = false;
         Ok(())
     }
 
@@ -101,11 +114,18 @@ impl Upload {
     /// may remain.
     pub async fn finish(mut self) -> Result<(), BlobError> {
         self.in_time()?;
+        self.begin_work()?;
         let rest = self.gathered.take_all();
-        match &mut self.target {
-            Target::Folder(upload) => upload.finish(&self.key, rest).await,
-            Target::Store(upload) => upload.finish(&self.key, rest).await,
-        }
+        let (key, target) = (&self.key, &mut self.target);
+        let finish = async {
+            match target {
+                Target::Folder(upload) => upload.finish(key, rest).await,
+                Target::Store(upload) => upload.finish(key, rest).await,
+            }
+        };
+        measured("upload", finish).await?;
+        moved("put", self.pushed);
+        Ok(())
     }
 
     /// Gives up, and returns once nothing is left in the store.
@@ -114,6 +134,14 @@ impl Upload {
             Target::Folder(upload) => upload.abort(&self.key).await,
             Target::Store(upload) => upload.abort(&self.key).await,
         }
+    }
+
+    fn begin_work(&mut self) -> Result<(), BlobError> {
+        if std::mem::replace(&mut self.broken, true) {
+            let over = "the upload had failed, or a write was cancelled";
+            return Err(BlobError::Unavailable(over.into()));
+        }
+        Ok(())
     }
 
     /// The sweeper takes a blob without rows for an orphan once it is old enough, and stores date

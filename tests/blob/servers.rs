@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -38,6 +38,8 @@ pub struct Subject {
     /// The same with a bucket that does not exist, where the store does not simply make it (both
     /// S3 servers do).
     pub absent: Option<BlobConfig>,
+    /// Whether the store says which uploads in parts were begun and not finished.
+    pub lists_uploads: bool,
     dir: PathBuf,
     _alive: Vec<Box<dyn Any + Send + Sync>>,
 }
@@ -63,7 +65,7 @@ pub fn folder() -> Subject {
     let path = dir.path().to_owned();
     let config = BlobConfig::default();
     let alive: Vec<Box<dyn Any + Send + Sync>> = vec![Box::new(dir)];
-    Subject { name: "folder", config, wrong: None, absent: None, dir: path, _alive: alive }
+    Subject { dir: path, wrong: None, ..remote("folder", config, alive) }
 }
 
 pub async fn s3s() -> Subject {
@@ -106,7 +108,8 @@ pub async fn seaweedfs(program: &str) -> Subject {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, s3));
     program.answers(&format!("http://{address}/healthz"), |status| status == 200).await;
     let config = s3_config(address, "testkey", "testsecret");
-    remote("SeaweedFS", config, vec![Box::new(program), Box::new(dir)])
+    let alive: Vec<Box<dyn Any + Send + Sync>> = vec![Box::new(program), Box::new(dir)];
+    Subject { lists_uploads: true, ..remote("SeaweedFS", config, alive) }
 }
 
 pub async fn azurite(program: &str) -> Subject {
@@ -155,6 +158,7 @@ fn remote(
         config,
         wrong: Some(wrong),
         absent: None,
+        lists_uploads: false,
         dir: PathBuf::from("/nowhere"),
         _alive: alive,
     }
@@ -238,11 +242,13 @@ impl Drop for Program {
         // SeaweedFS takes 25 seconds to end politely.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Killed, it leaves its sockets behind.
         for port in &self.sockets {
             for name in ["s3", "filer", "master", "volume"] {
-                let _ = std::fs::remove_file(
-                    Path::new("/tmp").join(format!("seaweedfs-{name}-grpc-{}.sock", port + 10_000)),
-                );
+                for end in [format!("{port}"), format!("grpc-{}", port + 10_000)] {
+                    let socket = format!("/tmp/seaweedfs-{name}-{end}.sock");
+                    let _ = std::fs::remove_file(socket);
+                }
             }
         }
     }

@@ -11,7 +11,7 @@ use collimator::{
     blob::{BlobError, BlobStore, Listed, PartitionBlobs},
     tenancy::PartitionId,
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
 use crate::servers::Subject;
@@ -34,7 +34,9 @@ pub async fn run(subject: &Subject) {
     partitions_are_apart(&open("partitions")).await;
     uploads(&open("uploads")).await;
     an_upload_given_up_leaves_nothing(&open("given-up")).await;
+    a_cancelled_push_spoils_the_upload(&open("cancelled")).await;
     an_upload_that_takes_too_long(open("too-slow")).await;
+    uploads_of_a_server_that_died(&open("died"), subject.lists_uploads).await;
     claims(&open("claims"), &open("claims-elsewhere")).await;
     wrong_credentials(subject).await;
     an_absent_bucket(subject).await;
@@ -223,6 +225,18 @@ async fn until_empty(blobs: &PartitionBlobs) {
     }
 }
 
+/// A caller that stops waiting for a push and goes on must not end up with a blob with a hole.
+async fn a_cancelled_push_spoils_the_upload(store: &BlobStore) {
+    let blobs = within(store);
+    let mut upload = blobs.upload(Uuid::new_v4()).await.expect("an upload");
+    let piece = bytes(1, 16 << 20);
+    let cancelled = (0..64).any(|_| upload.push(piece.clone()).now_or_never().is_none());
+    assert!(cancelled, "no push ever had to wait");
+    assert!(upload.push(bytes(2, 10)).await.is_err());
+    assert!(upload.finish().await.is_err());
+    until_empty(&blobs).await;
+}
+
 async fn an_upload_that_takes_too_long(store: BlobStore) {
     let blobs = within(&store.with_upload_life(Duration::ZERO));
     let mut upload = blobs.upload(Uuid::new_v4()).await.expect("an upload");
@@ -231,6 +245,21 @@ async fn an_upload_that_takes_too_long(store: BlobStore) {
     let late = upload.finish().await;
     assert!(matches!(late, Err(BlobError::TooSlow { .. })), "{late:?}");
     until_empty(&blobs).await;
+}
+
+/// Whatever was begun and never finished can be cleared away, and nothing else goes with it.
+async fn uploads_of_a_server_that_died(store: &BlobStore, listed: bool) {
+    let (blobs, whole) = (within(store), Uuid::new_v4());
+    blobs.put(whole, vec![bytes(1, 10)]).await.expect("a put");
+    let mut upload = blobs.upload(Uuid::new_v4()).await.expect("an upload");
+    upload.push(bytes(2, 20 << 20)).await.expect("a push");
+    // As a kill would: nothing is cleaned up.
+    std::mem::forget(upload);
+    let (past, future) = (SystemTime::UNIX_EPOCH, SystemTime::now() + Duration::from_secs(3600));
+    assert_eq!(store.remove_unfinished(past).await.expect("a listing"), 0, "all are younger");
+    assert_eq!(store.remove_unfinished(future).await.expect("a listing"), u64::from(listed));
+    assert_eq!(store.remove_unfinished(future).await.expect("a listing"), 0, "all are gone");
+    assert_eq!(blobs.read_all(whole, 0..10).await.expect("a read"), bytes(1, 10));
 }
 
 async fn claims(store: &BlobStore, elsewhere: &BlobStore) {
