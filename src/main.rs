@@ -2,14 +2,11 @@
 
 use std::process::ExitCode;
 
-use collimator::cli::{self, Entries};
+use collimator::{
+    app,
+    cli::{self, Entries},
+};
 
 fn main() -> ExitCode {
-    cli::run(
-        std::env::args_os(),
-        Entries {
-            serve: |_| anyhow::bail!("this build has no server"),
-            migrate: |_| anyhow::bail!("this build has no index"),
-        },
-    )
+    cli::run(std::env::args_os(), Entries { serve: app::serve, migrate: app::migrate })
 }

@@ -7,6 +7,16 @@ use std::{error::Error, io};
 
 use super::BlobKey;
 
+impl BlobError {
+    /// Whether the store cannot do it now, but may later.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(
+            self,
+            Self::Full(_) | Self::Denied(_) | Self::Unavailable(_) | Self::TooSlow { .. }
+        )
+    }
+}
+
 /// Why something about blobs failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {

@@ -101,16 +101,6 @@ impl Config {
     }
 }
 
-impl Default for Config {
-    /// The compiled-in defaults.
-    fn default() -> Self {
-        let mut sources = Sources::default();
-        // Only the default of data.dir depends on the environment; any place serves as default.
-        sources.environment.push(("HOME".into(), std::env::temp_dir().into()));
-        Self::load(&sources).expect("the compiled-in defaults are valid, which a test holds")
-    }
-}
-
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.effective)

@@ -272,6 +272,8 @@ pub struct StoreConfig {
     pub batch_bytes: u64,
     /// `store.own_blob_bytes`: bytes from which an instance gets its own blob.
     pub own_blob_bytes: u64,
+    /// `store.buffer_bytes`: bytes of small instances held by all requests together.
+    pub buffer_bytes: u64,
 }
 
 impl StoreConfig {
@@ -281,9 +283,13 @@ impl StoreConfig {
             identical: r.choice("store.identical", &identical),
             batch_bytes: r.size("store.batch_bytes", 64 * KIB..=GIB),
             own_blob_bytes: r.size("store.own_blob_bytes", 64 * KIB..=GIB),
+            buffer_bytes: r.size("store.buffer_bytes", 64 * KIB..=TIB),
         };
         if config.own_blob_bytes > config.batch_bytes {
             r.conflict("store.own_blob_bytes must not exceed store.batch_bytes");
+        }
+        if config.batch_bytes > config.buffer_bytes {
+            r.conflict("store.batch_bytes must not exceed store.buffer_bytes");
         }
         config
     }

@@ -8,6 +8,7 @@ pub mod attributes;
 pub mod charset;
 pub mod error;
 pub mod explicit;
+pub mod extract;
 pub mod frames;
 pub mod index;
 pub mod json;

@@ -279,7 +279,6 @@ impl From<CarrierError> for Problem {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::Config;
     use axum::http::Request;
 
     use super::*;
@@ -294,7 +293,7 @@ mod tests {
 
     fn read(uri: &str, headers: &[(&str, &str)], action: Action) -> Result<Carried, CarrierError> {
         let tenancy = TenancyConfig { base_domain: Some("dicom.example.org".into()) };
-        Carried::read(&request(uri, headers), &Config::default().server, &tenancy, action)
+        Carried::read(&request(uri, headers), &ServerConfig::default(), &tenancy, action)
     }
 
     fn names(uri: &str, headers: &[(&str, &str)]) -> Result<(String, Style), CarrierError> {

@@ -309,7 +309,6 @@ fn public_base(url: &Url, carried: &Carried, tenancy: &TenancyConfig) -> String 
 
 #[cfg(test)]
 mod tests {
-    use crate::config::Config;
     use axum::http::{HeaderValue, Request};
 
     use super::*;
@@ -340,7 +339,7 @@ mod tests {
 
     #[test]
     fn answers_keep_the_style_of_the_request() {
-        let server = Config::default().server;
+        let server = ServerConfig::default();
         let host = ("host", "h:1");
         for (on, uri, headers, expected) in [
             (false, "/studies", vec![host], "http://h:1/studies/1.2"),
@@ -382,9 +381,9 @@ mod tests {
             ("x-forwarded-host", "pacs.example.org"),
             ("x-forwarded-prefix", "/dicom/"),
         ];
-        let wary = Config::default().server;
+        let wary = ServerConfig::default();
         assert_eq!(study(&wary, false, "/s", &headers), "http://inside:8080/studies/1.2");
-        let trusting = ServerConfig { trust_forwarded: true, ..Config::default().server };
+        let trusting = ServerConfig { trust_forwarded: true, ..ServerConfig::default() };
         assert_eq!(
             study(&trusting, false, "/s", &headers),
             "https://pacs.example.org/dicom/studies/1.2"
@@ -412,7 +411,7 @@ mod tests {
     fn the_configured_base_goes_before_everything() {
         let server = ServerConfig {
             public_url: Some("https://pacs.org:8443/d/".parse().unwrap()),
-            ..Config::default().server
+            ..ServerConfig::default()
         };
         assert_eq!(
             study(&server, false, "/s", &[("host", "x")]),
@@ -427,7 +426,7 @@ mod tests {
 
     #[test]
     fn hostile_hosts_are_refused() {
-        let server = Config::default().server;
+        let server = ServerConfig::default();
         for host in [
             "",
             "a b",

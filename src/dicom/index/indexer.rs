@@ -76,6 +76,12 @@ impl Indexer {
         }
     }
 
+    /// SOP Class and SOP Instance UID, once both were heard: by them a failure is reported.
+    pub fn sop(&self) -> Option<(Uid, Uid)> {
+        let [class, instance, ..] = &self.identity;
+        Some((class.clone()?, instance.clone()?))
+    }
+
     /// What was heard, once the reader came to the end.
     ///
     /// # Errors

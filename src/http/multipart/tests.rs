@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Config, LimitsConfig};
+use crate::config::LimitsConfig;
 
 const DICOM: &[&str] = &["application/dicom", "application/json"];
 const TYPE: &str = r#"multipart/related; type="application/dicom"; boundary=b"#;
@@ -32,7 +32,7 @@ fn limits() -> LimitsConfig {
         instance_bytes: 1 << 20,
         request_bytes: 1 << 21,
         parts: 8,
-        ..Config::default().limits
+        ..LimitsConfig::default()
     }
 }
 

@@ -1,0 +1,207 @@
+//! Group commit: instances that wait at the same moment in one partition share a blob, a sync and
+//! a transaction, whichever requests they came with (design §5).
+//!
+//! Holds: a blob is durable before the transaction that names it starts; an instance is answered
+//! for only after that transaction committed. A failed batch leaves at most a blob without rows,
+//! which the sweeper removes; a blob is never removed here, because a commit whose
+//! acknowledgement was lost may have made it live.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::ArchiveError;
+use crate::{
+    blob::BlobStore,
+    config::StoreConfig,
+    dicom::index::Indexed,
+    index::{Db, NewBlob, NewInstance, Stored},
+    tenancy::{PartitionId, PartitionScope},
+};
+
+/// Batches of one partition that are written at once: while one waits for its commit, the next
+/// one's bytes go to the blob store.
+const BATCHES_AT_ONCE: usize = 2;
+
+/// How often a batch whose transaction lost a race (deadlock, serialization, a parent deleted
+/// under it) or its connection is tried again before its instances fail.
+const ATTEMPTS: u32 = 4;
+
+/// One instance, read completely, whose bytes are not stored yet.
+pub(super) struct Pending {
+    pub indexed: Indexed,
+    /// The metadata as it will be kept: one zstd frame.
+    pub metadata: Vec<u8>,
+    pub sha256: [u8; 32],
+    pub chunks: Vec<Bytes>,
+    pub length: u64,
+}
+
+/// What became of each instance of a group, in order; or why none of them could be stored.
+pub(super) type Answer = Result<Vec<(Indexed, Stored)>, Arc<ArchiveError>>;
+
+struct Group {
+    scope: PartitionScope,
+    instances: Vec<Pending>,
+    bytes: u64,
+    answer: oneshot::Sender<Answer>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Group>,
+    running: usize,
+}
+
+/// The writers of all partitions. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Writers {
+    db: Db,
+    blobs: BlobStore,
+    batch_bytes: u64,
+    queues: Arc<Mutex<HashMap<PartitionId, Queue>>>,
+}
+
+impl Writers {
+    pub fn new(db: Db, blobs: BlobStore, config: &StoreConfig) -> Self {
+        Self { db, blobs, batch_bytes: config.batch_bytes, queues: Arc::default() }
+    }
+
+    /// Queues a group of instances; the receiver hears when they are durable. The group is written
+    /// even if the receiver is dropped: a client that went away may have been told already.
+    pub fn submit(
+        &self,
+        scope: &PartitionScope,
+        instances: Vec<Pending>,
+    ) -> oneshot::Receiver<Answer> {
+        let (answer, receiver) = oneshot::channel();
+        let bytes = instances.iter().map(|instance| instance.length).sum();
+        let group = Group { scope: scope.clone(), instances, bytes, answer };
+        let partition = scope.partition().clone();
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = queues.entry(partition.clone()).or_default();
+        queue.waiting.push_back(group);
+        if queue.running < BATCHES_AT_ONCE {
+            queue.running += 1;
+            drop(queues);
+            tokio::spawn(self.clone().run(partition));
+        }
+        receiver
+    }
+
+    /// Writes one batch after another until nothing waits.
+    async fn run(self, partition: PartitionId) {
+        while let Some(batch) = self.take(&partition) {
+            self.write(batch).await;
+        }
+    }
+
+    /// The groups that wait, up to a blob's size (at least one); `None` ends the caller's run.
+    fn take(&self, partition: &PartitionId) -> Option<Vec<Group>> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = queues.get_mut(partition)?;
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some(group) = queue.waiting.front() {
+            if !batch.is_empty() && bytes + group.bytes > self.batch_bytes {
+                break;
+            }
+            bytes += group.bytes;
+            batch.extend(queue.waiting.pop_front());
+        }
+        if batch.is_empty() {
+            queue.running -= 1;
+            if queue.running == 0 {
+                queues.remove(partition);
+            }
+            return None;
+        }
+        Some(batch)
+    }
+
+    async fn write(&self, mut batch: Vec<Group>) {
+        let id = Uuid::new_v4();
+        let scope = batch[0].scope.clone();
+        let mut chunks = Vec::new();
+        let mut sizes = Vec::new();
+        let mut at = 0;
+        let mut rows = Vec::new();
+        for group in &mut batch {
+            sizes.push(group.instances.len());
+            for mut pending in group.instances.drain(..) {
+                chunks.append(&mut pending.chunks);
+                rows.push((pending.indexed, pending.metadata, at, pending.length, pending.sha256));
+                at += pending.length;
+            }
+        }
+        let result = match self.blobs.within(scope.partition()).put(id, chunks).await {
+            Ok(()) => self.commit(&scope, &NewBlob { id, length: at }, &rows).await,
+            Err(error) => Err(error.into()),
+        };
+        match result {
+            Ok(stored) => {
+                let mut outcomes = rows.into_iter().map(|row| row.0).zip(stored);
+                for (group, size) in batch.into_iter().zip(sizes) {
+                    // Nobody listens when the client went away: the instances are stored all the same.
+                    let _ = group.answer.send(Ok(outcomes.by_ref().take(size).collect()));
+                }
+            }
+            Err(error) => {
+                tracing::error!(partition = %scope.partition(), error = format!("{:#}", anyhow::Error::msg(error.to_string())), "a batch could not be stored");
+                let error = Arc::new(error);
+                for group in batch {
+                    let _ = group.answer.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Commits the rows of one blob, whose bytes are durable.
+    ///
+    /// Repeating is safe at every point: where an earlier try did commit, its rows are found
+    /// again as identical.
+    pub async fn commit(
+        &self,
+        scope: &PartitionScope,
+        blob: &NewBlob,
+        rows: &[(Indexed, Vec<u8>, u64, u64, [u8; 32])],
+    ) -> Result<Vec<Stored>, ArchiveError> {
+        let instances: Vec<NewInstance<'_>> = rows
+            .iter()
+            .map(|(indexed, metadata, offset, length, sha256)| NewInstance {
+                indexed,
+                metadata: metadata.clone(),
+                offset: *offset,
+                length: *length,
+                sha256: *sha256,
+            })
+            .collect();
+        let mut attempt = 1;
+        loop {
+            let tried = async {
+                let mut tx = self.db.begin_in(scope).await?;
+                let stored = tx.store_batch(blob, &instances).await?;
+                tx.commit().await?;
+                Ok(stored)
+            };
+            match tried.await {
+                Ok(stored) => return Ok(stored),
+                Err(error) if attempt < ATTEMPTS && error_is_passing(&error) => {
+                    let pause = std::time::Duration::from_millis(5 << (2 * attempt));
+                    tokio::time::sleep(pause).await;
+                    attempt += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn error_is_passing(error: &crate::index::IndexError) -> bool {
+    error.is_retryable() || error.is_unavailable()
+}
