@@ -13,10 +13,19 @@
 CREATE TABLE partition (
     partition_id text COLLATE "C" NOT NULL DEFAULT 'microsoft.default' PRIMARY KEY
         CHECK (partition_id ~ '^[a-z0-9][a-z0-9._-]{0,31}$'),
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    -- Microsoft's server tells partitions by number as well; the default one is 1.
+    partition_key integer GENERATED ALWAYS AS IDENTITY
 );
 
 INSERT INTO partition DEFAULT VALUES;
+
+-- Who this archive is: claimed at the blob store, so that no two archives sweep one store.
+CREATE TABLE archive (
+    archive_id uuid NOT NULL PRIMARY KEY DEFAULT gen_random_uuid()
+);
+
+INSERT INTO archive DEFAULT VALUES;
 
 -- The log-in role of the servers of this database. Owner only. Keyed by the database, so that a
 -- copy of it in the same cluster gets a log-in of its own.
@@ -261,6 +270,7 @@ REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO collimator_tenant, collimator_registry;
 
 GRANT SELECT, INSERT ON partition TO collimator_registry;
+GRANT SELECT ON archive TO collimator_registry;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON study, series, instance, blob, blob_removal
     TO collimator_tenant;

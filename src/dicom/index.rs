@@ -1,6 +1,30 @@
 //! What Store keeps of one instance besides its bytes: identity, search keys, metadata, frames.
+//!
+//! Owns [`Indexed`] and [`Indexer`], which makes it in one pass behind the
+//! [`Reader`](super::reader::Reader). Holds: the metadata is one JSON object whose attributes, at
+//! every level, are unique and ascend; memory is proportional to the header and the number of
+//! fragments. Absent: reading bytes, storing anything.
+//!
+//! Decisions:
+//! - Of an attribute that occurs twice in one data set or item the first counts; the sender is
+//!   told.
+//! - Search keys come from the data set itself, never from items; of several values, from the
+//!   first.
+//! - Values that break the rules of their VR are in the metadata as they came. Those that cannot
+//!   be matched (no date, no number, control characters) are not indexed; text that is only too
+//!   long is, since nobody is helped by a patient who cannot be found. Either way the sender is
+//!   told, if the attribute is one that the index knows.
+//! - A UN value of an attribute that PS3.6 defines is taken for what it is (PS3.5 §6.2.2 note).
+//! - Pixel data of the data set itself is always named by URI, however short.
+
+mod indexer;
+mod keys;
+mod objects;
+mod pixels;
 
 use super::{Tag, Uid, VR, attributes::Level, frames::FrameTable};
+
+pub use indexer::Indexer;
 
 /// A value of one instance that the metadata names by URI instead of carrying it (PS3.18 §F.2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,13 +36,22 @@ pub struct BulkEntry {
     pub vr: VR,
     /// First byte of the value in the file (in the inflated stream where deflated).
     pub offset: u64,
-    /// Bytes of the value. For encapsulated pixel data 0: its bytes are its frames.
+    /// Bytes of the value. For encapsulated pixel data 0: its bytes are its frames. (Where there is
+    /// no frame table, and in items: its only fragment, or all of them with their item headers.)
     pub length: u64,
 }
 
-/// Search columns of one level: normalised values by column name.
+/// Search keys: normalised values by column name ([`super::attributes`]), columns without a value
+/// left out. A value holds no NUL and fits an index entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keys(pub Vec<(&'static str, String)>);
+
+impl Keys {
+    /// The value of a column, if there is one.
+    pub fn get(&self, column: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| *name == column).map(|(_, value)| value.as_str())
+    }
+}
 
 /// Something worth telling the sender although the instance was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +84,9 @@ pub struct Indexed {
     /// The values that `metadata` names by URI.
     pub bulk: Vec<BulkEntry>,
     /// DICOM JSON objects with the attributes that Search returns at each level: study (patient
-    /// attributes included), series, instance.
+    /// attributes included), series, instance. Only attributes of [`super::attributes::TABLE`] that
+    /// have a value of at most 64 KiB; text beyond ASCII is UTF-8, not escaped; no bulk values.
+    /// Specific Character Set is not among them.
     pub level_attributes: [Vec<u8>; 3],
     /// Values of the search columns ([`super::attributes`]), normalised.
     pub keys: Keys,
@@ -67,3 +102,6 @@ impl Indexed {
         &self.level_attributes[level as usize]
     }
 }
+
+#[cfg(test)]
+mod tests;

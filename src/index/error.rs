@@ -52,6 +52,18 @@ pub enum IndexError {
     Decode,
 }
 
+impl IndexError {
+    /// Whether the same transaction may succeed at once, if it is tried again.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Busy)
+    }
+
+    /// Whether the database does not answer now, but may later.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Busy | Self::TimedOut | Self::Unavailable(_))
+    }
+}
+
 impl From<MigrateError> for IndexError {
     fn from(error: MigrateError) -> Self {
         match error {

@@ -61,6 +61,30 @@ pub async fn migrate_for(owner: PgConnectOptions, login: &str) -> Result<(), Ind
     admit(&mut conn, login).await.map_err(refused)
 }
 
+/// The log-in role that an earlier [`migrate`] made; changes nothing.
+///
+/// # Errors
+/// [`IndexError::Outdated`] where there is none yet; [`IndexError::Unavailable`].
+pub async fn app_login(owner: PgConnectOptions) -> Result<AppLogin, IndexError> {
+    let mut conn = owner.connect().await?;
+    let migrated: bool = sqlx::query("SELECT to_regclass('public.app_login') IS NOT NULL")
+        .fetch_one(&mut conn)
+        .await?
+        .try_get(0)?;
+    if !migrated {
+        return Err(IndexError::Outdated);
+    }
+    let row = sqlx::query(
+        "-- login_find
+        SELECT l.role, l.password FROM public.app_login l
+        JOIN pg_database d ON d.oid = l.database_oid WHERE d.datname = current_database()",
+    )
+    .fetch_optional(&mut conn)
+    .await?
+    .ok_or(IndexError::Outdated)?;
+    Ok(AppLogin { role: row.try_get(0)?, password: row.try_get(1)? })
+}
+
 /// The version of the newest migration that this server brings.
 pub(super) fn newest_version() -> i64 {
     MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)

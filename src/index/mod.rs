@@ -35,16 +35,18 @@ mod retrieve;
 mod rows;
 mod search;
 mod store;
+mod summary;
 
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use error::IndexError;
 pub use frames::{FramesLocated, NativeFrames, Pieces};
 pub use located::{Located, Presence, Target};
-pub use migrate::{AppLogin, migrate, migrate_for};
+pub use migrate::{AppLogin, app_login, migrate, migrate_for};
 pub use registry::Partition;
 pub use rows::{Include, RowKey, SearchRow};
 pub use search::{Condition, SearchPlan, Test, Within};
 pub use store::{NewBlob, NewInstance, Stored};
+pub use summary::Summary;
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
 pub const TENANT_TABLES: [&str; 9] = [
@@ -63,7 +65,7 @@ pub const TENANT_TABLES: [&str; 9] = [
 pub fn statements() -> impl Iterator<Item = &'static str> {
     [delete::STATEMENTS, frames::STATEMENTS, parents::STATEMENTS, removal::STATEMENTS]
         .into_iter()
-        .chain([retrieve::STATEMENTS, store::STATEMENTS])
+        .chain([retrieve::STATEMENTS, store::STATEMENTS, summary::STATEMENTS])
         .flatten()
         .copied()
 }

@@ -2,12 +2,13 @@
 
 use sqlx::Row;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{IndexError, RegistryTx};
 use crate::tenancy::PartitionId;
 
 const PARTITION_LIST: &str = "-- partition_list
-    SELECT partition_id, created_at FROM partition ORDER BY partition_id";
+    SELECT partition_id, created_at, partition_key FROM partition ORDER BY partition_id";
 
 const PARTITION_EXISTS: &str = "-- partition_exists
     SELECT EXISTS (SELECT FROM partition WHERE partition_id = $1)";
@@ -18,8 +19,11 @@ const PARTITION_CREATE: &str = "-- partition_create
 const SCHEMA_VERSION: &str = "-- schema_version
     SELECT coalesce(max(version), 0) FROM public._sqlx_migrations WHERE success";
 
+const ARCHIVE_ID: &str = "-- archive_id
+    SELECT archive_id FROM archive";
+
 pub(super) const STATEMENTS: &[&str] =
-    &[PARTITION_LIST, PARTITION_EXISTS, PARTITION_CREATE, SCHEMA_VERSION];
+    &[ARCHIVE_ID, PARTITION_LIST, PARTITION_EXISTS, PARTITION_CREATE, SCHEMA_VERSION];
 
 /// One partition of the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub struct Partition {
     pub id: PartitionId,
     /// When it came into being.
     pub created_at: OffsetDateTime,
+    /// Its number, which clients of Microsoft's server know it by as well.
+    pub key: i32,
 }
 
 impl RegistryTx {
@@ -39,7 +45,10 @@ impl RegistryTx {
         let (query, conn) = self.statement(PARTITION_LIST);
         let rows = query.fetch_all(conn).await?;
         rows.iter()
-            .map(|row| Ok(Partition { id: partition(row, 0)?, created_at: row.try_get(1)? }))
+            .map(|row| {
+                let (created_at, key) = (row.try_get(1)?, row.try_get(2)?);
+                Ok(Partition { id: partition(row, 0)?, created_at, key })
+            })
             .collect()
     }
 
@@ -59,6 +68,15 @@ impl RegistryTx {
     pub async fn partition_create(&mut self, id: &PartitionId) -> Result<bool, IndexError> {
         let (query, conn) = self.statement(PARTITION_CREATE);
         Ok(query.bind(id.as_str()).execute(conn).await?.rows_affected() == 1)
+    }
+
+    /// The id that the archive has had since its schema was made.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn archive_id(&mut self) -> Result<Uuid, IndexError> {
+        let (query, conn) = self.statement(ARCHIVE_ID);
+        Ok(query.fetch_one(conn).await?.try_get(0)?)
     }
 
     /// The version of the newest migration that was run.

@@ -1,0 +1,362 @@
+//! The composition: configuration in, a running server out; and how it ends.
+//!
+//! The only place that knows every room. Holds: nothing listens before the database is migrated,
+//! the log-in is one that cannot break the fence, and the blob store keeps what it promises; the
+//! private Postgres is stopped after everything that uses it.
+
+use std::{
+    net::SocketAddr,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use sqlx::postgres::PgConnectOptions;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    archive::Archive,
+    blob::BlobStore,
+    config::{BlobKind, Config, DatabaseConfig, LogFormat, Secret},
+    control::{Health, Partitions},
+    http::{self, App, listen},
+    index::{self, Db, DbOptions},
+    postgres::Embedded,
+    telemetry::{self, Metrics},
+    workers::{self, Remove, Sweep},
+};
+
+/// Longest time between two rounds of the task that removes deleted blobs.
+const REMOVE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
+
+/// A server that answers requests.
+pub struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<listen::Drained>,
+    background: Vec<JoinHandle<()>>,
+    end: CancellationToken,
+    db: Db,
+}
+
+impl Server {
+    /// Starts a server on an opened database. `owner` is the log-in that migrations run with.
+    ///
+    /// # Errors
+    /// Whatever keeps the server from doing its work, in words for the operator.
+    pub async fn start(config: &Config, owner: PgConnectOptions) -> anyhow::Result<Self> {
+        let metrics = Metrics::install().context("metrics cannot be recorded")?;
+        let app = login(&config.database, owner).await?;
+        let options = db_options(&config.database);
+        let db = Db::open(app, options).await.context("the database cannot be used")?;
+        let blobs = BlobStore::open(&config.blob, &config.data.dir)
+            .context("the blob store cannot be opened")?
+            .with_upload_life(config.sweep.orphan_grace / 2);
+        blobs.probe().await.context("the blob store cannot be used")?;
+        let archive_id = db.registry().await?.archive_id().await?;
+        blobs.claim(archive_id).await.context("the blob store cannot be used")?;
+
+        let partitions = Partitions::new(db.clone(), &config.features, &config.partitions);
+        refuse_hidden_data(&partitions).await?;
+        let archive = Archive::new(
+            db.clone(),
+            blobs.clone(),
+            config.limits.clone(),
+            config.store.clone(),
+            config.delete.clone(),
+        );
+        let app = App::new(http::Parts {
+            archive,
+            partitions,
+            health: Health::new(db.clone(), blobs.clone()),
+            server: config.server.clone(),
+            tenancy: config.tenancy.clone(),
+            limits: config.limits.clone(),
+            retrieve: config.retrieve.clone(),
+            search: config.search.clone(),
+            cors: config.cors.clone(),
+            metrics: metrics.clone(),
+        });
+        let listener = TcpListener::bind(config.server.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", config.server.listen))?;
+        let address = listener.local_addr()?;
+        let (stop, mut stopped) = watch::channel(false);
+        let router = http::router(app);
+        let server = config.server.clone();
+        let serving = tokio::spawn(async move {
+            let shutdown = async move {
+                // The sender is dropped only together with the server.
+                let _ = stopped.wait_for(|stop| *stop).await;
+            };
+            listen::serve(listener, router, &server, shutdown).await
+        });
+        let end = CancellationToken::new();
+        let background = background(config, &db, &blobs, metrics, &end);
+        Ok(Self { address, stop, serving, background, end, db })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it: what is in flight ends first, within `server.drain_timeout`.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        match self.serving.await {
+            Ok(drained) if drained.cut_off > 0 => {
+                tracing::warn!(connections = drained.cut_off, "cut off at the end of the drain");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the serve loop failed"),
+        }
+        self.end.cancel();
+        for task in self.background {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a background task failed");
+            }
+        }
+        self.db.close().await;
+    }
+}
+
+/// Starts what runs beside requests, until `end`.
+fn background(
+    config: &Config,
+    db: &Db,
+    blobs: &BlobStore,
+    metrics: Metrics,
+    end: &CancellationToken,
+) -> Vec<JoinHandle<()>> {
+    let upkeep = {
+        let end = end.clone();
+        tokio::spawn(async move {
+            end.run_until_cancelled(metrics.upkeep()).await;
+        })
+    };
+    let sweep = Sweep::new(db.clone(), blobs.clone(), &config.sweep);
+    let remove = Remove::new(db.clone(), blobs.clone());
+    // What is due is removed soon after, however long the rounds of the sweeper are.
+    let soon = config.delete.grace_period.clamp(Duration::from_secs(1), REMOVE_AT_LEAST_EVERY);
+    let start_remove = soon.min(config.sweep.interval);
+    vec![
+        upkeep,
+        workers::start(sweep, config.sweep.interval, Arc::default(), end.clone()),
+        workers::start(remove, start_remove, Arc::default(), end.clone()),
+    ]
+}
+
+/// `collimator serve`: returns after a clean drain.
+///
+/// # Errors
+/// Whatever kept the server from starting.
+pub fn serve(config: Config) -> anyhow::Result<()> {
+    let started = Instant::now();
+    telemetry::logs::init(config.log.format == LogFormat::Json, &config.log.level)?;
+    let database = Database::open(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        let server = tokio::select! {
+            server = Server::start(&config, database.owner()?) => server?,
+            signal = signals.next() => {
+                tracing::info!(signal, "stopped while starting");
+                return Ok(());
+            }
+        };
+        tracing::info!(
+            address = %server.address(),
+            start_ms = started.elapsed().as_millis() as u64,
+            "ready"
+        );
+        greet(&config, &database, server.address());
+        let signal = signals.next().await;
+        tracing::info!(signal, "stopping: requests in flight may end");
+        server.stop().await;
+        Ok(())
+    });
+    drop(runtime);
+    database.stop();
+    served
+}
+
+/// `collimator migrate`: brings the schema up to date, and nothing else.
+///
+/// # Errors
+/// Whatever kept the migrations from running.
+pub fn migrate(config: Config) -> anyhow::Result<()> {
+    telemetry::logs::init(config.log.format == LogFormat::Json, &config.log.level)?;
+    let database = Database::open(&config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let migrated = runtime.block_on(async {
+        let config = DatabaseConfig { migrate_on_start: true, ..config.database.clone() };
+        login(&config, database.owner()?).await
+    });
+    drop(runtime);
+    database.stop();
+    migrated?;
+    println!("The schema is up to date.");
+    Ok(())
+}
+
+/// The Postgres of this run: somebody's, or our own.
+enum Database {
+    Given(Secret),
+    Private(Box<Embedded>),
+}
+
+impl Database {
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        if let Some(url) = &config.database.url {
+            return Ok(Self::Given(url.clone()));
+        }
+        std::fs::create_dir_all(&config.data.dir).with_context(|| {
+            format!("cannot make the data folder {}", config.data.dir.display())
+        })?;
+        let bin = config.database.postgres_bin.as_deref();
+        let embedded = Embedded::start(&config.data.dir, bin)
+            .context("the private Postgres cannot be started")?;
+        Ok(Self::Private(Box::new(embedded)))
+    }
+
+    fn owner(&self) -> anyhow::Result<PgConnectOptions> {
+        match self {
+            Self::Given(url) => options("database.url", url),
+            Self::Private(embedded) => Ok(embedded.owner_options()),
+        }
+    }
+
+    fn stop(self) {
+        if let Self::Private(embedded) = self {
+            embedded.stop();
+        }
+    }
+}
+
+fn options(key: &str, url: &Secret) -> anyhow::Result<PgConnectOptions> {
+    // The error of sqlx could repeat the URL, and with it the password.
+    PgConnectOptions::from_str(url.expose())
+        .map_err(|_| anyhow::anyhow!("{key} is not a connection URL of Postgres"))
+}
+
+fn db_options(config: &DatabaseConfig) -> DbOptions {
+    DbOptions {
+        max_connections: config.max_connections,
+        connect_timeout: config.connect_timeout,
+        statement_timeout: config.statement_timeout,
+        prepared_statements: config.prepared_statements,
+    }
+}
+
+/// The log-in that serves requests, after the migrations where they are to run.
+async fn login(
+    config: &DatabaseConfig,
+    owner: PgConnectOptions,
+) -> anyhow::Result<PgConnectOptions> {
+    let failed = "the database cannot be migrated";
+    if let Some(url) = &config.app_url {
+        let app = options("database.app_url", url)?;
+        if config.migrate_on_start {
+            index::migrate_for(owner, app.get_username()).await.context(failed)?;
+        }
+        return Ok(app);
+    }
+    let login = if config.migrate_on_start {
+        index::migrate(owner.clone()).await.context(failed)?
+    } else {
+        index::app_login(owner.clone()).await.context("the database cannot be used")?
+    };
+    Ok(owner.username(&login.role).password(&login.password))
+}
+
+/// Turning partitions off while another one holds data would put that data out of reach.
+async fn refuse_hidden_data(partitions: &Partitions) -> anyhow::Result<()> {
+    if partitions.enabled() {
+        return Ok(());
+    }
+    if let Some(partition) = partitions.other_in_use().await? {
+        anyhow::bail!(
+            "features.enable_data_partition is off, but the partition {partition} holds data, \
+             which nothing could reach then; turn the feature on"
+        );
+    }
+    Ok(())
+}
+
+/// What a newcomer needs to know, on standard output.
+fn greet(config: &Config, database: &Database, address: SocketAddr) {
+    let base = match &config.server.public_url {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => format!("http://{address}"),
+    };
+    let blobs = match (config.blob.kind, &config.blob.dir) {
+        (BlobKind::Local, Some(dir)) => dir.display().to_string(),
+        (BlobKind::Local, None) => config.data.dir.join("blobs").display().to_string(),
+        (BlobKind::S3, _) => format!("S3 bucket {}", config.blob.bucket),
+        (BlobKind::Azure, _) => format!("Azure container {}", config.blob.bucket),
+        (BlobKind::Gcs, _) => format!("Google Cloud Storage bucket {}", config.blob.bucket),
+    };
+    let index = match database {
+        Database::Given(_) => "the Postgres of database.url".to_owned(),
+        Database::Private(_) => {
+            format!("{} (private Postgres)", config.data.dir.join("pg").display())
+        }
+    };
+    let (partitions, place) = if config.features.enable_data_partition {
+        ("on: /partitions/{id}/studies", "/partitions/clinic1")
+    } else {
+        ("off: everything is in microsoft.default", "")
+    };
+    println!(
+        "\n  Collimator {version} is ready\n\n  \
+         DICOMweb         {base}\n  \
+         blobs            {blobs}\n  \
+         index            {index}\n  \
+         partitions       {partitions}\n  \
+         authentication   OFF: whoever reaches this address reads and deletes everything\n\n  \
+         Store a first file:\n    \
+         curl -H 'Content-Type: application/dicom' --data-binary @image.dcm {base}{place}/studies\n",
+        version = env!("CARGO_PKG_VERSION"),
+    );
+}
+
+/// SIGTERM and SIGINT (Ctrl-C elsewhere).
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn listen() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    #[cfg(not(unix))]
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> &'static str {
+        let _ = tokio::signal::ctrl_c().await;
+        "Ctrl-C"
+    }
+}

@@ -1,0 +1,51 @@
+//! What can go wrong in the archive, by what the caller can do about it.
+
+use crate::{blob::BlobError, index::IndexError};
+
+/// An operation of the archive failed. Failing parts of a Store are no errors but data, see
+/// [`super::Outcome`].
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The scope holds no such study, series, instance or bulk value.
+    #[error("not found")]
+    NotFound,
+    /// The scope held it once and it was deleted (PS3.18 Table 8.5-1: 410).
+    #[error("deleted")]
+    Gone,
+    /// A frame number beyond the last frame, or no frames at all.
+    #[error("no such frame")]
+    NoSuchFrame,
+    /// The instance cannot be given in any representation that the request accepts.
+    #[error("not acceptable")]
+    NotAcceptable {
+        /// Transfer syntaxes that it can be given in.
+        available: Vec<String>,
+    },
+    /// The index or the blob store does not answer now; the request may be repeated.
+    #[error("a part of the archive is unavailable")]
+    Unavailable(#[source] anyhow::Error),
+    /// Something that must hold does not: an alarm for the operator.
+    #[error("the archive is inconsistent")]
+    Internal(#[source] anyhow::Error),
+}
+
+impl From<IndexError> for ArchiveError {
+    fn from(error: IndexError) -> Self {
+        if error.is_unavailable() {
+            Self::Unavailable(error.into())
+        } else {
+            Self::Internal(error.into())
+        }
+    }
+}
+
+impl From<BlobError> for ArchiveError {
+    fn from(error: BlobError) -> Self {
+        if error.is_unavailable() {
+            Self::Unavailable(error.into())
+        } else {
+            // A row names this blob: that it is missing is the operator's alarm, not a 404.
+            Self::Internal(error.into())
+        }
+    }
+}

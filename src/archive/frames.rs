@@ -1,0 +1,395 @@
+//! Frames and bulk values (PS3.18 §10.4.1.1.6, §10.4.1.1.4): ranges of a stored instance.
+//!
+//! Holds: where a value can be read in place, only its bytes are read, and a frame costs the same
+//! whatever the size of the object. Only deflated and big-endian data sets, whose values cannot be
+//! read in place, are read through.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::{Archive, ArchiveError, ByteStream, Target, retrieve::unreadable};
+use crate::{
+    dicom::{
+        Uid, VR,
+        extract::Extract,
+        index::BulkEntry,
+        reader::Reader,
+        transfer_syntax::{Encoding, TransferSyntax},
+    },
+    index::{FramesLocated, Located, Presence},
+    tenancy::PartitionScope,
+};
+
+/// Paths of the pixel data of a data set (integer, float, double), see [`BulkEntry::path`].
+const PIXEL_DATA: [&str; 3] = ["7FE00010", "7FE00008", "7FE00009"];
+
+/// Where one frame is in the instance's file.
+enum FrameLocation {
+    /// Native: `bits` bits from bit `first` of the pixel data, whose value begins at byte `value`.
+    Bits { value: u64, first: u64, bits: u64 },
+    /// Encapsulated: its fragments, item headers excluded.
+    Ranges(Vec<Range<u64>>),
+}
+
+/// The frames that a request named, ready to be read one by one.
+pub struct Frames {
+    archive: Archive,
+    scope: PartitionScope,
+    located: Located,
+    number_of_frames: u32,
+    locations: Vec<FrameLocation>,
+}
+
+impl Archive {
+    /// Finds frames (numbers from 1) of an instance.
+    ///
+    /// # Errors
+    /// [`ArchiveError::NotFound`], [`ArchiveError::Gone`]; [`ArchiveError::NoSuchFrame`] where any
+    /// number is beyond the last frame or there is no pixel data.
+    pub async fn frames(
+        &self,
+        scope: PartitionScope,
+        target: Target,
+        numbers: &[u32],
+    ) -> Result<Frames, ArchiveError> {
+        let mut tx = self.0.db.begin_in(&scope).await?;
+        let Some(found) = tx.frames_locate(&target, numbers).await? else {
+            return Err(match tx.presence(&target).await? {
+                Presence::Deleted => ArchiveError::Gone,
+                Presence::Live => ArchiveError::NoSuchFrame,
+                Presence::Absent => ArchiveError::NotFound,
+            });
+        };
+        drop(tx);
+        let locations = locations(&found, numbers).ok_or(ArchiveError::NoSuchFrame)?;
+        let FramesLocated { located, number_of_frames, .. } = found;
+        Ok(Frames { archive: self.clone(), scope, located, number_of_frames, locations })
+    }
+
+    /// Finds one bulk value of an instance.
+    ///
+    /// # Errors
+    /// [`ArchiveError::NotFound`], [`ArchiveError::Gone`].
+    pub async fn bulk(
+        &self,
+        scope: PartitionScope,
+        target: Target,
+        path: &str,
+    ) -> Result<Bulk, ArchiveError> {
+        let mut tx = self.0.db.begin_in(&scope).await?;
+        let Some((located, entry)) = tx.bulk_locate(&target, path).await? else {
+            return Err(match tx.presence(&target).await? {
+                Presence::Deleted => ArchiveError::Gone,
+                Presence::Live | Presence::Absent => ArchiveError::NotFound,
+            });
+        };
+        drop(tx);
+        Ok(Bulk { archive: self.clone(), scope, located, entry })
+    }
+
+    /// Streams ranges of one instance's file, one after another.
+    fn ranges(
+        &self,
+        scope: &PartitionScope,
+        located: &Located,
+        ranges: Vec<Range<u64>>,
+    ) -> ByteStream {
+        let blobs = self.0.blobs.within(scope.partition());
+        let (blob, base) = (located.blob, located.offset);
+        stream::iter(merge(ranges))
+            .then(move |range| {
+                let blobs = blobs.clone();
+                async move {
+                    let range = base + range.start..base + range.end;
+                    Ok::<_, ArchiveError>(blobs.read(blob, range).await?.map_err(Into::into))
+                }
+            })
+            .try_flatten()
+            .boxed()
+    }
+
+    /// Streams the first value at one of `paths` in little endian, by reading the instance through.
+    fn extract(&self, scope: &PartitionScope, located: &Located, paths: &[&str]) -> ByteStream {
+        let limits = self.dicom_limits();
+        let reader = Reader::new(Extract::new(paths), limits, self.bulk_threshold());
+        let whole = Range { start: 0, end: located.length };
+        let source = self.ranges(scope, located, vec![whole]);
+        let state = (source, Some(reader), None::<Bytes>);
+        stream::try_unfold(state, |(mut source, reader, unread)| async move {
+            let Some(mut reader) = reader else { return Ok::<_, ArchiveError>(None) };
+            let bytes = match unread {
+                Some(bytes) => Some(bytes),
+                None => source.try_next().await?,
+            };
+            let Some(bytes) = bytes else {
+                let mut sink = reader.finish().map_err(unreadable)?;
+                return Ok(Some((stream::iter(sink.take()).map(Ok), (source, None, None))));
+            };
+            // Deflated bytes are given to the client piece by piece, as they inflate.
+            let mut left = bytes.as_ref();
+            let more = reader.push_some(&mut left).map_err(unreadable)?;
+            let unread = if more { Some(bytes.slice_ref(left)) } else { None };
+            let ready = stream::iter(reader.sink_mut().take()).map(Ok);
+            let reader = (!reader.sink().is_done()).then_some(reader);
+            Ok(Some((ready, (source, reader, unread))))
+        })
+        .try_flatten()
+        .boxed()
+    }
+}
+
+/// Where the frames `numbers` (from 1) are; `None` where one of them does not exist.
+fn locations(found: &FramesLocated, numbers: &[u32]) -> Option<Vec<FrameLocation>> {
+    let locate = |(number, ranges): (&u32, &Option<Vec<(u64, u64)>>)| {
+        let ranges = ranges.as_ref()?;
+        let Some(native) = found.native else {
+            let ranges = ranges.iter().map(|(offset, length)| *offset..offset + length);
+            return Some(FrameLocation::Ranges(ranges.collect()));
+        };
+        let first = u64::from(number.checked_sub(1)?).checked_mul(native.frame_bits)?;
+        Some(FrameLocation::Bits { value: native.offset, first, bits: native.frame_bits })
+    };
+    numbers.iter().zip(&found.ranges).map(locate).collect()
+}
+
+/// Joins ranges that touch, so that a run of frames is one read.
+fn merge(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
+
+/// Whether the bytes of a value can be sent as they lie in the file.
+fn in_place(located: &Located) -> bool {
+    match TransferSyntax::of(&located.transfer_syntax).encoding {
+        Encoding::ImplicitLittle | Encoding::ExplicitLittle => true,
+        Encoding::ExplicitBig | Encoding::Deflated => false,
+    }
+}
+
+impl Frames {
+    /// The transfer syntax that the frames are stored in.
+    pub fn transfer_syntax(&self) -> &Uid {
+        &self.located.transfer_syntax
+    }
+
+    /// Number of frames that the instance has.
+    pub fn number_of_frames(&self) -> u32 {
+        self.number_of_frames
+    }
+
+    /// Number of frames that were asked for.
+    pub fn len(&self) -> usize {
+        self.locations.len()
+    }
+
+    /// Whether no frame was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.locations.is_empty()
+    }
+
+    /// Identifies the stored version.
+    pub fn version(&self) -> i64 {
+        self.located.watermark
+    }
+
+    /// Bytes of the frame at `index` of the request.
+    pub fn length(&self, index: usize) -> u64 {
+        match &self.locations[index] {
+            FrameLocation::Bits { bits, .. } => bits.div_ceil(8),
+            FrameLocation::Ranges(ranges) => ranges.iter().map(|r| r.end - r.start).sum(),
+        }
+    }
+
+    /// The bytes of the frame at `index` of the request: its compressed octets without item
+    /// headers, or its native pixels in little endian.
+    pub fn read(&self, index: usize) -> ByteStream {
+        match &self.locations[index] {
+            FrameLocation::Ranges(ranges) => {
+                self.archive.ranges(&self.scope, &self.located, ranges.clone())
+            }
+            FrameLocation::Bits { value, first, bits } => {
+                let bytes = first / 8..(first + bits).div_ceil(8);
+                let cut = |range: &Range<u64>| value + range.start..value + range.end;
+                let source = if in_place(&self.located) {
+                    self.archive.ranges(&self.scope, &self.located, vec![cut(&bytes)])
+                } else {
+                    window(self.archive.extract(&self.scope, &self.located, &PIXEL_DATA), bytes)
+                };
+                align(source, first % 8, *bits)
+            }
+        }
+    }
+}
+
+/// The bytes `range` of a stream.
+fn window(source: ByteStream, range: Range<u64>) -> ByteStream {
+    let state = (source, 0_u64, range);
+    stream::try_unfold(state, |(mut source, mut at, range)| async move {
+        while at < range.end {
+            let Some(mut bytes) = source.try_next().await? else {
+                let error = anyhow::anyhow!("a value ended before its frame");
+                return Err(ArchiveError::Internal(error));
+            };
+            let (start, end) = (at, at + bytes.len() as u64);
+            at = end;
+            if end <= range.start {
+                continue;
+            }
+            if end > range.end {
+                bytes.truncate((range.end - start) as usize);
+            }
+            if start < range.start {
+                bytes = bytes.split_off((range.start - start) as usize);
+            }
+            return Ok(Some((bytes, (source, at, range))));
+        }
+        Ok(None)
+    })
+    .boxed()
+}
+
+/// Moves a run of bits that starts inside a byte (1-bit frames, PS3.5 §8.1.1) to a byte border and
+/// clears what follows it.
+fn align(source: ByteStream, shift: u64, bits: u64) -> ByteStream {
+    if shift == 0 && bits.is_multiple_of(8) {
+        return source;
+    }
+    struct State {
+        source: ByteStream,
+        carry: Option<u8>,
+        left: u64,
+    }
+    let shift = shift as u32;
+    let state = State { source, carry: None, left: bits };
+    stream::try_unfold(state, move |mut state| async move {
+        while state.left > 0 {
+            let chunk = state.source.try_next().await?;
+            let ended = chunk.is_none();
+            let mut out = Vec::with_capacity(chunk.as_ref().map_or(1, Bytes::len) + 1);
+            // Bit 0 of a byte is its first pixel, so later pixels come in from the left.
+            let join = |low: u8, high: u8| {
+                if shift == 0 { low } else { low >> shift | high << (8 - shift) }
+            };
+            for byte in chunk.into_iter().flatten() {
+                if let Some(low) = state.carry.replace(byte) {
+                    out.push(join(low, byte));
+                }
+            }
+            if ended {
+                out.extend(state.carry.take().map(|low| join(low, 0)));
+            }
+            let wanted = usize::try_from(state.left.div_ceil(8)).unwrap_or(usize::MAX);
+            out.truncate(wanted);
+            state.left = state.left.saturating_sub(out.len() as u64 * 8);
+            if state.left == 0
+                && !bits.is_multiple_of(8)
+                && let Some(last) = out.last_mut()
+            {
+                *last &= (1 << (bits % 8)) - 1;
+            }
+            if ended && state.left > 0 {
+                let error = anyhow::anyhow!("pixel data ended before its frame");
+                return Err(ArchiveError::Internal(error));
+            }
+            if !out.is_empty() {
+                return Ok(Some((Bytes::from(out), state)));
+            }
+        }
+        Ok(None)
+    })
+    .boxed()
+}
+
+/// One bulk value.
+pub struct Bulk {
+    archive: Archive,
+    scope: PartitionScope,
+    located: Located,
+    entry: BulkEntry,
+}
+
+impl Bulk {
+    /// Its value representation.
+    pub fn vr(&self) -> VR {
+        self.entry.vr
+    }
+
+    /// Whether it is encapsulated pixel data, whose bytes are its frames.
+    pub fn is_encapsulated(&self) -> bool {
+        self.entry.length == 0
+    }
+
+    /// The transfer syntax of the instance.
+    pub fn transfer_syntax(&self) -> &Uid {
+        &self.located.transfer_syntax
+    }
+
+    /// Bytes of the value.
+    pub fn length(&self) -> u64 {
+        self.entry.length
+    }
+
+    /// Identifies the stored version.
+    pub fn version(&self) -> i64 {
+        self.located.watermark
+    }
+
+    /// Bytes `range` of the value, in little endian.
+    pub fn read(&self, range: Range<u64>) -> ByteStream {
+        if in_place(&self.located) {
+            let offset = self.entry.offset;
+            let range = offset + range.start..offset + range.end;
+            self.archive.ranges(&self.scope, &self.located, vec![range])
+        } else {
+            window(self.archive.extract(&self.scope, &self.located, &[&self.entry.path]), range)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(chunks: &[&'static [u8]]) -> ByteStream {
+        let chunks: Vec<_> = chunks.iter().map(|c| Ok(Bytes::from_static(c))).collect();
+        stream::iter(chunks).boxed()
+    }
+
+    async fn collect(stream: ByteStream) -> Vec<u8> {
+        let chunks: Vec<Bytes> = stream.try_collect().await.unwrap();
+        chunks.concat()
+    }
+
+    #[tokio::test]
+    async fn bits_move_to_a_byte_border() {
+        // 12 bits that start at bit 4: 0xBA, 0xDC are pixels A B C D from low to high nibble.
+        for chunks in [&[&[0xBA_u8, 0xDC][..]][..], &[&[0xBA], &[0xDC]]] {
+            assert_eq!(collect(align(source(chunks), 4, 12)).await, [0xCB, 0x0D]);
+        }
+        assert_eq!(collect(align(source(&[&[0xFF, 0xFF]]), 0, 9)).await, [0xFF, 0x01]);
+        assert_eq!(collect(align(source(&[&[0b1010_0000]]), 5, 3)).await, [0b101]);
+    }
+
+    #[tokio::test]
+    async fn a_window_cuts_across_chunks() {
+        let chunks: &[&[u8]] = &[b"abc", b"def", b"ghi"];
+        assert_eq!(collect(window(source(chunks), 2..7)).await, b"cdefg");
+        assert_eq!(collect(window(source(chunks), 3..6)).await, b"def");
+        assert!(collect(window(source(chunks), 4..4)).await.is_empty());
+        let short: Result<Vec<Bytes>, _> = window(source(chunks), 8..10).try_collect().await;
+        assert!(short.is_err());
+    }
+
+    #[test]
+    fn touching_ranges_are_read_at_once() {
+        assert_eq!(merge(vec![0..4, 4..8, 9..10]), [0..8, 9..10]);
+    }
+}

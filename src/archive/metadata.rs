@@ -1,0 +1,119 @@
+//! Metadata of a study, series or instance (PS3.18 §10.4.1.1.5), from what Store prepared.
+//!
+//! Holds: no blob is read and nothing is parsed; pages of rows are joined into one JSON array as
+//! the client takes them.
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+
+use super::{Archive, ArchiveError, ByteStream, Target};
+use crate::{
+    dicom::{Uid, json},
+    index::Presence,
+    tenancy::PartitionScope,
+};
+
+/// Instances whose metadata is read in one transaction.
+const PAGE: i64 = 100;
+
+/// Makes the URI under which the bulk values of an instance are fetched: `(base, query)`, so that
+/// the URI of a value is `<base>/<path><query>`.
+pub type BulkBase = std::sync::Arc<dyn Fn(&Uid, &Uid, &Uid) -> (String, String) + Send + Sync>;
+
+/// The metadata of a target as a JSON array, and what identifies its version.
+pub struct Metadata {
+    /// Changes whenever an instance is added or removed.
+    pub version: String,
+    /// One DICOM JSON array.
+    pub body: ByteStream,
+}
+
+struct State {
+    archive: Archive,
+    scope: PartitionScope,
+    target: Target,
+    bulk_base: BulkBase,
+    after: Option<i64>,
+    page: Vec<(crate::index::Located, Vec<u8>)>,
+    first: bool,
+    done: bool,
+}
+
+impl Archive {
+    /// The metadata of a target.
+    ///
+    /// # Errors
+    /// [`ArchiveError::NotFound`], [`ArchiveError::Gone`].
+    pub async fn metadata(
+        &self,
+        scope: PartitionScope,
+        target: Target,
+        bulk_base: BulkBase,
+    ) -> Result<Metadata, ArchiveError> {
+        let mut tx = self.0.db.begin_in(&scope).await?;
+        let Some(summary) = tx.summary(&target).await? else {
+            return Err(match tx.presence(&target).await? {
+                Presence::Deleted => ArchiveError::Gone,
+                Presence::Live | Presence::Absent => ArchiveError::NotFound,
+            });
+        };
+        let page = tx.metadata_page(&target, None, i64::MAX, PAGE).await?;
+        drop(tx);
+        let state = State {
+            archive: self.clone(),
+            scope,
+            target,
+            bulk_base,
+            after: None,
+            page,
+            first: true,
+            done: false,
+        };
+        let body = stream::try_unfold(state, |mut state| async move {
+            let chunk = state.chunk().await?;
+            Ok(chunk.map(|chunk| (chunk, state)))
+        });
+        let (newest, count) = summary.version;
+        Ok(Metadata { version: format!("{newest}-{count}"), body: body.boxed() })
+    }
+}
+
+impl State {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, ArchiveError> {
+        if self.done {
+            return Ok(None);
+        }
+        let page = std::mem::take(&mut self.page);
+        let mut out = Vec::with_capacity(page.len() * 4096 + 2);
+        let full = page.len() as i64 >= PAGE;
+        for (located, compressed) in page {
+            out.push(if self.first { b'[' } else { b',' });
+            self.first = false;
+            let json = decompress(&compressed)?;
+            let (base, query) =
+                (self.bulk_base)(&located.study, &located.series, &located.instance);
+            json::resolve_bulk(&mut out, &json, &base, &query);
+            self.after = Some(located.watermark);
+            tokio::task::consume_budget().await;
+        }
+        if full {
+            let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
+            self.page = tx.metadata_page(&self.target, self.after, i64::MAX, PAGE).await?;
+        }
+        if self.page.is_empty() {
+            if self.first {
+                out.push(b'[');
+            }
+            out.push(b']');
+            self.done = true;
+        }
+        Ok(Some(out.into()))
+    }
+}
+
+/// The metadata of one instance as it was before it was compressed for the index.
+pub(super) fn decompress(frame: &[u8]) -> Result<Vec<u8>, ArchiveError> {
+    zstd::stream::decode_all(frame).map_err(|error| {
+        ArchiveError::Internal(anyhow::Error::new(error).context("metadata does not decompress"))
+    })
+}

@@ -1,0 +1,97 @@
+//! The data plane: Store, Retrieve, Search and Delete, free of transport.
+//!
+//! Owns the order of things that makes the archive safe: a blob is durable before its rows are
+//! committed, a transaction has ended before the first byte of an answer leaves, and every call
+//! takes a scope that somebody had to be given. Absent: HTTP, SQL, paths of blobs.
+
+mod delete;
+mod error;
+mod frames;
+mod metadata;
+mod retrieve;
+mod search;
+mod store;
+mod writer;
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+pub use error::ArchiveError;
+pub use frames::{Bulk, Frames};
+pub use metadata::{BulkBase, Metadata};
+pub use retrieve::{Encoding, InstanceHead, Instances, Wanted};
+pub use search::{RetrieveUrl, Returned, SearchPage};
+pub use store::{Failed, FailureReason, Outcome, PartSink, StoreSession, Stored};
+
+pub use crate::index::Target;
+use crate::{
+    blob::BlobStore,
+    config::{DeleteConfig, LimitsConfig, StoreConfig},
+    dicom::Limits,
+    index::{Db, Presence},
+    tenancy::PartitionScope,
+};
+
+/// A stream of body bytes. An error in the middle means that the answer cannot be completed.
+pub type ByteStream = futures::stream::BoxStream<'static, Result<bytes::Bytes, ArchiveError>>;
+
+/// The archive: rows in the index, bytes in the blob store. Cheap to clone.
+#[derive(Clone)]
+pub struct Archive(Arc<Parts>);
+
+struct Parts {
+    db: Db,
+    blobs: BlobStore,
+    writers: writer::Writers,
+    budget: store::Budget,
+    limits: LimitsConfig,
+    store: StoreConfig,
+    delete: DeleteConfig,
+}
+
+impl Archive {
+    /// An archive over an opened index and blob store.
+    pub fn new(
+        db: Db,
+        blobs: BlobStore,
+        limits: LimitsConfig,
+        store: StoreConfig,
+        delete: DeleteConfig,
+    ) -> Self {
+        let writers = writer::Writers::new(db.clone(), blobs.clone(), &store);
+        let budget = store::Budget::new(store.buffer_bytes);
+        Self(Arc::new(Parts { db, blobs, writers, budget, limits, store, delete }))
+    }
+
+    /// Makes sure that a target is there, before anything else is said about the request.
+    ///
+    /// # Errors
+    /// [`ArchiveError::NotFound`], [`ArchiveError::Gone`].
+    pub async fn require(
+        &self,
+        scope: &PartitionScope,
+        target: &Target,
+    ) -> Result<(), ArchiveError> {
+        match self.0.db.begin_in(scope).await?.presence(target).await? {
+            Presence::Live => Ok(()),
+            Presence::Deleted => Err(ArchiveError::Gone),
+            Presence::Absent => Err(ArchiveError::NotFound),
+        }
+    }
+
+    fn dicom_limits(&self) -> Limits {
+        self.0.limits.parsing()
+    }
+
+    /// Length from which a binary value is bulk, in bytes.
+    fn bulk_threshold(&self) -> u32 {
+        u32::try_from(self.0.limits.bulk_threshold).unwrap_or(u32::MAX)
+    }
+}
+
+/// A short name for bytes that identify a version: the beginning of their SHA-256, in hex.
+fn digest(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}

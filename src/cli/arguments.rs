@@ -1,0 +1,76 @@
+//! Arguments and help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  collimator
+      Serve on 127.0.0.1:8080 with a private Postgres and a local blob folder.
+  collimator serve --listen 127.0.0.1:9000 --data-dir ./archive
+      The same elsewhere.
+  collimator serve --config /etc/collimator.toml
+      Serve as the file says, for example with a Postgres and an S3 bucket of yours.
+  collimator config check --config /etc/collimator.toml
+      See what would be in effect, and what is wrong.
+
+Environment:
+  COLLIMATOR__SECTION__KEY   Sets a key of the configuration, for example
+                             COLLIMATOR__DATABASE__URL=postgres://…; overrides the file.
+  HOME, XDG_DATA_HOME        Where data lies unless --data-dir or data.dir says otherwise.
+
+Exit codes:
+  0  done; for serve: stopped by SIGTERM or SIGINT after requests in flight had ended
+  1  failed; the reason is on standard error
+  2  wrong arguments or configuration";
+
+/// A multi-tenant DICOMweb server
+///
+/// Stores, retrieves, searches and deletes DICOM over HTTP (DICOM PS3.18), every request inside its
+/// own partition. Without any configuration it runs a private Postgres and keeps everything in one
+/// folder.
+#[derive(Debug, Parser)]
+#[command(name = "collimator", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub options: Options,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    /// Configuration file (TOML)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address and port to listen on [default: 127.0.0.1:8080]
+    #[arg(long, global = true, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Folder for everything kept on this machine [default: as root /var/lib/collimator, else
+    /// collimator in your data folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Listen on an address that others can reach although authentication is off
+    #[arg(long, global = true)]
+    pub insecure_no_auth: bool,
+}
+
+#[derive(Debug, PartialEq, Subcommand)]
+pub(super) enum Command {
+    /// Serve requests until SIGTERM or SIGINT (the default)
+    Serve,
+    /// Bring the database's schema up to date, then exit
+    Migrate,
+    /// Look at the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, PartialEq, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print the effective configuration, secrets masked, or all that is wrong with it
+    Check,
+}

@@ -1,0 +1,128 @@
+//! The command line: what was asked for, with which configuration, and the exit code.
+//!
+//! Owns the arguments, the help texts, and the rule that an address that strangers can reach needs
+//! a word while authentication is off. Absent: what the commands do; they are handed in as
+//! [`Entries`].
+
+mod arguments;
+#[cfg(test)]
+mod tests;
+
+use std::{ffi::OsString, io::Write, process::ExitCode};
+
+use clap::Parser;
+
+use crate::config::{Config, ConfigErrors, Sources};
+use arguments::{Arguments, Command, ConfigCommand, Options};
+
+/// What the commands do. Each blocks until it is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Entries {
+    /// `collimator serve`: returns after a clean drain.
+    pub serve: fn(Config) -> anyhow::Result<()>,
+    /// `collimator migrate`.
+    pub migrate: fn(Config) -> anyhow::Result<()>,
+}
+
+/// Exit codes; the help text tells them.
+const FAILED: u8 = 1;
+const WRONG: u8 = 2;
+
+/// Why a command was not carried out.
+enum Refusal {
+    /// The configuration is wrong.
+    Config(ConfigErrors),
+    /// The address is not allowed without authentication.
+    Exposed(std::net::SocketAddr),
+    /// It was tried and failed.
+    Failed(anyhow::Error),
+}
+
+/// Reads the arguments (the program's name first) and this process's environment, does what they
+/// say, and tells errors on standard error.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, entries: Entries) -> ExitCode {
+    let parsed = match Arguments::try_parse_from(arguments) {
+        Ok(parsed) => parsed,
+        // Help and version come here too, with an exit code of 0.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(WRONG));
+        }
+    };
+    let environment = std::env::vars_os().collect();
+    let refusal = match execute(parsed, environment, &mut std::io::stdout(), entries) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(refusal) => refusal,
+    };
+    match refusal {
+        Refusal::Config(errors) => {
+            eprintln!("collimator: the configuration is wrong:\n{}", indented(&errors.to_string()));
+            ExitCode::from(WRONG)
+        }
+        Refusal::Exposed(address) => {
+            eprintln!("collimator: {}", exposed(address));
+            ExitCode::from(WRONG)
+        }
+        Refusal::Failed(error) => {
+            // The whole chain: each link says only what it knows.
+            eprintln!("collimator: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn execute(
+    arguments: Arguments,
+    environment: Vec<(OsString, OsString)>,
+    output: &mut dyn Write,
+    entries: Entries,
+) -> Result<(), Refusal> {
+    let insecure = arguments.options.insecure_no_auth;
+    let config = Config::load(&sources(arguments.options, environment)).map_err(Refusal::Config)?;
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::Serve => {
+            guard(&config, insecure)?;
+            (entries.serve)(config).map_err(Refusal::Failed)
+        }
+        Command::Migrate => (entries.migrate)(config).map_err(Refusal::Failed),
+        Command::Config { command: ConfigCommand::Check } => {
+            let shown = output.write_all(config.effective().as_bytes());
+            shown.map_err(|error| Refusal::Failed(error.into()))?;
+            guard(&config, insecure)
+        }
+    }
+}
+
+/// The layers above the defaults.
+fn sources(options: Options, environment: Vec<(OsString, OsString)>) -> Sources {
+    let listen = options.listen.map(|text| ("server.listen", "--listen", text));
+    let data_dir = options.data_dir.map(|text| ("data.dir", "--data-dir", text));
+    Sources {
+        file: options.config,
+        environment,
+        flags: listen.into_iter().chain(data_dir).collect(),
+    }
+}
+
+/// Refuses an address that is not loopback while authentication is off (and it always is, so far).
+fn guard(config: &Config, insecure: bool) -> Result<(), Refusal> {
+    let address = config.server.listen;
+    if insecure || address.ip().to_canonical().is_loopback() {
+        Ok(())
+    } else {
+        Err(Refusal::Exposed(address))
+    }
+}
+
+fn exposed(address: std::net::SocketAddr) -> String {
+    format!(
+        "refusing to listen on {address}: authentication is off, so whoever reaches this address \
+         could read and delete everything. Listen on a loopback address such as 127.0.0.1:{}, or \
+         give --insecure-no-auth if something else keeps strangers out.",
+        address.port()
+    )
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}

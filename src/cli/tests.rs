@@ -1,0 +1,71 @@
+//! Arguments, and what is refused.
+
+use clap::CommandFactory;
+
+use super::*;
+
+const ENTRIES: Entries = Entries {
+    serve: |config| anyhow::bail!("served at {}", config.server.listen),
+    migrate: |config| anyhow::bail!("migrated in {}", config.data.dir.display()),
+};
+
+/// What a command line prints, or how it is refused.
+fn outcome(line: &str) -> Result<String, String> {
+    let words = std::iter::once("collimator").chain(line.split_whitespace());
+    let arguments = Arguments::try_parse_from(words).map_err(|error| error.kind().to_string())?;
+    let environment = vec![("HOME".into(), "/home/someone".into())];
+    let mut output = Vec::new();
+    match execute(arguments, environment, &mut output, ENTRIES) {
+        Ok(()) => Ok(String::from_utf8(output).unwrap()),
+        Err(Refusal::Config(errors)) => Err(errors.to_string()),
+        Err(Refusal::Exposed(address)) => Err(exposed(address)),
+        Err(Refusal::Failed(error)) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn the_definition_is_sound_and_help_has_what_it_should() {
+    Arguments::command().debug_assert();
+    let help = Arguments::command().render_long_help().to_string();
+    for part in ["Examples:", "Environment:", "Exit codes:", "--insecure-no-auth", "migrate"] {
+        assert!(help.contains(part), "{part}\n{help}");
+    }
+}
+
+#[test]
+fn no_command_means_serve_and_flags_stand_on_either_side() {
+    let served = Err("served at 127.0.0.1:9000".to_owned());
+    assert_eq!(outcome("--listen 127.0.0.1:9000"), served);
+    assert_eq!(outcome("serve --listen 127.0.0.1:9000"), served);
+    assert_eq!(outcome("--listen 127.0.0.1:9000 serve"), served);
+    assert_eq!(outcome("migrate --data-dir /x"), Err("migrated in /x".to_owned()));
+    assert!(outcome("--listne x").is_err() && outcome("config").is_err());
+}
+
+#[test]
+fn an_address_that_others_reach_needs_a_word() {
+    for address in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "[::ffff:192.0.2.1]:80"] {
+        let refused = outcome(&format!("--listen {address}")).unwrap_err();
+        assert!(refused.contains("authentication is off"), "{refused}");
+        assert!(refused.contains("--insecure-no-auth"), "{refused}");
+        let allowed = outcome(&format!("--insecure-no-auth --listen {address}")).unwrap_err();
+        assert!(allowed.starts_with("served at"), "{allowed}");
+        assert!(outcome(&format!("config check --listen {address}")).is_err());
+        assert!(
+            outcome(&format!("migrate --listen {address}")).unwrap_err().starts_with("migrated")
+        );
+    }
+    for address in ["127.0.0.1:80", "[::1]:80", "127.9.9.9:80", "[::ffff:127.0.0.1]:80"] {
+        assert!(outcome(&format!("--listen {address}")).unwrap_err().starts_with("served"));
+    }
+}
+
+#[test]
+fn config_check_prints_what_is_in_effect_or_what_is_wrong() {
+    let shown = outcome("config check --data-dir /x/y --listen 127.0.0.1:1").unwrap();
+    assert!(shown.contains("dir = \"/x/y\"  # --data-dir"), "{shown}");
+    assert!(shown.contains("listen = \"127.0.0.1:1\"  # --listen"), "{shown}");
+    let wrong = outcome("config check --listen nowhere --config /nonexistent").unwrap_err();
+    assert_eq!(wrong.lines().count(), 2, "{wrong}");
+    assert!(wrong.contains("--listen: server.listen must be an IP address"), "{wrong}");
+}

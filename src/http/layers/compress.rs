@@ -1,0 +1,38 @@
+//! gzip and zstd for text: metadata, search results, problems, metrics.
+//!
+//! Never for DICOM, frames or multipart: pixel data does not shrink enough to pay for the time,
+//! and byte ranges of an answer must be ranges of its content.
+
+use axum::http::{Response, StatusCode, header};
+use http_body::Body;
+use tower_http::{CompressionLevel, compression::CompressionLayer, compression::Predicate};
+
+/// Bytes below which an answer is sent as it is: it fits a packet either way.
+const WORTH_IT: u64 = 1024;
+
+const MEDIA_TYPES: [&str; 4] =
+    ["application/dicom+json", "application/json", "application/problem+json", "text/plain"];
+
+/// The layer. The fastest level: metadata shrinks tenfold by it already.
+pub fn layer() -> CompressionLayer<TextOnly> {
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(TextOnly)
+}
+
+/// Answers that are worth compressing.
+#[derive(Clone, Copy, Debug)]
+pub struct TextOnly;
+
+impl Predicate for TextOnly {
+    fn should_compress<B: Body>(&self, response: &Response<B>) -> bool {
+        let media_type = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| text.split(';').next())
+            .unwrap_or_default()
+            .trim();
+        let is_text = MEDIA_TYPES.iter().any(|known| known.eq_ignore_ascii_case(media_type));
+        let is_small = response.body().size_hint().upper().is_some_and(|size| size < WORTH_IT);
+        is_text && !is_small && response.status() != StatusCode::PARTIAL_CONTENT
+    }
+}

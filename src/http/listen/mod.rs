@@ -1,0 +1,205 @@
+//! The serve loop: HTTP/1.1 and HTTP/2 (with prior knowledge) on one listener, and its end.
+//!
+//! Invariants: at most `server.max_connections` connections are served, the next one waits in the
+//! listen queue; every wait for a client ends: for the first bytes and each header
+//! (`server.header_timeout`), for a client that takes nothing (`server.write_timeout`), for one
+//! that sends nothing of its body (`limits.body_idle`, in [`super::multipart`]); after the
+//! shutdown signal nothing new is accepted and what is in flight has `server.drain_timeout`.
+
+mod io;
+#[cfg(test)]
+mod tests;
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, extract::ConnectInfo};
+use hyper::{Request, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tower::Service as _;
+
+use self::io::Timed;
+use super::urls::LocalAddress;
+use crate::{config::ServerConfig, telemetry::names};
+
+/// Requests side by side on one HTTP/2 connection. Viewers ask for frames by the hundred.
+const MAX_STREAMS: u32 = 128;
+/// Bytes that an HTTP/2 client may send ahead, for one stream and for all of a connection. They
+/// bound what a connection can make the server keep.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes of an answer that are kept for sending, per HTTP/2 stream.
+const SEND_BUFFER: usize = 256 << 10;
+/// Bytes of an HTTP/2 request's header.
+const MAX_HEADER_LIST: u32 = 64 << 10;
+/// How long to rest after accepting failed for want of something (file descriptors, memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were cut off at the end of `server.drain_timeout`.
+    pub cut_off: usize,
+}
+
+/// Serves until `shutdown` completes, then drains.
+///
+/// Handlers find the client's address as `ConnectInfo<SocketAddr>`. The router must not use
+/// `Router::nest` above what reads the partition from the path.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    config: &ServerConfig,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Drained {
+    let builder = Arc::new(builder(config));
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let next = async {
+            // The semaphore is never closed; without a place nothing is accepted.
+            let place = places.clone().acquire_owned().await.ok()?;
+            Some((place, accept(&listener).await))
+        };
+        let (place, (stream, address)) = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            next = next => match next {
+                Some(next) => next,
+                None => break,
+            },
+        };
+        while let Some(ended) = connections.try_join_next() {
+            note(ended);
+        }
+        let watcher = graceful.watcher();
+        let (builder, router) = (builder.clone(), router.clone());
+        let local = stream.local_addr().ok().map(LocalAddress);
+        let stream = Timed::new(stream, config.header_timeout, config.write_timeout);
+        connections.spawn(async move {
+            let _open = Open::new();
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(ConnectInfo::<SocketAddr>(address));
+                if let Some(local) = local {
+                    request.extensions_mut().insert(local);
+                }
+                let mut router = router.clone();
+                async move { Ok::<_, Infallible>(infallible(router.call(request).await)) }
+            });
+            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+            // A connection that breaks is the client's matter: it has been told, or is gone.
+            if let Err(error) = watcher.watch(connection).await {
+                tracing::debug!(cause = %error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    drain(graceful, connections, config.drain_timeout).await
+}
+
+/// Counts a connection while it is open, however it ends.
+struct Open;
+
+impl Open {
+    fn new() -> Self {
+        metrics::gauge!(names::CONNECTIONS).increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!(names::CONNECTIONS).decrement(1.0);
+    }
+}
+
+fn infallible<T>(result: Result<T, Infallible>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(never) => match never {},
+    }
+}
+
+fn builder(config: &ServerConfig) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // Counts from the end of the last answer, so it bounds idle connections too.
+        .header_read_timeout(config.header_timeout);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .keep_alive_interval(config.header_timeout)
+        .keep_alive_timeout(config.write_timeout);
+    builder
+}
+
+/// The next connection. Failures of one connection are passed over; when the process lacks
+/// something, a rest lets others give it back.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                // Answers go out in one piece where they can; waiting for more only delays them.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(cause = %error, "TCP_NODELAY was refused");
+                }
+                return (stream, address);
+            }
+            Err(error) => {
+                use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+                if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+                    continue;
+                }
+                tracing::error!(cause = %error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Logs a panic in the body of an answer, which only ends its connection. The message may hold
+/// what was being sent and stays out of the log.
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if ended.is_err_and(|error| error.is_panic()) {
+        tracing::error!("a connection ended by a panic");
+    }
+}
+
+/// Lets in-flight requests end; idle connections are closed at once.
+async fn drain(
+    graceful: GracefulShutdown,
+    mut connections: JoinSet<()>,
+    patience: Duration,
+) -> Drained {
+    let ended = tokio::time::timeout(patience, async {
+        graceful.shutdown().await;
+        while let Some(ended) = connections.join_next().await {
+            note(ended);
+        }
+    });
+    if ended.await.is_ok() {
+        return Drained { cut_off: 0 };
+    }
+    while connections.try_join_next().is_some() {}
+    let cut_off = connections.len();
+    tracing::warn!(cut_off, "server.drain_timeout is over; connections are cut off");
+    connections.shutdown().await;
+    Drained { cut_off }
+}

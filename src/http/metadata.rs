@@ -1,0 +1,73 @@
+//! Retrieve metadata (PS3.18 §10.4.1.1.5) as DICOM JSON at three levels.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    App,
+    accept::{AcceptSet, NotAcceptable, Offer, choose},
+    admit::{Admitted, Read},
+    place::Place,
+    problem::Problem,
+};
+
+/// One JSON array, never multipart (PS3.18 Table 10.4.4-1).
+const OFFERS: [Offer; 2] =
+    [Offer::plain("application/dicom+json"), Offer::plain("application/json")];
+
+/// Retrieves the metadata of a study, series or instance.
+pub async fn retrieve(
+    State(app): State<App>,
+    caller: Admitted<Read>,
+    place: Place,
+    request: Request,
+) -> Result<Response, Problem> {
+    let target = place.target()?;
+    let (parts, _) = request.into_parts();
+    let urls = Arc::new(caller.urls);
+    let base = Arc::new(move |study: &_, series: &_, instance: &_| {
+        let (before, after) = urls.bulk_data_around(study, series, instance);
+        (before.trim_end_matches('/').to_owned(), after.to_owned())
+    });
+    let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
+    let choice = match choose(&accept, &OFFERS) {
+        Ok(choice) => choice,
+        Err(NotAcceptable { .. }) => {
+            app.archive.require(&caller.scope, &target).await?;
+            return Err(NotAcceptable::of(&OFFERS).into());
+        }
+    };
+    let metadata = app.archive.metadata(caller.scope, target, base).await?;
+    // Weak: the answer may be compressed on its way out, and URLs differ with the host asked.
+    let etag = format!("W/\"{}\"", metadata.version);
+    let mut response = if not_modified(&parts.headers, &metadata.version) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let body = Body::from_stream(metadata.body);
+        let mut response = body.into_response();
+        let content_type = HeaderValue::from_static(choice.media_type);
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response
+    };
+    if let Ok(etag) = HeaderValue::try_from(etag) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    Ok(response)
+}
+
+/// Whether `If-None-Match` (RFC 9110 §13.1.2) names this version, in any spelling: `W/"x"`, `"x"`,
+/// or bare as Microsoft's server writes it.
+fn not_modified(headers: &axum::http::HeaderMap, version: &str) -> bool {
+    headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
+        value.to_str().unwrap_or_default().split(',').any(|tag| {
+            let tag = tag.trim();
+            tag == "*" || tag.trim_start_matches("W/").trim_matches('"') == version
+        })
+    })
+}

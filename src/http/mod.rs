@@ -1,0 +1,58 @@
+//! Everything that knows HTTP.
+//!
+//! Owns every route of the server ([`routes`], one page), reading requests and writing answers:
+//! which partition a request names ([`carrier`]), what it may be answered with ([`accept`]), its
+//! parts ([`multipart`]), the URLs in answers ([`urls`]), errors ([`problem`]), the layers around
+//! every route ([`layers`]), the published document ([`openapi`]), byte ranges ([`mod@range`]) and
+//! the serve loop ([`listen`]).
+//!
+//! Absent: SQL, DICOM parsing, decisions on who may do what (`tenancy::decide`).
+
+pub mod accept;
+mod admit;
+mod bulkdata;
+pub mod carrier;
+mod delete;
+mod frames;
+mod health;
+pub mod layers;
+pub mod listen;
+mod metadata;
+pub mod multipart;
+pub mod openapi;
+mod partitions;
+mod place;
+pub mod problem;
+mod qido;
+pub mod range;
+mod routes;
+mod search_query;
+mod state;
+mod store_response;
+mod stow;
+pub mod urls;
+mod wado;
+
+use std::time::Duration;
+
+pub use routes::{router, routes};
+pub use state::{App, Parts};
+
+use crate::archive::ArchiveError;
+use problem::Problem;
+
+/// When a client may try again after a part of the archive did not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+impl From<ArchiveError> for Problem {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::NotFound => Self::not_found(),
+            ArchiveError::Gone => Self::gone(),
+            ArchiveError::NoSuchFrame => Self::not_found(),
+            ArchiveError::NotAcceptable { available } => Self::not_acceptable(available),
+            ArchiveError::Unavailable(source) => Self::unavailable(RETRY_AFTER, source),
+            ArchiveError::Internal(source) => Self::internal(source),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What handlers are given.
+
+use std::sync::Arc;
+
+use crate::{
+    archive::Archive,
+    config::{CorsConfig, LimitsConfig, RetrieveConfig, SearchConfig, ServerConfig, TenancyConfig},
+    control::{Health, Partitions},
+    telemetry::Metrics,
+};
+
+/// The server as its handlers see it. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of [`App`].
+pub struct Parts {
+    /// The data plane.
+    pub archive: Archive,
+    /// The registry of partitions.
+    pub partitions: Partitions,
+    /// What readiness depends on.
+    pub health: Health,
+    /// `[server]`.
+    pub server: ServerConfig,
+    /// `[tenancy]`.
+    pub tenancy: TenancyConfig,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
+    /// `[retrieve]`.
+    pub retrieve: RetrieveConfig,
+    /// `[search]`.
+    pub search: SearchConfig,
+    /// `[cors]`.
+    pub cors: CorsConfig,
+    /// What was counted and timed.
+    pub metrics: Metrics,
+}
+
+impl App {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

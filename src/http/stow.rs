@@ -1,0 +1,180 @@
+//! Store (STOW-RS, PS3.18 §10.5): `POST /studies` and `POST /studies/{study}`.
+//!
+//! Holds: parts are read once, as they arrive; a part that cannot be read fails alone. Where the
+//! body itself breaks off, what was complete before is stored and told.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{Request, State},
+    http::request::Parts,
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    App,
+    accept::{AcceptSet, Offer, choose},
+    admit,
+    carrier::{Carried, FIRST_PART_BYTES},
+    multipart::{MultipartError, PartHead, PartReader},
+    place::Place,
+    problem::Problem,
+    store_response,
+    urls::PartitionUrls,
+};
+use crate::{
+    archive::StoreSession,
+    tenancy::{Action, PartitionScope},
+};
+
+/// What the `type` of a request body can be; the second where the root part names the partition.
+const TAKEN: [&str; 2] = ["application/dicom", "application/json"];
+
+/// What the answer can be. The first is the default.
+const OFFERS: [Offer; 2] =
+    [Offer::plain("application/dicom+json"), Offer::plain("application/json")];
+
+/// While a client sends nothing for this long, what is complete is written instead of held.
+const LULL: Duration = Duration::from_millis(250);
+
+/// Stores the instances of the request's parts.
+pub async fn store(
+    State(app): State<App>,
+    place: Place,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let carried = Carried::read(&parts, &app.server, &app.tenancy, Action::Store)?;
+    let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
+    let media_type = choose(&accept, &OFFERS)?.media_type;
+    let mut reader = PartReader::open(&parts.headers, body, &app.limits, &TAKEN)?;
+    match begin(&app, &parts, carried, &mut reader).await {
+        Ok(admitted) => take(&app, admitted, place, reader, media_type).await,
+        Err(problem) => {
+            reader.discard().await;
+            Err(problem)
+        }
+    }
+}
+
+/// Where the instances of a request go.
+struct Begun {
+    scope: PartitionScope,
+    urls: PartitionUrls,
+    /// The header of the first part that is to be an instance.
+    head: PartHead,
+}
+
+/// Decides the scope of a request, after a look at its first part.
+async fn begin(
+    app: &App,
+    parts: &Parts,
+    mut carried: Carried,
+    reader: &mut PartReader,
+) -> Result<Begun, Problem> {
+    // The first part may name the partition, so the scope is decided after a look at its header.
+    let mut head = reader.next_head().await?;
+    if let Some(first) = &head
+        && media_type_of(first) == Some("application/json")
+    {
+        let json = collect(reader, FIRST_PART_BYTES).await?;
+        carried = carried.with_first_part(&json)?;
+        head = reader.next_head().await?;
+    }
+    let scope = admit::decide(app, &carried, Action::Store).await?;
+    let urls = admit::urls(app, parts, &carried)?;
+    let (scope, urls) = admit::one(scope, &urls)?;
+    match head {
+        Some(head) => Ok(Begun { scope, urls, head }),
+        None => Err(Problem::bad_request("the request has no part of application/dicom")),
+    }
+}
+
+/// Stores part after part.
+async fn take(
+    app: &App,
+    Begun { scope, urls, head }: Begun,
+    place: Place,
+    mut reader: PartReader,
+    media_type: &'static str,
+) -> Result<Response, Problem> {
+    let mut head = Some(head);
+    let prepare = {
+        let (app, partition) = (app.clone(), scope.partition().clone());
+        async move { app.partitions.ensure(&partition).await }
+    };
+    let mut session = app.archive.store(scope, place.study, Box::pin(prepare));
+    let broken = loop {
+        let Some(current) = head else { break None };
+        let taken = match media_type_of(&current) {
+            // A root part without a type of its own has the one of the request.
+            None | Some("application/dicom") => part(&mut session, &mut reader).await,
+            Some(_) => {
+                session.refuse_part("the part is not of application/dicom".to_owned());
+                Ok(())
+            }
+        };
+        match taken {
+            Ok(()) => {}
+            Err(error) => break Some(error),
+        }
+        head = match reader.next_head().await {
+            Ok(head) => head,
+            Err(error) => break Some(error),
+        };
+    };
+    if let Some(error) = &broken {
+        session.refuse_part(error.to_string());
+    }
+    let outcome = session.finish().await;
+    match broken {
+        Some(error) if outcome.stored.is_empty() => Err(error.into()),
+        _ => Ok(store_response::answer(&outcome, &urls, media_type).into_response()),
+    }
+}
+
+/// Reads one part into the session. A part that is too long fails alone; any other error of the
+/// reader ends the body.
+async fn part(session: &mut StoreSession, reader: &mut PartReader) -> Result<(), MultipartError> {
+    let mut sink = session.part();
+    loop {
+        let chunk = match tokio::time::timeout(LULL, reader.chunk()).await {
+            Ok(chunk) => chunk,
+            Err(_) => {
+                sink.flush().await;
+                reader.chunk().await
+            }
+        };
+        match chunk {
+            Ok(Some(bytes)) => sink.push(bytes).await,
+            Ok(None) => {
+                sink.finish().await;
+                return Ok(());
+            }
+            Err(MultipartError::PartTooLarge { limit }) => {
+                sink.refuse_too_large(limit).await;
+                return Ok(());
+            }
+            Err(error) => {
+                sink.abandon().await;
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// The whole current part, which is known to be small.
+async fn collect(reader: &mut PartReader, limit: u64) -> Result<Vec<u8>, MultipartError> {
+    let mut all = Vec::new();
+    while let Some(chunk) = reader.chunk().await? {
+        if (all.len() + chunk.len()) as u64 > limit {
+            return Err(MultipartError::NotSmall { limit });
+        }
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all)
+}
+
+fn media_type_of(head: &PartHead) -> Option<&str> {
+    head.content_type.as_ref().map(|content_type| content_type.essence())
+}

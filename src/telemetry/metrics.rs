@@ -1,0 +1,167 @@
+//! The Prometheus recorder: what is counted in this process, rendered on request.
+
+use std::{fmt, sync::OnceLock, time::Duration};
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use super::names;
+
+/// How often samples of histograms are folded into their buckets, so that a process nobody scrapes
+/// does not keep them all.
+pub const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Buckets of requests, in seconds: a frame takes a millisecond, a large Store minutes.
+const REQUEST_BUCKETS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0];
+/// Buckets of operations in the background and on blobs, in seconds.
+const WORK_BUCKETS: [f64; 11] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
+
+/// Reads what was recorded.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+/// One per process: the recorder is global.
+static INSTALLED: OnceLock<Metrics> = OnceLock::new();
+
+/// The recorder cannot be installed: another one is there.
+#[derive(Debug, thiserror::Error)]
+#[error("the metrics recorder cannot be installed")]
+pub struct MetricsError(#[source] BuildError);
+
+impl Metrics {
+    /// Installs the process's recorder and describes every metric. Once installed, later calls
+    /// return the same one.
+    ///
+    /// # Errors
+    /// If another recorder is installed already.
+    pub fn install() -> Result<Self, MetricsError> {
+        if let Some(installed) = INSTALLED.get() {
+            return Ok(installed.clone());
+        }
+        let full = |name: &str| Matcher::Full(name.to_owned());
+        let handle = PrometheusBuilder::new()
+            .set_buckets_for_metric(full(names::REQUEST_SECONDS), &REQUEST_BUCKETS)
+            .and_then(|b| b.set_buckets_for_metric(full(names::BLOB_SECONDS), &WORK_BUCKETS))
+            .and_then(|b| b.set_buckets_for_metric(full(names::WORKER_SECONDS), &WORK_BUCKETS))
+            .and_then(PrometheusBuilder::install_recorder);
+        match handle {
+            Ok(handle) => {
+                describe();
+                Ok(INSTALLED.get_or_init(|| Self(handle)).clone())
+            }
+            // Another thread may have been faster with our own.
+            Err(error) => INSTALLED.get().cloned().ok_or(MetricsError(error)),
+        }
+    }
+
+    /// Everything recorded so far, in Prometheus' text format 0.0.4.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Folds samples into buckets, for ever. To be spawned once.
+    pub async fn upkeep(self) {
+        let mut interval = tokio::time::interval(UPKEEP);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.0.run_upkeep();
+        }
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+fn describe() {
+    describe_counter!(names::REQUESTS, "Requests answered");
+    describe_histogram!(
+        names::REQUEST_SECONDS,
+        Unit::Seconds,
+        "Time from a request's header to the first byte of its answer"
+    );
+    describe_gauge!(names::REQUESTS_IN_FLIGHT, "Requests being answered now");
+    describe_counter!(names::RESPONSE_BYTES, Unit::Bytes, "Bytes of answers' bodies");
+    describe_counter!(names::RESPONSES_ABORTED, "Answers that ended before they were whole");
+    describe_gauge!(names::CONNECTIONS, "Connections open now");
+    describe_counter!(names::STORE_INSTANCES, "Instances in Store requests, by outcome");
+    describe_counter!(names::STORE_BYTES, Unit::Bytes, "Bytes of stored instances");
+    describe_counter!(names::BLOB_OPERATIONS, "Operations of the blob store, by outcome");
+    describe_histogram!(names::BLOB_SECONDS, Unit::Seconds, "Time of a blob store operation");
+    describe_counter!(names::BLOB_BYTES, Unit::Bytes, "Bytes to and from the blob store");
+    describe_counter!(names::WORKER_RUNS, "Rounds of background tasks, by outcome");
+    describe_histogram!(names::WORKER_SECONDS, Unit::Seconds, "Time of a background round");
+    describe_counter!(names::WORKER_ITEMS, "Things that background rounds dealt with");
+    describe_counter!(
+        names::POSTGRES_RESTARTS,
+        "Restarts of the private Postgres after it ended by itself"
+    );
+    // Rates need a first value: what may stay at zero for long is there from the start.
+    metrics::counter!(names::POSTGRES_RESTARTS).absolute(0);
+    metrics::counter!(names::STORE_BYTES).absolute(0);
+}
+
+/// The class of a status as a label.
+pub fn status_class(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "other",
+    }
+}
+
+/// A method as a label. Clients can invent methods, so others than the known ones share one label.
+pub fn method_label(method: &str) -> &'static str {
+    match method {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Counts one answered request.
+pub fn request_answered(service: &'static str, method: &str, status: u16, took: Duration) {
+    let labels = [
+        (names::SERVICE, service),
+        (names::METHOD, method_label(method)),
+        (names::STATUS, status_class(status)),
+    ];
+    metrics::counter!(names::REQUESTS, &labels).increment(1);
+    metrics::histogram!(names::REQUEST_SECONDS, &labels).record(took.as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_come_out_as_prometheus_text() {
+        Metrics::install().unwrap();
+        request_answered("telemetry-test", "GET", 204, Duration::from_millis(3));
+        request_answered("telemetry-test", "BREW", 418, Duration::from_secs(1000));
+        let text = Metrics::install().unwrap().render();
+        for line in [
+            "# TYPE collimator_http_requests_total counter",
+            "# HELP collimator_http_requests_total Requests answered",
+            "collimator_http_requests_total{service=\"telemetry-test\",method=\"GET\",status=\"2xx\"} 1",
+            "collimator_http_requests_total{service=\"telemetry-test\",method=\"other\",status=\"4xx\"} 1",
+            "collimator_http_request_seconds_bucket{service=\"telemetry-test\",method=\"GET\",status=\"2xx\",le=\"0.0025\"} 0",
+            "collimator_http_request_seconds_bucket{service=\"telemetry-test\",method=\"GET\",status=\"2xx\",le=\"0.005\"} 1",
+            "collimator_postgres_restarts_total 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Names, units and labels of every metric. Labels hold what is few and never about a person:
+//! service, method, class of status, kind of operation.
+
+/// Requests answered. Counter. Labels: [`SERVICE`], [`METHOD`], [`STATUS`].
+pub const REQUESTS: &str = "collimator_http_requests_total";
+/// Time from a request's header to the first byte of its answer, in seconds. Histogram. Labels as
+/// [`REQUESTS`].
+pub const REQUEST_SECONDS: &str = "collimator_http_request_seconds";
+/// Requests being answered now. Gauge. Label: [`SERVICE`].
+pub const REQUESTS_IN_FLIGHT: &str = "collimator_http_requests_in_flight";
+/// Bytes of answers' bodies. Counter. Label: [`SERVICE`].
+pub const RESPONSE_BYTES: &str = "collimator_http_response_bytes_total";
+/// Answers that ended before they were whole: the client left, or a source failed. Counter. Label:
+/// [`SERVICE`].
+pub const RESPONSES_ABORTED: &str = "collimator_http_responses_aborted_total";
+/// Connections open now. Gauge.
+pub const CONNECTIONS: &str = "collimator_http_connections";
+/// Instances in Store requests. Counter. Label: [`OUTCOME`] (`stored`, `identical`, `failed`).
+pub const STORE_INSTANCES: &str = "collimator_store_instances_total";
+/// Bytes of stored instances. Counter.
+pub const STORE_BYTES: &str = "collimator_store_bytes_total";
+/// Operations of the blob store. Counter. Labels: [`OPERATION`], [`OUTCOME`] (`ok`, `error`).
+pub const BLOB_OPERATIONS: &str = "collimator_blob_operations_total";
+/// Time of an operation of the blob store, in seconds. Histogram. Label: [`OPERATION`].
+pub const BLOB_SECONDS: &str = "collimator_blob_operation_seconds";
+/// Bytes to and from the blob store. Counter. Label: [`OPERATION`] (`put`, `get`).
+pub const BLOB_BYTES: &str = "collimator_blob_bytes_total";
+/// Rounds of background tasks. Counter. Labels: [`WORKER`], [`OUTCOME`] (`ok`, `error`).
+pub const WORKER_RUNS: &str = "collimator_worker_runs_total";
+/// Time of a round, in seconds. Histogram. Label: [`WORKER`].
+pub const WORKER_SECONDS: &str = "collimator_worker_run_seconds";
+/// Things that rounds dealt with, such as blobs removed. Counter. Label: [`WORKER`].
+pub const WORKER_ITEMS: &str = "collimator_worker_items_total";
+/// Restarts of the private Postgres after it ended by itself. Counter.
+pub const POSTGRES_RESTARTS: &str = "collimator_postgres_restarts_total";
+
+/// Label: the service, such as `store`, `retrieve`, `search`.
+pub const SERVICE: &str = "service";
+/// Label: the request's method; one of the known ones, or `other`.
+pub const METHOD: &str = "method";
+/// Label: the class of the status: `2xx`, `4xx`, …
+pub const STATUS: &str = "status";
+/// Label: how something ended.
+pub const OUTCOME: &str = "outcome";
+/// Label: the operation, such as `put`, `get`, `delete`, `list`.
+pub const OPERATION: &str = "operation";
+/// Label: the background task.
+pub const WORKER: &str = "worker";

@@ -1,0 +1,108 @@
+//! The sweeper removes what no row knows, and nothing else.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use collimator::{
+    config::SweepConfig,
+    workers::{Done, Sweep, Worker},
+};
+
+use crate::{Archive, DAY, Sample, ids};
+
+async fn sweep(archive: &Archive) -> Done {
+    let config = SweepConfig { interval: DAY, orphan_grace: DAY };
+    let sweep = Sweep::new(archive.database.db.clone(), archive.store.clone(), &config);
+    sweep.run_once().await.unwrap()
+}
+
+#[tokio::test]
+async fn only_old_blobs_that_no_row_knows_go() {
+    let archive = Archive::new(&["north", "south"]).await;
+    let [live, deleted, orphan, young, foreign] = ids();
+    let (kept, gone) = (Sample::new(1, 1, 1), Sample::new(2, 1, 1));
+    archive.store("north", live, kept).await;
+    archive.store("north", deleted, gone.clone()).await;
+    archive.delete("north", &gone, 3 * DAY).await;
+    archive.put("north", orphan).await;
+    archive.put("north", young).await;
+    // The same id in two partitions: a row of one does not vouch for the other's bytes.
+    archive.store("south", foreign, Sample::new(3, 1, 1)).await;
+    archive.put("north", foreign).await;
+    for blob in [live, deleted, orphan, foreign] {
+        archive.age("north", blob, 2 * DAY);
+    }
+    archive.age("south", foreign, 2 * DAY);
+    archive.age("north", young, DAY - Duration::from_secs(600));
+
+    assert_eq!(sweep(&archive).await, Done { items: 2, failed: 0, more: false });
+    assert_eq!(archive.blobs("north").await, BTreeSet::from([live, deleted, young]));
+    assert_eq!(archive.blobs("south").await, BTreeSet::from([foreign]));
+    assert_eq!(sweep(&archive).await, Done::default());
+}
+
+#[tokio::test]
+async fn a_blob_whose_rows_are_not_committed_yet_stays() {
+    let archive = Archive::new(&["north"]).await;
+    let [blob] = ids();
+    archive.put("north", blob).await;
+    let mut tx = archive.database.db.begin_in(&crate::postgres::scope("north")).await.unwrap();
+    let new = collimator::index::NewBlob { id: blob, length: 1 << 20 };
+    crate::data::store_in(&mut tx, &new, &[Sample::new(1, 1, 1)]).await.unwrap();
+    assert_eq!(sweep(&archive).await, Done::default());
+    tx.commit().await.unwrap();
+    archive.age("north", blob, 2 * DAY);
+    assert_eq!(sweep(&archive).await, Done::default());
+    assert_eq!(archive.blobs("north").await, BTreeSet::from([blob]));
+}
+
+#[tokio::test]
+async fn what_a_killed_server_left_half_written_goes() {
+    let archive = Archive::new(&["north"]).await;
+    let [half] = ids();
+    let mut upload = archive.within("north").upload(half).await.unwrap();
+    upload.push(Bytes::from(vec![7; 5 << 20])).await.unwrap();
+    // As a kill would: nothing is cleaned up.
+    std::mem::forget(upload);
+    let (begun, file) = (Instant::now(), archive.file("north", half));
+    while file.metadata().unwrap().len() < 5 << 20 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the piece is not written");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(sweep(&archive).await, Done::default(), "it may still be written");
+    archive.age("north", half, 2 * DAY);
+    assert_eq!(sweep(&archive).await.items, 1);
+    assert!(archive.blobs("north").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_partition_that_the_registry_does_not_know_is_left_alone() {
+    let archive = Archive::new(&["north"]).await;
+    let [blob] = ids();
+    archive.put("elsewhere", blob).await;
+    archive.age("elsewhere", blob, 30 * DAY);
+    assert_eq!(sweep(&archive).await, Done::default());
+    assert_eq!(archive.blobs("elsewhere").await, BTreeSet::from([blob]));
+}
+
+#[tokio::test]
+async fn what_is_not_a_blob_is_not_touched() {
+    let archive = Archive::new(&["north"]).await;
+    let [blob] = ids();
+    archive.put("north", blob).await;
+    let folder = archive.file("north", blob).parent().unwrap().to_owned();
+    let note = folder.join("README.txt");
+    std::fs::write(&note, "not ours").unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(&note)
+        .unwrap()
+        .set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
+    archive.age("north", blob, 2 * DAY);
+    assert_eq!(sweep(&archive).await.items, 1);
+    assert!(note.exists());
+}
