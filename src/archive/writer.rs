@@ -8,18 +8,20 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use futures::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
 use super::ArchiveError;
 use crate::{
     blob::BlobStore,
     config::StoreConfig,
-    dicom::index::Indexed,
+    dicom::{frames::FrameTable, index::Indexed},
     index::{Db, NewBlob, NewInstance, Stored},
     tenancy::{PartitionId, PartitionScope},
 };
@@ -40,6 +42,29 @@ pub(super) struct Pending {
     pub sha256: [u8; 32],
     pub chunks: Vec<Bytes>,
     pub length: u64,
+    /// What [`Pending::weight`] took of the budget of all requests.
+    pub budget: Option<OwnedSemaphorePermit>,
+}
+
+impl Pending {
+    /// What it holds in memory, about, in bytes. That can be far more than the file: a deflated
+    /// one of some KB holds MB of attributes.
+    pub fn weight(&self) -> u64 {
+        const FIXED: usize = 2 * 1024;
+        let indexed = &self.indexed;
+        let attributes: usize = indexed.level_attributes.iter().map(Vec::len).sum();
+        let keys: usize = indexed.keys.0.iter().map(|(_, value)| value.len()).sum();
+        let bulk: usize = indexed.bulk.iter().map(|b| size_of_val(b) + b.path.len()).sum();
+        let frames = match &indexed.frames {
+            None | Some(FrameTable::Native { .. }) => 0,
+            Some(FrameTable::Fragment { frames }) => size_of_val(&frames[..]),
+            Some(FrameTable::Fragments { frames }) => {
+                frames.iter().map(|f| size_of_val(f) + size_of_val(&f[..])).sum()
+            }
+        };
+        let beside = self.metadata.len() + attributes + keys + bulk + frames + FIXED;
+        self.length + beside as u64
+    }
 }
 
 /// What became of each instance of a group, in order; or why none of them could be stored.
@@ -48,6 +73,7 @@ pub(super) type Answer = Result<Vec<(Indexed, Stored)>, Arc<ArchiveError>>;
 struct Group {
     scope: PartitionScope,
     instances: Vec<Pending>,
+    /// What it holds in memory, in bytes.
     bytes: u64,
     answer: oneshot::Sender<Answer>,
 }
@@ -80,7 +106,7 @@ impl Writers {
         instances: Vec<Pending>,
     ) -> oneshot::Receiver<Answer> {
         let (answer, receiver) = oneshot::channel();
-        let bytes = instances.iter().map(|instance| instance.length).sum();
+        let bytes = instances.iter().map(Pending::weight).sum();
         let group = Group { scope: scope.clone(), instances, bytes, answer };
         let partition = scope.partition().clone();
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +123,11 @@ impl Writers {
     /// Writes one batch after another until nothing waits.
     async fn run(self, partition: PartitionId) {
         while let Some(batch) = self.take(&partition) {
-            self.write(batch).await;
+            // A panic must not end the run: it counts as running, and others would wait for ever.
+            // Those whose instances were in the batch hear it by the dropped sender.
+            if AssertUnwindSafe(self.write(batch)).catch_unwind().await.is_err() {
+                tracing::error!(%partition, "writing a batch panicked");
+            }
         }
     }
 
@@ -131,10 +161,13 @@ impl Writers {
         let mut sizes = Vec::new();
         let mut at = 0;
         let mut rows = Vec::new();
+        // Given back when the batch is written and its memory is.
+        let mut budget = Vec::new();
         for group in &mut batch {
             sizes.push(group.instances.len());
             for mut pending in group.instances.drain(..) {
                 chunks.append(&mut pending.chunks);
+                budget.extend(pending.budget.take());
                 rows.push((pending.indexed, pending.metadata, at, pending.length, pending.sha256));
                 at += pending.length;
             }
