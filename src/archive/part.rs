@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     ArchiveError,
     store::{Failed, FailureReason, StoreSession},
-    writer::Pending,
+    writer::{Pending, Row},
 };
 use crate::{
     blob::{BlobError, Upload},
@@ -177,8 +177,8 @@ impl<'a> PartSink<'a> {
                 let (length, sha256) = (self.length, self.sha256.finalize().into());
                 match read_through(self.session.study.as_ref(), self.reader).await {
                     Ok((indexed, metadata)) => {
-                        let rows = [(indexed, metadata, 0, length, sha256)];
-                        self.session.store_large(id, *upload, rows).await;
+                        let row = Row { indexed, metadata, offset: 0, length, sha256 };
+                        self.session.store_large(id, *upload, row).await;
                     }
                     Err(Failed { sop, reason, detail }) => {
                         discard(*upload).await;

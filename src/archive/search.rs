@@ -4,7 +4,7 @@
 //! order and its number is known; what is said about them is read page by page, as the client takes
 //! them. Nothing is counted but what a page shows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -275,12 +275,12 @@ fn result(
     }
     for attribute in attributes::TABLE {
         // Return type R: present even without a value (PS3.18 Tables 10.6.3-3 to -5).
-        if attribute.required && shown(attribute.level) {
-            let key = tag_key(attribute.tag);
-            if !result.contains_key(&key) {
-                let empty = json!({ "vr": attribute.vr.to_string() });
-                result.insert(key, to_raw_value(&empty).map_err(inconsistent)?);
-            }
+        if attribute.required
+            && shown(attribute.level)
+            && let Entry::Vacant(place) = result.entry(tag_key(attribute.tag))
+        {
+            let empty = json!({ "vr": attribute.vr.to_string() });
+            place.insert(to_raw_value(&empty).map_err(inconsistent)?);
         }
     }
     if result.values().any(|value| !value.get().is_ascii()) {

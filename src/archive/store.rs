@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     Archive, ArchiveError,
     part::PartSink,
-    writer::{Answer, Pending},
+    writer::{Answer, Pending, Row},
 };
 use crate::{
     blob::Upload,
@@ -302,21 +302,15 @@ impl StoreSession {
 }
 
 impl StoreSession {
-    pub(super) async fn store_large(
-        &mut self,
-        id: Uuid,
-        upload: Upload,
-        rows: [(Indexed, Vec<u8>, u64, u64, [u8; 32]); 1],
-    ) {
-        let length = rows[0].3;
+    pub(super) async fn store_large(&mut self, id: Uuid, upload: Upload, row: Row) {
         let stored = async {
             self.prepare().await?;
             upload.finish().await?;
-            let blob = NewBlob { id, length };
-            self.archive.0.writers.commit(&self.scope, &blob, &rows).await
+            let blob = NewBlob { id, length: row.length };
+            self.archive.0.writers.commit(&self.scope, &blob, std::slice::from_ref(&row)).await
         };
         let result = stored.await;
-        let [(indexed, ..)] = rows;
+        let indexed = row.indexed;
         match result.map(|stored| stored.into_iter().next()) {
             Ok(Some(stored)) => self.note(indexed, stored),
             Ok(None) => {

@@ -70,6 +70,9 @@ pub struct NativeFrames {
     pub frame_bits: u64,
 }
 
+/// One frame's bytes in the file, as (offset, length) of each piece; `None`: there is no such frame.
+pub type Pieces = Option<Vec<(u64, u64)>>;
+
 /// Where some frames of an instance are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FramesLocated {
@@ -82,7 +85,7 @@ pub struct FramesLocated {
     /// For each frame asked for, in that order: its bytes in the file, as (offset, length) of each
     /// piece; `None` for a frame that the instance does not have. Native frames that do not begin
     /// on a byte come with the whole first and last byte.
-    pub ranges: Vec<Option<Vec<(u64, u64)>>>,
+    pub ranges: Vec<Pieces>,
 }
 
 /// The columns of `frame_table`, one entry for each instance that has a frame table.
@@ -257,7 +260,7 @@ impl PartitionTx {
         watermark: i64,
         runs: &Runs,
         slices: &[Vec<u8>],
-    ) -> Result<Vec<Option<Vec<(u64, u64)>>>, IndexError> {
+    ) -> Result<Vec<Pieces>, IndexError> {
         // For each run, where each of its frames begins, and behind the last one where it ends.
         let starts: Vec<Vec<i32>> = slices
             .iter()
@@ -288,10 +291,7 @@ impl PartitionTx {
     }
 }
 
-fn one_to_a_frame(
-    runs: &Runs,
-    slices: &[Vec<u8>],
-) -> Result<Vec<Option<Vec<(u64, u64)>>>, IndexError> {
+fn one_to_a_frame(runs: &Runs, slices: &[Vec<u8>]) -> Result<Vec<Pieces>, IndexError> {
     let read = slices.iter().map(|bytes| fragments(bytes)).collect::<Result<Vec<_>, _>>()?;
     let piece = |(run, place): (usize, usize)| Some(vec![*read.get(run)?.get(place)?]);
     Ok(runs.places.iter().map(|place| place.and_then(piece)).collect())

@@ -36,7 +36,7 @@ mod summary;
 
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use error::IndexError;
-pub use frames::{FramesLocated, NativeFrames};
+pub use frames::{FramesLocated, NativeFrames, Pieces};
 pub use located::{Located, Presence, Target};
 pub use migrate::{AppLogin, app_login, migrate, migrate_for};
 pub use registry::Partition;
