@@ -26,6 +26,13 @@ use crate::{
 /// Results that are read in one transaction.
 const PAGE: usize = 100;
 
+/// Results that are read in one transaction with their metadata, which can be large.
+const PAGE_WITH_METADATA: usize = 10;
+
+/// Longest value out of the metadata that a result holds, as JSON, in bytes: as for the attributes
+/// that the index holds.
+const MAX_VALUE: usize = 64 * 1024;
+
 /// The private creator of the partition's id and the attribute that holds it, in results of a
 /// server with partitions.
 const CREATOR: (Tag, &str) = (Tag(0x0065, 0x0010), "COLLIMATOR PARTITION");
@@ -170,7 +177,8 @@ impl State {
         if self.done {
             return Ok(None);
         }
-        let keys: Vec<RowKey> = self.keys.by_ref().take(PAGE).collect();
+        let page = if self.include.metadata { PAGE_WITH_METADATA } else { PAGE };
+        let keys: Vec<RowKey> = self.keys.by_ref().take(page).collect();
         let mut out = Vec::with_capacity(keys.len() * 2048 + 2);
         if !keys.is_empty() {
             let mut tx = self.archive.0.db.begin(&self.scope).await?;
@@ -229,8 +237,9 @@ fn result(
             serde_json::from_slice(&json).map_err(inconsistent)?;
         for tag in returned.tags.iter().filter(|tag| is_other(**tag)) {
             let key = tag_key(*tag);
-            // A value that is only named by URI is fetched through the metadata.
+            // A value that is large or only named by URI is fetched through the metadata.
             if let Some(value) = attributes.get(key.as_str())
+                && value.get().len() <= MAX_VALUE
                 && !value.get().contains("\"BulkDataURI\":\"@")
             {
                 result.insert(key, (*value).to_owned());
