@@ -5,6 +5,7 @@
 
 use std::str::FromStr;
 
+use futures::TryStreamExt;
 use sqlx::{Row, postgres::PgRow};
 
 use super::{
@@ -203,6 +204,9 @@ pub(super) const STATEMENTS: &[&str] = &[
 /// few for each item number; `limits.element_depth` bounds the levels.
 const MAX_PATH: usize = 4096;
 
+/// Metadata in one page, in bytes, from which no further row is taken.
+const METADATA_BYTES: usize = 4 * 1024 * 1024;
+
 impl PartitionTx {
     /// What the partition knows of `target`.
     ///
@@ -240,12 +244,12 @@ impl PartitionTx {
         limit: i64,
     ) -> Result<Vec<Located>, IndexError> {
         let sql = [INSTANCES_OF_STUDY, INSTANCES_OF_SERIES, INSTANCES_OF_INSTANCE];
-        let rows = self.page(sql, target, after, up_to, limit).await?;
+        let rows = self.page(sql, target, after, up_to, limit, |_| Ok(false)).await?;
         rows.iter().map(|row| located(row, target, 0)).collect()
     }
 
     /// Like [`PartitionTx::instances_page`], with the metadata of each instance: DICOM JSON as one
-    /// zstd frame.
+    /// zstd frame. Ends early, but not before its first row, when the metadata is some MiB.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -257,7 +261,12 @@ impl PartitionTx {
         limit: i64,
     ) -> Result<Vec<(Located, Vec<u8>)>, IndexError> {
         let sql = [METADATA_OF_STUDY, METADATA_OF_SERIES, METADATA_OF_INSTANCE];
-        let rows = self.page(sql, target, after, up_to, limit).await?;
+        let mut bytes = 0;
+        let is_enough = |row: &PgRow| {
+            bytes += row.try_get::<&[u8], _>(LOCATED_COLUMNS)?.len();
+            Ok(bytes >= METADATA_BYTES)
+        };
+        let rows = self.page(sql, target, after, up_to, limit, is_enough).await?;
         rows.iter()
             .map(|row| Ok((located(row, target, 1)?, row.try_get(LOCATED_COLUMNS)?)))
             .collect()
@@ -270,6 +279,7 @@ impl PartitionTx {
         after: Option<i64>,
         up_to: i64,
         limit: i64,
+        mut is_enough: impl FnMut(&PgRow) -> Result<bool, sqlx::Error>,
     ) -> Result<Vec<PgRow>, IndexError> {
         let sql = match target {
             Target::Study { .. } => of_study,
@@ -285,7 +295,16 @@ impl PartitionTx {
         for uid in [target.series(), target.instance()].into_iter().flatten() {
             query = query.bind(uid.as_str());
         }
-        Ok(query.fetch_all(conn).await?)
+        // Rows that were not read are read over when the connection is used again.
+        let (mut rows, mut page) = (query.fetch(conn), Vec::new());
+        while let Some(row) = rows.try_next().await? {
+            let enough = is_enough(&row)?;
+            page.push(row);
+            if enough {
+                break;
+            }
+        }
+        Ok(page)
     }
 
     /// Finds the value of an instance that its metadata names by `path`. `None`: no such instance,
