@@ -1,26 +1,29 @@
-//! A private Postgres for this test process, and a migrated database for each test.
+//! A private Postgres for this test process, as the server itself runs one, and a migrated database
+//! for each test.
 
 use std::{
     fs,
-    os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use collimator::{
     index::{AppLogin, Db, DbOptions, migrate},
+    postgres::Embedded,
     tenancy::{PartitionId, PartitionScope, Scope},
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, postgres::PgConnectOptions};
 
+/// The database that each test's own is copied from.
+const TEMPLATE: &str = "template_migrated";
+
 struct Server {
     dir: PathBuf,
-    pid: i32,
+    options: PgConnectOptions,
+    embedded: Mutex<Option<Embedded>>,
 }
 
 static SERVER: OnceLock<Server> = OnceLock::new();
@@ -38,7 +41,7 @@ impl Database {
     }
 
     pub async fn with(options: DbOptions) -> Self {
-        let name = create("TEMPLATE template_index").await;
+        let name = migrated().await;
         let login = migrate(owner(&name)).await.unwrap();
         let db = Db::open(login_options(&name, &login), options).await.unwrap();
         Self { name, login, db }
@@ -55,10 +58,14 @@ impl Database {
     }
 }
 
+/// A database with the schema and no log-in of its own yet; answers its name.
+pub async fn migrated() -> String {
+    create(&format!("TEMPLATE {TEMPLATE}")).await
+}
+
 /// An empty database; answers its name.
 pub async fn create(how: &str) -> String {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
-    server();
     let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let mut conn = owner("postgres").connect().await.unwrap();
     let sql = format!("CREATE DATABASE {name} {how}");
@@ -67,10 +74,7 @@ pub async fn create(how: &str) -> String {
 }
 
 pub fn owner(database: &str) -> PgConnectOptions {
-    PgConnectOptions::new_without_pgpass()
-        .socket(&server().dir)
-        .username("postgres")
-        .database(database)
+    server().options.clone().database(database)
 }
 
 pub fn login_options(database: &str, login: &AppLogin) -> PgConnectOptions {
@@ -83,116 +87,73 @@ pub fn scope(partition: &str) -> PartitionScope {
 
 fn server() -> &'static Server {
     SERVER.get_or_init(|| {
-        // The death signal comes when the thread that spawned ends: one that never does.
-        let (tell, hear) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let (dir, child) = start();
-            tell.send((dir, i32::try_from(child.id()).unwrap())).unwrap();
-            loop {
-                std::thread::park();
-            }
-        });
-        let (dir, pid) = hear.recv().unwrap();
-        let template = dir.clone();
+        let dir = folder();
+        let embedded = Embedded::start(&dir, None).unwrap();
+        let options = embedded.owner_options();
+        let at = options.clone();
+        // A thread of its own: a test may call from within its runtime.
         let made = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
-                let at =
-                    PgConnectOptions::new_without_pgpass().socket(template).username("postgres");
                 let mut conn = at.clone().database("postgres").connect().await.unwrap();
-                let create = "CREATE DATABASE template_index";
-                sqlx::raw_sql(create).execute(&mut conn).await.unwrap();
-                migrate(at.database("template_index")).await.unwrap();
-            })
+                // Plans must not change while a test looks at them.
+                sqlx::raw_sql("ALTER SYSTEM SET autovacuum = off")
+                    .execute(&mut conn)
+                    .await
+                    .unwrap();
+                sqlx::raw_sql("SELECT pg_reload_conf()").execute(&mut conn).await.unwrap();
+                let create = format!("CREATE DATABASE {TEMPLATE}");
+                sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut conn).await.unwrap();
+                migrate(at.database(TEMPLATE)).await.unwrap();
+            });
         });
+        made.join().unwrap();
         // SAFETY: the handler runs once, at exit, and touches nothing but the static.
         unsafe { libc::atexit(stop) };
-        made.join().unwrap();
-        Server { dir, pid }
+        Server { dir, options, embedded: Mutex::new(Some(embedded)) }
     })
 }
 
-extern "C" fn stop() {
-    if let Some(server) = SERVER.get() {
-        // SAFETY: the pid is of our child, which nobody has waited for.
-        unsafe {
-            libc::kill(server.pid, libc::SIGQUIT);
-            libc::waitpid(server.pid, std::ptr::null_mut(), 0);
+/// A folder for the cluster: in memory where there is room, since every test has a database of some
+/// hundred files, and syncing them to a disk takes longer than all tests.
+fn folder() -> PathBuf {
+    const PREFIX: &str = "collimator-test-";
+    const ROOM: u64 = 6 << 30;
+    let memory = Path::new("/dev/shm");
+    // What a run that was killed could not remove.
+    for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')?.0.parse().ok());
+        if pid.is_some_and(|pid: u32| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
         }
-        let _ = fs::remove_dir_all(&server.dir);
     }
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix);
+    let dir = match free(memory) {
+        Some(free) if free >= ROOM => builder.tempdir_in(memory),
+        _ => builder.tempdir(),
+    };
+    dir.unwrap().keep()
 }
 
-fn start() -> (PathBuf, Child) {
-    let bin = binaries();
-    let dir = tempfile::Builder::new().prefix("collimator-index-").tempdir().unwrap().keep();
-    // SAFETY: plain calls; getpwnam's answer is read before anything else could change it.
-    let account = unsafe {
-        if libc::geteuid() == 0 {
-            let entry = libc::getpwnam(c"postgres".as_ptr());
-            assert!(!entry.is_null(), "running as root, Postgres needs an account `postgres`");
-            Some(((*entry).pw_uid, (*entry).pw_gid))
-        } else {
-            None
-        }
-    };
-    let command = |name: &str| {
-        let mut command = Command::new(bin.join(name));
-        if let Some((uid, gid)) = account {
-            command.uid(uid).gid(gid);
-        }
-        command.current_dir(&dir).stdout(Stdio::null());
-        command
-    };
-    if let Some((uid, gid)) = account {
-        chown(&dir, Some(uid), Some(gid)).unwrap();
-    }
-    let data = dir.join("data");
-    let made = command("initdb")
-        .args(["-N", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
-        .arg(&data)
-        .status()
-        .unwrap();
-    assert!(made.success(), "initdb failed");
-    let log = fs::File::create(dir.join("log")).unwrap();
-    let mut postgres = command("postgres");
-    postgres.arg("-D").arg(&data).arg("-F").stderr(log);
-    for setting in [
-        "listen_addresses=",
-        "max_connections=200",
-        "autovacuum=off",
-        "unix_socket_permissions=0777",
-        &format!("unix_socket_directories={}", dir.display()),
-    ] {
-        postgres.args(["-c", setting]);
-    }
-    // SAFETY: async-signal-safe calls only.
+/// Free bytes of the file system of a folder.
+fn free(folder: &Path) -> Option<u64> {
+    let path = std::ffi::CString::new(folder.as_os_str().as_encoded_bytes()).ok()?;
+    // SAFETY: the structure is plain numbers, and the path ends with NUL.
     unsafe {
-        postgres.pre_exec(|| {
-            libc::setsid();
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGQUIT);
-            Ok(())
-        });
+        let mut found: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(path.as_ptr(), &raw mut found) == 0)
+            .then(|| u64::from(found.f_bavail).saturating_mul(u64::from(found.f_frsize)))
     }
-    let mut child = postgres.spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !ready(&data) {
-        assert!(child.try_wait().unwrap().is_none(), "postgres ended: see {}", dir.display());
-        assert!(Instant::now() < deadline, "postgres does not get ready");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    (dir, child)
 }
 
-fn ready(data: &Path) -> bool {
-    fs::read_to_string(data.join("postmaster.pid"))
-        .is_ok_and(|text| text.lines().nth(7).is_some_and(|line| line.trim() == "ready"))
-}
-
-fn binaries() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> =
-        versions.map(|v| v.path().join("bin")).filter(|bin| bin.join("initdb").exists()).collect();
-    found.sort();
-    found.pop().expect("Postgres binaries under /usr/lib/postgresql")
+extern "C" fn stop() {
+    let Some(server) = SERVER.get() else { return };
+    let embedded = server.embedded.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(embedded) = embedded {
+        embedded.stop();
+    }
+    let _ = fs::remove_dir_all(&server.dir);
 }
