@@ -276,11 +276,9 @@ fn result(
     for attribute in attributes::TABLE {
         // Return type R: present even without a value (PS3.18 Tables 10.6.3-3 to -5).
         if attribute.required && shown(attribute.level) {
-            let key = tag_key(attribute.tag);
-            if !result.contains_key(&key) {
-                let empty = json!({ "vr": attribute.vr.to_string() });
-                result.insert(key, to_raw_value(&empty).map_err(inconsistent)?);
-            }
+            let empty = json!({ "vr": attribute.vr.to_string() });
+            let empty = to_raw_value(&empty).map_err(inconsistent)?;
+            result.entry(tag_key(attribute.tag)).or_insert(empty);
         }
     }
     if result.values().any(|value| !value.get().is_ascii()) {

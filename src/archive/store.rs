@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Archive, ArchiveError,
-    writer::{Answer, Pending},
+    writer::{Answer, Pending, Placed},
 };
 use crate::{
     blob::Upload,
@@ -383,8 +383,8 @@ impl PartSink<'_> {
                 let (length, sha256) = (self.length, self.sha256.finalize().into());
                 match read_through(self.session.study.as_ref(), self.reader) {
                     Ok((indexed, metadata)) => {
-                        let rows = [(indexed, metadata, 0, length, sha256)];
-                        self.session.store_large(id, *upload, rows).await;
+                        let row = Placed { indexed, metadata, sha256, offset: 0, length };
+                        self.session.store_large(id, *upload, row).await;
                     }
                     Err(Failed { sop, reason, detail }) => {
                         discard(*upload).await;
@@ -436,21 +436,16 @@ impl PartSink<'_> {
 }
 
 impl StoreSession {
-    async fn store_large(
-        &mut self,
-        id: Uuid,
-        upload: Upload,
-        rows: [(Indexed, Vec<u8>, u64, u64, [u8; 32]); 1],
-    ) {
-        let length = rows[0].3;
+    async fn store_large(&mut self, id: Uuid, upload: Upload, row: Placed) {
         let stored = async {
             self.prepare().await?;
             upload.finish().await?;
-            let blob = NewBlob { id, length };
-            self.archive.0.writers.commit(&self.scope, &blob, &rows).await
+            let blob = NewBlob { id, length: row.length };
+            let rows = std::slice::from_ref(&row);
+            self.archive.0.writers.commit(&self.scope, &blob, rows).await
         };
         let result = stored.await;
-        let [(indexed, ..)] = rows;
+        let indexed = row.indexed;
         match result.map(|stored| stored.into_iter().next()) {
             Ok(Some(stored)) => self.note(indexed, stored),
             Ok(None) => {

@@ -42,6 +42,16 @@ pub(super) struct Pending {
     pub length: u64,
 }
 
+/// One instance whose bytes are in a blob already.
+pub(super) struct Placed {
+    pub indexed: Indexed,
+    pub metadata: Vec<u8>,
+    pub sha256: [u8; 32],
+    /// First byte of the file in the blob.
+    pub offset: u64,
+    pub length: u64,
+}
+
 /// What became of each instance of a group, in order; or why none of them could be stored.
 pub(super) type Answer = Result<Vec<(Indexed, Stored)>, Arc<ArchiveError>>;
 
@@ -135,8 +145,9 @@ impl Writers {
             sizes.push(group.instances.len());
             for mut pending in group.instances.drain(..) {
                 chunks.append(&mut pending.chunks);
-                rows.push((pending.indexed, pending.metadata, at, pending.length, pending.sha256));
-                at += pending.length;
+                let Pending { indexed, metadata, sha256, length, .. } = pending;
+                rows.push(Placed { indexed, metadata, sha256, offset: at, length });
+                at += length;
             }
         }
         let result = match self.blobs.within(scope.partition()).put(id, chunks).await {
@@ -145,7 +156,7 @@ impl Writers {
         };
         match result {
             Ok(stored) => {
-                let mut outcomes = rows.into_iter().map(|row| row.0).zip(stored);
+                let mut outcomes = rows.into_iter().map(|row| row.indexed).zip(stored);
                 for (group, size) in batch.into_iter().zip(sizes) {
                     // Nobody listens when the client went away: the instances are stored all the same.
                     let _ = group.answer.send(Ok(outcomes.by_ref().take(size).collect()));
@@ -169,16 +180,16 @@ impl Writers {
         &self,
         scope: &PartitionScope,
         blob: &NewBlob,
-        rows: &[(Indexed, Vec<u8>, u64, u64, [u8; 32])],
+        rows: &[Placed],
     ) -> Result<Vec<Stored>, ArchiveError> {
         let instances: Vec<NewInstance<'_>> = rows
             .iter()
-            .map(|(indexed, metadata, offset, length, sha256)| NewInstance {
-                indexed,
-                metadata: metadata.clone(),
-                offset: *offset,
-                length: *length,
-                sha256: *sha256,
+            .map(|row| NewInstance {
+                indexed: &row.indexed,
+                metadata: &row.metadata,
+                offset: row.offset,
+                length: row.length,
+                sha256: row.sha256,
             })
             .collect();
         let mut attempt = 1;

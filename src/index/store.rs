@@ -86,7 +86,7 @@ pub struct NewInstance<'a> {
     /// What was read from it.
     pub indexed: &'a Indexed,
     /// Its DICOM JSON, as one zstd frame.
-    pub metadata: Vec<u8>,
+    pub metadata: &'a [u8],
     /// First byte of the file in the blob.
     pub offset: u64,
     /// Bytes of the file.
@@ -271,7 +271,7 @@ impl PartitionTx {
             return Ok(());
         }
         let watermarks: Vec<i64> = stored.iter().map(|(watermark, _)| *watermark).collect();
-        let metadata: Vec<&[u8]> = stored.iter().map(|(_, new)| &new.metadata[..]).collect();
+        let metadata: Vec<&[u8]> = stored.iter().map(|(_, new)| new.metadata).collect();
         let bulk: Vec<Option<String>> = stored.iter().map(|(_, new)| bulk(new.indexed)).collect();
         let (query, conn) = self.statement(METADATA_CREATE);
         query.bind(&watermarks).bind(metadata).bind(bulk).execute(conn).await?;
