@@ -88,8 +88,9 @@ pub struct FramesLocated {
     pub number_of_frames: u32,
     /// Set where pixel data is native.
     pub native: Option<NativeFrames>,
-    /// For each frame asked for, in that order: its bytes in the file; `None` for a frame that the instance does not have. Native frames that do not begin
-    /// on a byte come with the whole first and last byte.
+    /// For each frame asked for, in that order: its bytes in the file; `None` for a frame that the
+    /// instance does not have. Native frames that do not begin on a byte come with the whole first
+    /// and last byte.
     pub ranges: Vec<Option<Pieces>>,
 }
 
