@@ -28,6 +28,7 @@ mod migrate;
 mod parents;
 mod registry;
 mod removal;
+mod repeat;
 mod retrieve;
 mod rows;
 mod search;
@@ -62,7 +63,7 @@ pub const TENANT_TABLES: [&str; 9] = [
 pub fn statements() -> impl Iterator<Item = &'static str> {
     [delete::STATEMENTS, frames::STATEMENTS, parents::STATEMENTS, removal::STATEMENTS]
         .into_iter()
-        .chain([retrieve::STATEMENTS, store::STATEMENTS, summary::STATEMENTS])
+        .chain([repeat::STATEMENTS, retrieve::STATEMENTS, store::STATEMENTS, summary::STATEMENTS])
         .flatten()
         .copied()
 }
