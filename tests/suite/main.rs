@@ -2,4 +2,5 @@
 
 mod harness;
 
+mod retrieve;
 mod store;
