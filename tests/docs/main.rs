@@ -1,7 +1,7 @@
 //! The documents against the code: what they list is what there is, and what they name exists.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -100,6 +100,66 @@ fn the_conformance_statement_lists_every_matching_key() {
         expected.insert(("study".to_owned(), keyword.to_owned()));
     }
     assert_eq!(listed, expected);
+}
+
+#[test]
+fn the_architecture_shows_every_arrow_between_rooms() {
+    let name = Regex::new("`([a-z]+)`").expect("a pattern");
+    let table = section(&read("ARCHITECTURE.md"), "arrows");
+    let shown: BTreeMap<String, BTreeSet<String>> = table
+        .lines()
+        .filter_map(|line| {
+            let mut names = name.captures_iter(line).map(|found| found[1].to_owned());
+            Some((names.next()?, names.collect()))
+        })
+        .collect();
+    let rooms: BTreeSet<&str> = shown.keys().map(String::as_str).collect();
+    let mut found = BTreeMap::new();
+    for room in &rooms {
+        let folder = Path::new(ROOT).join("src").join(room);
+        let used: BTreeSet<String> = sources(&folder)
+            .iter()
+            .flat_map(|source| used_from_crate(source))
+            .filter(|used| rooms.contains(used.as_str()) && used != room)
+            .collect();
+        found.insert((*room).to_owned(), used);
+    }
+    assert_eq!(shown, found);
+    let listed = fs::read_dir(Path::new(ROOT).join("src")).expect("src/");
+    let folders = listed.filter(|entry| entry.as_ref().expect("an entry").path().is_dir());
+    assert_eq!(folders.count(), rooms.len(), "a room is not in the table");
+}
+
+/// What a source names right after `crate::`, alone or in braces; comments left out.
+fn used_from_crate(source: &str) -> Vec<String> {
+    let code: Vec<&str> =
+        source.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code = code.join(" ");
+    let word = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+    };
+    let mut used = Vec::new();
+    for after in code.split("crate::").skip(1) {
+        let Some(list) = after.strip_prefix('{') else {
+            used.push(word(after));
+            continue;
+        };
+        let mut depth = 0_u32;
+        let mut begins = true;
+        for (at, character) in list.char_indices() {
+            if begins && depth == 0 {
+                used.push(word(&list[at..]));
+            }
+            begins = character == ',' || (begins && character == ' ');
+            match character {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                _ => {}
+            }
+        }
+    }
+    used
 }
 
 /// Files of this repository that a document names in code marks (with `::name` for what they
