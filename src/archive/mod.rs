@@ -8,6 +8,7 @@ mod delete;
 mod error;
 mod frames;
 mod metadata;
+mod part;
 mod retrieve;
 mod search;
 mod store;
@@ -20,9 +21,10 @@ use sha2::{Digest, Sha256};
 pub use error::ArchiveError;
 pub use frames::{Bulk, Frames};
 pub use metadata::{BulkBase, Metadata};
+pub use part::PartSink;
 pub use retrieve::{Encoding, InstanceHead, Instances, Wanted};
 pub use search::{RetrieveUrl, Returned, SearchPage};
-pub use store::{Failed, FailureReason, Outcome, PartSink, StoreSession, Stored};
+pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 
 pub use crate::index::Target;
 use crate::{

@@ -8,18 +8,20 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use futures::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
 use super::ArchiveError;
 use crate::{
     blob::BlobStore,
     config::StoreConfig,
-    dicom::index::Indexed,
+    dicom::{frames::FrameTable, index::Indexed},
     index::{Db, NewBlob, NewInstance, Stored},
     tenancy::{PartitionId, PartitionScope},
 };
@@ -40,24 +42,49 @@ pub(super) struct Pending {
     pub sha256: [u8; 32],
     pub chunks: Vec<Bytes>,
     pub length: u64,
+    /// What [`Pending::weight`] took of the budget of all requests.
+    pub budget: Option<OwnedSemaphorePermit>,
 }
 
-/// One instance whose bytes are in a blob already.
-pub(super) struct Placed {
+impl Pending {
+    /// What it holds in memory, about, in bytes. That can be far more than the file: a deflated
+    /// one of some KB holds MB of attributes.
+    pub fn weight(&self) -> u64 {
+        const FIXED: usize = 2 * 1024;
+        let indexed = &self.indexed;
+        let attributes: usize = indexed.level_attributes.iter().map(Vec::len).sum();
+        let keys: usize = indexed.keys.0.iter().map(|(_, value)| value.len()).sum();
+        let bulk: usize = indexed.bulk.iter().map(|b| size_of_val(b) + b.path.len()).sum();
+        let frames = match &indexed.frames {
+            None | Some(FrameTable::Native { .. }) => 0,
+            Some(FrameTable::Fragment { frames }) => size_of_val(&frames[..]),
+            Some(FrameTable::Fragments { frames }) => {
+                frames.iter().map(|f| size_of_val(f) + size_of_val(&f[..])).sum()
+            }
+        };
+        let beside = self.metadata.len() + attributes + keys + bulk + frames + FIXED;
+        self.length + beside as u64
+    }
+}
+
+/// What the index is told of one instance whose bytes are in a blob.
+pub(super) struct Row {
     pub indexed: Indexed,
+    /// One zstd frame.
     pub metadata: Vec<u8>,
-    pub sha256: [u8; 32],
     /// First byte of the file in the blob.
     pub offset: u64,
     pub length: u64,
+    pub sha256: [u8; 32],
 }
 
 /// What became of each instance of a group, in order.
-pub(super) type Answer = Vec<(Placed, Result<Stored, Arc<ArchiveError>>)>;
+pub(super) type Answer = Vec<(Row, Result<Stored, Arc<ArchiveError>>)>;
 
 struct Group {
     scope: PartitionScope,
     instances: Vec<Pending>,
+    /// What it holds in memory, in bytes.
     bytes: u64,
     answer: oneshot::Sender<Answer>,
 }
@@ -90,7 +117,7 @@ impl Writers {
         instances: Vec<Pending>,
     ) -> oneshot::Receiver<Answer> {
         let (answer, receiver) = oneshot::channel();
-        let bytes = instances.iter().map(|instance| instance.length).sum();
+        let bytes = instances.iter().map(Pending::weight).sum();
         let group = Group { scope: scope.clone(), instances, bytes, answer };
         let partition = scope.partition().clone();
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,7 +134,11 @@ impl Writers {
     /// Writes one batch after another until nothing waits.
     async fn run(self, partition: PartitionId) {
         while let Some(batch) = self.take(&partition) {
-            self.write(batch).await;
+            // A panic must not end the run: it counts as running, and others would wait for ever.
+            // Those whose instances were in the batch hear it by the dropped sender.
+            if AssertUnwindSafe(self.write(batch)).catch_unwind().await.is_err() {
+                tracing::error!(%partition, "writing a batch panicked");
+            }
         }
     }
 
@@ -154,10 +185,14 @@ impl Writers {
     async fn write_all(&self, scope: &PartitionScope, pendings: Vec<Pending>) -> Answer {
         let mut rows = Vec::with_capacity(pendings.len());
         let mut bytes = Vec::with_capacity(pendings.len());
+        // Given back when the batch is written and its memory is.
+        let mut budget = Vec::new();
         let mut at = 0;
-        for Pending { indexed, metadata, sha256, chunks, length } in pendings {
+        for pending in pendings {
+            let Pending { indexed, metadata, sha256, chunks, length, budget: permit } = pending;
+            budget.extend(permit);
             bytes.push(chunks);
-            rows.push(Placed { indexed, metadata, sha256, offset: at, length });
+            rows.push(Row { indexed, metadata, offset: at, length, sha256 });
             at += length;
         }
         // Cheap copies: chunks are counted references.
@@ -174,12 +209,7 @@ impl Writers {
                 let mut answer = Vec::with_capacity(rows.len());
                 for (mut row, chunks) in rows.into_iter().zip(bytes) {
                     row.offset = 0;
-                    let one = std::slice::from_ref(&row);
-                    let stored = self.put_and_commit(scope, chunks, one).await;
-                    let stored = stored.and_then(|stored| match stored.as_slice() {
-                        [stored] => Ok(*stored),
-                        _ => Err(ArchiveError::Internal(anyhow::anyhow!("no outcome"))),
-                    });
+                    let stored = self.put_one(scope, chunks, &row).await;
                     answer.push((row, stored.map_err(|error| told(scope, error))));
                 }
                 answer
@@ -191,11 +221,23 @@ impl Writers {
         }
     }
 
+    async fn put_one(
+        &self,
+        scope: &PartitionScope,
+        chunks: Vec<Bytes>,
+        row: &Row,
+    ) -> Result<Stored, ArchiveError> {
+        let stored = self.put_and_commit(scope, chunks, std::slice::from_ref(row)).await?;
+        stored.first().copied().ok_or_else(|| {
+            ArchiveError::Internal(anyhow::anyhow!("the index gave no outcome for an instance"))
+        })
+    }
+
     async fn put_and_commit(
         &self,
         scope: &PartitionScope,
         chunks: Vec<Bytes>,
-        rows: &[Placed],
+        rows: &[Row],
     ) -> Result<Vec<Stored>, ArchiveError> {
         let id = Uuid::new_v4();
         let length = rows.iter().map(|row| row.length).sum();
@@ -211,7 +253,7 @@ impl Writers {
         &self,
         scope: &PartitionScope,
         blob: &NewBlob,
-        rows: &[Placed],
+        rows: &[Row],
     ) -> Result<Vec<Stored>, ArchiveError> {
         let instances: Vec<NewInstance<'_>> = rows
             .iter()

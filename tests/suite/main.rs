@@ -1,0 +1,5 @@
+//! The server as its clients see it: over HTTP, on a real Postgres and a real folder of blobs.
+
+mod harness;
+
+mod store;
