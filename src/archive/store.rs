@@ -318,7 +318,7 @@ impl StoreSession {
                 self.fail_all(vec![(indexed.sop_class, indexed.instance)], &error);
             }
             Err(error) => {
-                tracing::error!(partition = %self.scope.partition(), error = &error as &dyn std::error::Error, "an instance could not be stored");
+                tracing::error!(partition = %self.scope.partition(), error = %error.chain(), "an instance could not be stored");
                 self.fail_all(vec![(indexed.sop_class, indexed.instance)], &error);
             }
         }

@@ -197,7 +197,7 @@ impl Writers {
                 }
             }
             Err(error) => {
-                tracing::error!(partition = %scope.partition(), error = format!("{:#}", anyhow::Error::msg(error.to_string())), "a batch could not be stored");
+                tracing::error!(partition = %scope.partition(), error = %error.chain(), "a batch could not be stored");
                 let error = Arc::new(error);
                 for group in batch {
                     let _ = group.answer.send(Err(error.clone()));
