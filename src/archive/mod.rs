@@ -16,6 +16,7 @@ mod writer;
 
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 
 pub use error::ArchiveError;
@@ -50,6 +51,16 @@ struct Parts {
     limits: LimitsConfig,
     store: StoreConfig,
     delete: DeleteConfig,
+}
+
+/// A stream whose first bytes are there: what cannot be read at all is known before an answer
+/// begins.
+///
+/// # Errors
+/// That of the first bytes.
+pub async fn opened(mut stream: ByteStream) -> Result<ByteStream, ArchiveError> {
+    let first = stream.try_next().await?;
+    Ok(stream::iter(first.map(Ok)).chain(stream).boxed())
 }
 
 impl Archive {

@@ -214,7 +214,7 @@ impl<'a> PartSink<'a> {
     }
 
     async fn fail_storing(&mut self, error: ArchiveError) {
-        tracing::error!(partition = %self.session.scope.partition(), error = &error as &dyn std::error::Error, "an instance could not be written");
+        tracing::error!(partition = %self.session.scope.partition(), error = %error.chain(), "an instance could not be written");
         self.session.outcome.unavailable |= matches!(error, ArchiveError::Unavailable(_));
         let sop = self.reader.sink().sop();
         let detail = "the archive could not store the instance now".to_owned();

@@ -328,7 +328,7 @@ impl StoreSession {
         };
         tracing::error!(
             partition = %self.scope.partition(),
-            error = &error as &dyn std::error::Error,
+            error = %error.chain(),
             "an instance could not be stored"
         );
         self.fail_all(vec![(row.indexed.sop_class, row.indexed.instance)], &error);

@@ -292,7 +292,7 @@ impl Writers {
 fn told(scope: &PartitionScope, error: ArchiveError) -> Arc<ArchiveError> {
     tracing::error!(
         partition = %scope.partition(),
-        error = &error as &dyn std::error::Error,
+        error = %error.chain(),
         "instances could not be stored"
     );
     Arc::new(error)
