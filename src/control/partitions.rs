@@ -62,6 +62,7 @@ impl Partitions {
             if partition.is_default() {
                 continue;
             }
+            #[expect(clippy::disallowed_methods, reason = "asked at start, for no request")]
             let scope = Scope::for_maintenance(&partition);
             if self.db.begin_in(&scope).await?.partition_in_use().await? {
                 return Ok(Some(partition));
