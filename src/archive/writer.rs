@@ -247,8 +247,7 @@ impl Writers {
 
     /// Commits the rows of one blob, whose bytes are durable.
     ///
-    /// Repeating is safe at every point: where an earlier try did commit, its rows are found
-    /// again as identical.
+    /// Repeating is safe at every point: where an earlier try did commit, its rows are found again.
     pub async fn commit(
         &self,
         scope: &PartitionScope,
@@ -269,7 +268,10 @@ impl Writers {
         loop {
             let tried = async {
                 let mut tx = self.db.begin_in(scope).await?;
-                let stored = tx.store_batch(blob, &instances).await?;
+                let stored = match attempt {
+                    1 => tx.store_batch(blob, &instances).await?,
+                    _ => tx.store_batch_again(blob, &instances).await?,
+                };
                 tx.commit().await?;
                 Ok(stored)
             };

@@ -139,7 +139,28 @@ macro_rules! from_instance {
     };
 }
 
+/// The key of study `$2`, and of a series of it.
+macro_rules! study_key {
+    () => {
+        one!("study_key", "study", "study_instance_uid", "$2")
+    };
+}
+macro_rules! series_key {
+    ($series:literal) => {
+        concat!(
+            "(SELECT series_key FROM series WHERE partition_id = $1 AND study_key = ",
+            study_key!(),
+            " AND series_instance_uid >= ",
+            $series,
+            "
+            AND series_instance_uid <= ",
+            $series,
+            " ORDER BY series_instance_uid)"
+        )
+    };
+}
+
 pub(super) use {
-    delete_each, from_instance, one, series_uid_of_i, study_uid_of_i, without_instances,
-    without_series,
+    delete_each, from_instance, one, series_key, series_uid_of_i, study_key, study_uid_of_i,
+    without_instances, without_series,
 };

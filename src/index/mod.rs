@@ -31,6 +31,7 @@ mod migrate;
 mod parents;
 mod registry;
 mod removal;
+mod repeat;
 mod retrieve;
 mod rows;
 mod search;
@@ -65,7 +66,7 @@ pub const TENANT_TABLES: [&str; 9] = [
 pub fn statements() -> impl Iterator<Item = &'static str> {
     [delete::STATEMENTS, frames::STATEMENTS, parents::STATEMENTS, removal::STATEMENTS]
         .into_iter()
-        .chain([retrieve::STATEMENTS, store::STATEMENTS, summary::STATEMENTS])
+        .chain([repeat::STATEMENTS, retrieve::STATEMENTS, store::STATEMENTS, summary::STATEMENTS])
         .flatten()
         .copied()
 }

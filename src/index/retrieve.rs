@@ -11,7 +11,7 @@ use sqlx::{Row, postgres::PgRow};
 use super::{
     IndexError, Located, PartitionTx, Presence, Target,
     located::{LOCATED_COLUMNS, located_columns, size, uid},
-    lookup::{from_instance, one, series_uid_of_i, study_uid_of_i},
+    lookup::{from_instance, one, series_key, series_uid_of_i, study_key, study_uid_of_i},
 };
 use crate::dicom::{Uid, VR, index::BulkEntry};
 
@@ -24,27 +24,6 @@ macro_rules! deleted {
             $also,
             "
             ORDER BY study_instance_uid LIMIT 1)"
-        )
-    };
-}
-
-/// The key of study `$2`, and of a series of it.
-macro_rules! study_key {
-    () => {
-        one!("study_key", "study", "study_instance_uid", "$2")
-    };
-}
-macro_rules! series_key {
-    ($series:literal) => {
-        concat!(
-            "(SELECT series_key FROM series WHERE partition_id = $1 AND study_key = ",
-            study_key!(),
-            " AND series_instance_uid >= ",
-            $series,
-            "
-            AND series_instance_uid <= ",
-            $series,
-            " ORDER BY series_instance_uid)"
         )
     };
 }

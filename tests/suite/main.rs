@@ -2,4 +2,6 @@
 
 mod harness;
 
+mod isolation;
+mod retrieve;
 mod store;
