@@ -2,6 +2,8 @@
 
 mod harness;
 
+mod delete;
 mod isolation;
+mod partitions;
 mod retrieve;
 mod store;
