@@ -6,4 +6,5 @@ mod delete;
 mod isolation;
 mod partitions;
 mod retrieve;
+mod search;
 mod store;
