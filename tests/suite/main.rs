@@ -2,6 +2,9 @@
 
 mod harness;
 
+mod delete;
 mod isolation;
+mod partitions;
 mod retrieve;
+mod search;
 mod store;
