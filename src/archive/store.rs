@@ -26,6 +26,7 @@ use crate::{
         index::{Indexed, Warning},
     },
     index::{self, IndexError, NewBlob},
+    telemetry::names,
     tenancy::PartitionScope,
 };
 
@@ -194,6 +195,7 @@ impl StoreSession {
     }
 
     pub(super) fn fail(&mut self, sop: Option<(Uid, Uid)>, reason: FailureReason, detail: String) {
+        count("failed");
         self.outcome.failed.push(Failed { sop, reason, detail });
     }
 
@@ -259,16 +261,17 @@ impl StoreSession {
 
     async fn settle(&mut self) {
         let Some(in_flight) = self.in_flight.take() else { return };
-        match in_flight.answer.await {
-            Ok(Ok(outcomes)) => {
-                for (indexed, stored) in outcomes {
-                    self.note(indexed, stored);
+        let Ok(outcomes) = in_flight.answer.await else {
+            let error = ArchiveError::Internal(anyhow::anyhow!("a batch writer ended early"));
+            return self.fail_all(in_flight.sops, &error);
+        };
+        for (row, stored) in outcomes {
+            match stored {
+                Ok(stored) => self.note(row, stored),
+                Err(error) => {
+                    let sop = (row.indexed.sop_class, row.indexed.instance);
+                    self.fail_all(vec![sop], &error);
                 }
-            }
-            Ok(Err(error)) => self.fail_all(in_flight.sops, &error),
-            Err(_) => {
-                let error = ArchiveError::Internal(anyhow::anyhow!("a batch writer ended early"));
-                self.fail_all(in_flight.sops, &error);
             }
         }
     }
@@ -281,8 +284,17 @@ impl StoreSession {
         }
     }
 
-    fn note(&mut self, indexed: Indexed, stored: index::Stored) {
-        let Indexed { sop_class, study, series, instance, warnings, .. } = indexed;
+    fn note(&mut self, row: Row, stored: index::Stored) {
+        let Indexed { sop_class, study, series, instance, warnings, .. } = row.indexed;
+        match stored {
+            index::Stored::New { .. } => {
+                count("stored");
+                metrics::counter!(names::STORE_BYTES).increment(row.length);
+            }
+            index::Stored::Identical => count("identical"),
+            // Counted with every other failure.
+            index::Stored::Conflict => {}
+        }
         let identical_fails = self.archive.0.store.identical == Identical::Fail;
         match stored {
             index::Stored::Identical if identical_fails => {
@@ -309,20 +321,23 @@ impl StoreSession {
             let blob = NewBlob { id, length: row.length };
             self.archive.0.writers.commit(&self.scope, &blob, std::slice::from_ref(&row)).await
         };
-        let result = stored.await;
-        let indexed = row.indexed;
-        match result.map(|stored| stored.into_iter().next()) {
-            Ok(Some(stored)) => self.note(indexed, stored),
-            Ok(None) => {
-                let error = ArchiveError::Internal(anyhow::anyhow!("no outcome for an instance"));
-                self.fail_all(vec![(indexed.sop_class, indexed.instance)], &error);
-            }
-            Err(error) => {
-                tracing::error!(partition = %self.scope.partition(), error = %error.chain(), "an instance could not be stored");
-                self.fail_all(vec![(indexed.sop_class, indexed.instance)], &error);
-            }
-        }
+        let error = match stored.await.map(|stored| stored.into_iter().next()) {
+            Ok(Some(stored)) => return self.note(row, stored),
+            Ok(None) => ArchiveError::Internal(anyhow::anyhow!("no outcome for an instance")),
+            Err(error) => error,
+        };
+        tracing::error!(
+            partition = %self.scope.partition(),
+            error = %error.chain(),
+            "an instance could not be stored"
+        );
+        self.fail_all(vec![(row.indexed.sop_class, row.indexed.instance)], &error);
     }
+}
+
+/// Counts one instance of a Store request.
+fn count(outcome: &'static str) {
+    metrics::counter!(names::STORE_INSTANCES, names::OUTCOME => outcome).increment(1);
 }
 
 #[cfg(test)]

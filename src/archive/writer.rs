@@ -78,8 +78,8 @@ pub(super) struct Row {
     pub sha256: [u8; 32],
 }
 
-/// What became of each instance of a group, in order; or why none of them could be stored.
-pub(super) type Answer = Result<Vec<(Indexed, Stored)>, Arc<ArchiveError>>;
+/// What became of each instance of a group, in order.
+pub(super) type Answer = Vec<(Row, Result<Stored, Arc<ArchiveError>>)>;
 
 struct Group {
     scope: PartitionScope,
@@ -165,45 +165,84 @@ impl Writers {
         Some(batch)
     }
 
-    async fn write(&self, mut batch: Vec<Group>) {
-        let id = Uuid::new_v4();
+    async fn write(&self, batch: Vec<Group>) {
         let scope = batch[0].scope.clone();
-        let mut chunks = Vec::new();
-        let mut sizes = Vec::new();
-        let mut at = 0;
-        let mut rows = Vec::new();
+        let (mut answers, mut pendings) = (Vec::new(), Vec::new());
+        for group in batch {
+            answers.push((group.answer, group.instances.len()));
+            pendings.extend(group.instances);
+        }
+        let mut outcomes = self.write_all(&scope, pendings).await.into_iter();
+        for (answer, count) in answers {
+            // Nobody listens when the client went away: the instances are stored all the same.
+            let _ = answer.send(outcomes.by_ref().take(count).collect());
+        }
+    }
+
+    /// Writes instances into one blob. Where the index refuses the batch, each gets a blob and a
+    /// transaction of its own, so that one that cannot be indexed does not take others with it,
+    /// which may have come with other requests.
+    async fn write_all(&self, scope: &PartitionScope, pendings: Vec<Pending>) -> Answer {
+        let mut rows = Vec::with_capacity(pendings.len());
+        let mut bytes = Vec::with_capacity(pendings.len());
         // Given back when the batch is written and its memory is.
         let mut budget = Vec::new();
-        for group in &mut batch {
-            sizes.push(group.instances.len());
-            for mut pending in group.instances.drain(..) {
-                chunks.append(&mut pending.chunks);
-                budget.extend(pending.budget.take());
-                let Pending { indexed, metadata, sha256, length, .. } = pending;
-                rows.push(Row { indexed, metadata, offset: at, length, sha256 });
-                at += length;
-            }
+        let mut at = 0;
+        for pending in pendings {
+            let Pending { indexed, metadata, sha256, chunks, length, budget: permit } = pending;
+            budget.extend(permit);
+            bytes.push(chunks);
+            rows.push(Row { indexed, metadata, offset: at, length, sha256 });
+            at += length;
         }
-        let result = match self.blobs.within(scope.partition()).put(id, chunks).await {
-            Ok(()) => self.commit(&scope, &NewBlob { id, length: at }, &rows).await,
-            Err(error) => Err(error.into()),
-        };
-        match result {
-            Ok(stored) => {
-                let mut outcomes = rows.into_iter().map(|row| row.indexed).zip(stored);
-                for (group, size) in batch.into_iter().zip(sizes) {
-                    // Nobody listens when the client went away: the instances are stored all the same.
-                    let _ = group.answer.send(Ok(outcomes.by_ref().take(size).collect()));
+        // Cheap copies: chunks are counted references.
+        let all: Vec<Bytes> = bytes.iter().flatten().cloned().collect();
+        match self.put_and_commit(scope, all, &rows).await {
+            Ok(stored) => rows.into_iter().zip(stored.into_iter().map(Ok)).collect(),
+            Err(ArchiveError::Internal(error)) if rows.len() > 1 => {
+                tracing::warn!(
+                    partition = %scope.partition(),
+                    instances = rows.len(),
+                    error = format!("{error:#}"),
+                    "a batch could not be stored; its instances are stored one by one"
+                );
+                let mut answer = Vec::with_capacity(rows.len());
+                for (mut row, chunks) in rows.into_iter().zip(bytes) {
+                    row.offset = 0;
+                    let stored = self.put_one(scope, chunks, &row).await;
+                    answer.push((row, stored.map_err(|error| told(scope, error))));
                 }
+                answer
             }
             Err(error) => {
-                tracing::error!(partition = %scope.partition(), error = %error.chain(), "a batch could not be stored");
-                let error = Arc::new(error);
-                for group in batch {
-                    let _ = group.answer.send(Err(error.clone()));
-                }
+                let error = told(scope, error);
+                rows.into_iter().map(|row| (row, Err(error.clone()))).collect()
             }
         }
+    }
+
+    async fn put_one(
+        &self,
+        scope: &PartitionScope,
+        chunks: Vec<Bytes>,
+        row: &Row,
+    ) -> Result<Stored, ArchiveError> {
+        let stored = self.put_and_commit(scope, chunks, std::slice::from_ref(row)).await?;
+        stored.first().copied().ok_or_else(|| {
+            ArchiveError::Internal(anyhow::anyhow!("the index gave no outcome for an instance"))
+        })
+    }
+
+    async fn put_and_commit(
+        &self,
+        scope: &PartitionScope,
+        chunks: Vec<Bytes>,
+        rows: &[Row],
+    ) -> Result<Vec<Stored>, ArchiveError> {
+        let id = Uuid::new_v4();
+        let length = rows.iter().map(|row| row.length).sum();
+        self.blobs.within(scope.partition()).put(id, chunks).await?;
+        self.commit(scope, &NewBlob { id, length }, rows).await
     }
 
     /// Commits the rows of one blob, whose bytes are durable.
@@ -219,7 +258,7 @@ impl Writers {
             .iter()
             .map(|row| NewInstance {
                 indexed: &row.indexed,
-                metadata: row.metadata.clone(),
+                metadata: &row.metadata,
                 offset: row.offset,
                 length: row.length,
                 sha256: row.sha256,
@@ -247,6 +286,16 @@ impl Writers {
             }
         }
     }
+}
+
+/// Logs why instances were not stored; what the client is told is constant.
+fn told(scope: &PartitionScope, error: ArchiveError) -> Arc<ArchiveError> {
+    tracing::error!(
+        partition = %scope.partition(),
+        error = %error.chain(),
+        "instances could not be stored"
+    );
+    Arc::new(error)
 }
 
 fn error_is_passing(error: &crate::index::IndexError) -> bool {

@@ -74,6 +74,7 @@ impl Partitions {
         which: impl Fn(&PartitionId) -> bool,
     ) -> Result<Option<PartitionId>, IndexError> {
         for partition in self.all().await?.into_iter().filter(which) {
+            #[expect(clippy::disallowed_methods, reason = "asked at start, for no request")]
             let scope = Scope::for_maintenance(&partition);
             if self.db.begin_in(&scope).await?.partition_in_use().await? {
                 return Ok(Some(partition));

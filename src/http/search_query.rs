@@ -26,6 +26,8 @@ const MAX_LISTED: usize = 1_000;
 /// Parameter names that a `Warning` repeats; more would make the header too long.
 const MAX_WARNED: usize = 16;
 
+const BACKWARD: &str = "the range ends before it begins";
+
 const MODALITIES_IN_STUDY: Tag = Tag(0x0008, 0x0061);
 const SOP_CLASSES_IN_STUDY: Tag = Tag(0x0008, 0x0062);
 
@@ -74,6 +76,7 @@ pub fn read(
         include_all: false,
         limit: None,
         offset: None,
+        backward: Vec::new(),
         ignored: Vec::new(),
         warnings: Vec::new(),
     };
@@ -81,6 +84,7 @@ pub fn read(
         reading.parameter(&name, &value)?;
     }
     reading.combine_date_times();
+    reading.refuse_backward_times()?;
     reading.warn_ignored();
     if reading.include_all && !reading.include.is_empty() {
         return Err(Problem::invalid(
@@ -125,6 +129,8 @@ struct Reading {
     include_all: bool,
     limit: Option<i64>,
     offset: Option<i64>,
+    /// Ranges of times that end before they begin: parameter and column.
+    backward: Vec<(String, &'static str)>,
     ignored: Vec<String>,
     warnings: Vec<String>,
 }
@@ -223,7 +229,7 @@ impl Reading {
             self.ignored.push(name.to_owned());
             return Ok(());
         };
-        let Some((_, matching)) = row.column else {
+        let Some((column, matching)) = row.column else {
             self.ignored.push(name.to_owned());
             return Ok(());
         };
@@ -233,6 +239,11 @@ impl Reading {
             return Ok(());
         }
         let test = test(name, matching, value)?;
+        if let Test::Range { from: Some(from), to: Some(to) } = &test
+            && from > to
+        {
+            self.backward.push((name.to_owned(), column));
+        }
         self.conditions.extend(Condition::on(row, test));
         Ok(())
     }
@@ -282,6 +293,19 @@ impl Reading {
             self.conditions.remove(at_date.max(at_time));
             self.conditions.remove(at_date.min(at_time));
             self.conditions.push(Condition::Moment { level, date, time, from, to });
+        }
+    }
+
+    /// A range of times may end before it begins only as a part of a range of instants.
+    fn refuse_backward_times(&self) -> Result<(), Problem> {
+        let alone = |wanted: &str| {
+            self.conditions.iter().any(
+                |condition| matches!(condition, Condition::Column { column, .. } if *column == wanted),
+            )
+        };
+        match self.backward.iter().find(|(_, column)| alone(column)) {
+            Some((name, _)) => Err(Problem::invalid(name.clone(), BACKWARD)),
+            None => Ok(()),
         }
     }
 
@@ -360,7 +384,12 @@ fn test(name: &str, matching: Matching, value: &str) -> Result<Test, Problem> {
         Matching::Uid => Ok(Test::AnyOf(uids(name, value)?)),
         Matching::Text | Matching::PersonName => text_test(name, matching, value),
         Matching::Integer => Ok(Test::Equals(matching.normalise(value).map_err(invalid)?)),
-        Matching::Date => range(name, value, normalise::date, normalise::date),
+        Matching::Date => match range(name, value, normalise::date, normalise::date)? {
+            Test::Range { from: Some(from), to: Some(to) } if from > to => {
+                Err(Problem::invalid(name.to_owned(), BACKWARD))
+            }
+            test => Ok(test),
+        },
         Matching::Time => range(name, value, normalise::time, normalise::time_end),
     }
 }
@@ -373,7 +402,7 @@ fn text_test(name: &str, matching: Matching, value: &str) -> Result<Test, Proble
 }
 
 /// `a`, `a-b`, `a-` or `-b`, inclusive (PS3.4 §C.2.2.2.5). A single value of less than full
-/// precision stands for all that it covers.
+/// precision stands for all that it covers. It may end before it begins, which the caller judges.
 fn range(
     name: &str,
     value: &str,
@@ -392,7 +421,6 @@ fn range(
     };
     match (&from, &to) {
         (None, None) => Err(refuse("a range needs a beginning or an end".to_owned())),
-        (Some(a), Some(b)) if a > b => Err(refuse("the range ends before it begins".to_owned())),
         (Some(a), Some(b)) if a == b => Ok(Test::Equals(a.clone())),
         _ => Ok(Test::Range { from, to }),
     }

@@ -13,7 +13,7 @@
 //! transaction of these types is denied; inside one, row-level security shows the scope's
 //! partitions and nothing else, and every statement names the partition as well. All statements
 //! are constant text, listed by [`statements`] (a test prepares each), but for Search, whose text
-//! is put together from constants in `search` and `rows`; values are always bound.
+//! is put together from constants in `search`, `keys` and `rows`; values are always bound.
 //!
 //! Absent: bytes of blobs, DICOM parsing, HTTP, retries (the caller repeats a transaction that
 //! answered [`IndexError::Busy`]).
@@ -22,8 +22,11 @@ mod columns;
 mod db;
 mod delete;
 mod error;
+mod facts;
 mod frames;
+mod keys;
 mod located;
+mod lookup;
 mod migrate;
 mod parents;
 mod registry;
@@ -67,6 +70,9 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
         .flatten()
         .copied()
 }
+
+/// The settings under which [`statements`] run.
+pub const LOOKUP_SETTINGS: [&str; 6] = lookup::SETTINGS;
 
 /// Every constant statement on the registry.
 pub fn registry_statements() -> impl Iterator<Item = &'static str> {

@@ -1,6 +1,7 @@
 //! The index against a real Postgres.
 
 mod data;
+#[path = "../suite/harness/postgres.rs"]
 mod postgres;
 
 mod isolation;

@@ -1,11 +1,11 @@
 //! The catalog keeps the rules of the schema, and migrations and statements fit it.
 
 use collimator::index::{
-    Db, DbOptions, IndexError, TENANT_TABLES, migrate, registry_statements, statements,
+    Db, DbOptions, IndexError, TENANT_TABLES, migrate, migrate_for, registry_statements, statements,
 };
 use sqlx::{ConnectOptions, Connection, Executor, Row, SqlSafeStr};
 
-use crate::postgres::{Database, create, login_options, owner};
+use crate::postgres::{Database, create, login_options, owner, scope};
 
 const POLICY: &str = "(partition_id = ANY (string_to_array(current_setting('collimator.scope'::text, true), ','::text)))";
 
@@ -27,7 +27,7 @@ async fn every_tenant_table_is_fenced() {
                 WHERE a.attrelid = c.oid AND a.attname = 'partition_id')
         FROM pg_class c
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'm', 'f')
-            AND c.relname NOT IN ('partition', 'app_login', '_sqlx_migrations')
+            AND c.relname NOT IN ('partition', 'archive', 'app_login', '_sqlx_migrations')
         ORDER BY c.relname",
     )
     .fetch_all(&mut conn)
@@ -114,7 +114,7 @@ async fn every_statement_fits_the_schema_and_the_grants() {
     // No statement may stand outside the lists, but for those put together for a search and those
     // that come before there is a gate.
     let open = ["search_keys", "search_floor", "search_count", "search_rows"];
-    let before = ["login_examine", "login_read", "login_write"];
+    let before = ["login_examine", "login_find", "login_read", "login_write"];
     for file in std::fs::read_dir("src/index").unwrap() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
         for opening in text.split("\"-- ").skip(1) {
@@ -164,10 +164,13 @@ async fn unsafe_log_ins_are_refused() {
     let refused = Db::open(owner(&name), DbOptions::default()).await.unwrap_err();
     assert!(matches!(refused, IndexError::Unsafe(_)), "{refused:?}");
     for (role, setup) in [
-        ("bypasses", "CREATE ROLE bypasses LOGIN NOINHERIT BYPASSRLS"),
-        ("inherits", "CREATE ROLE inherits LOGIN INHERIT"),
-        ("outsider", "CREATE ROLE outsider LOGIN NOINHERIT"),
-        ("owning", "CREATE ROLE owning LOGIN NOINHERIT; ALTER TABLE blob OWNER TO owning"),
+        ("bypasses", "CREATE ROLE bypasses LOGIN PASSWORD 'it' NOINHERIT BYPASSRLS"),
+        ("inherits", "CREATE ROLE inherits LOGIN PASSWORD 'it' INHERIT"),
+        ("outsider", "CREATE ROLE outsider LOGIN PASSWORD 'it' NOINHERIT"),
+        (
+            "owning",
+            "CREATE ROLE owning LOGIN PASSWORD 'it' NOINHERIT; ALTER TABLE blob OWNER TO owning",
+        ),
     ] {
         sqlx::raw_sql(setup).execute(&mut conn).await.unwrap();
         let grants = format!("GRANT CONNECT ON DATABASE {name} TO {role}");
@@ -176,7 +179,8 @@ async fn unsafe_log_ins_are_refused() {
             let grants = format!("GRANT collimator_tenant, collimator_registry TO {role}");
             sqlx::raw_sql(sqlx::AssertSqlSafe(grants)).execute(&mut conn).await.unwrap();
         }
-        let opened = Db::open(owner(&name).username(role), DbOptions::default()).await;
+        let opened =
+            Db::open(owner(&name).username(role).password("it"), DbOptions::default()).await;
         assert!(matches!(opened, Err(IndexError::Unsafe(_))), "{role}: {opened:?}");
     }
 }
@@ -190,4 +194,31 @@ async fn a_database_without_schema_is_outdated_or_refused() {
     sqlx::raw_sql(back).execute(&mut conn).await.unwrap();
     let opened = Db::open(login_options(&name, &login), DbOptions::default()).await;
     assert!(matches!(opened, Err(IndexError::Outdated)), "{opened:?}");
+}
+
+#[tokio::test]
+async fn a_log_in_that_an_administrator_made_serves_as_well() {
+    let name = create("").await;
+    let role = format!("made_for_{name}");
+    let mut conn = owner(&name).connect().await.unwrap();
+    let make = format!("CREATE ROLE {role} LOGIN NOINHERIT PASSWORD 'p'");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(make)).execute(&mut conn).await.unwrap();
+    migrate_for(owner(&name), &role).await.unwrap();
+    let db = Db::open(owner(&name).username(&role).password("p"), DbOptions::default()).await;
+    db.unwrap().ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_that_were_lost_are_replaced() {
+    let it = Database::new().await;
+    let at = scope("a");
+    let open = futures::future::join_all((0..8).map(|_| it.db.begin_in(&at))).await;
+    drop(open);
+    let mut conn = it.superuser().await;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sqlx::raw_sql(end).execute(&mut conn).await.unwrap();
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    assert!(!tx.partition_in_use().await.unwrap());
+    it.db.ready().await.unwrap();
 }

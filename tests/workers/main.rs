@@ -4,7 +4,7 @@
 #[path = "../index/data.rs"]
 mod data;
 #[allow(dead_code, reason = "shared with the tests of the index")]
-#[path = "../index/postgres.rs"]
+#[path = "../suite/harness/postgres.rs"]
 mod postgres;
 
 mod remove;

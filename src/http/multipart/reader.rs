@@ -245,6 +245,13 @@ impl PartReader {
     async fn find_head(&mut self) -> Result<Option<PartHead>, MultipartError> {
         match self.state {
             State::Single => {
+                // A body without a byte has no part, as a multipart one without a delimiter.
+                while self.buffer.is_empty() {
+                    if !self.fill().await? {
+                        self.state = State::Done;
+                        return Ok(None);
+                    }
+                }
                 self.state = State::Content;
                 let mut headers = HeaderMap::new();
                 if let Ok(value) = HeaderValue::from_str(self.content_type.essence()) {

@@ -1,27 +1,50 @@
 //! Part 10 files made on the spot: small, valid, and different where a test needs them to be.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Write};
 
-pub const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 pub const IMPLICIT: &str = "1.2.840.10008.1.2";
+pub const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+pub const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+pub const BIG: &str = "1.2.840.10008.1.2.2";
 pub const JPEG_BASELINE: &str = "1.2.840.10008.1.2.4.50";
 pub const RLE: &str = "1.2.840.10008.1.2.5";
 pub const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+pub const MR: &str = "1.2.840.10008.5.1.4.1.1.4";
 
-/// A data set under construction. Text values only, besides pixel data.
+/// A value before it is encoded.
+#[derive(Clone, Debug)]
+enum Value {
+    Bytes(Vec<u8>),
+    /// 16-bit numbers: the only values here whose bytes the encoding swaps.
+    Words(Vec<u16>),
+    Items(Vec<Dicom>),
+    /// Offset table (of item offsets) and fragments.
+    Fragments(Vec<u32>, Vec<Vec<u8>>),
+}
+
+/// A data set under construction: of an instance, or of an item.
 #[derive(Clone, Debug)]
 pub struct Dicom {
     syntax: String,
-    elements: BTreeMap<(u16, u16), (&'static str, Vec<u8>)>,
-    fragments: Option<Vec<Vec<u8>>>,
+    elements: BTreeMap<(u16, u16), (&'static str, Value)>,
+}
+
+/// How elements are written.
+#[derive(Clone, Copy)]
+struct Encoding {
+    implicit: bool,
+    big: bool,
 }
 
 impl Dicom {
+    /// An empty item of a sequence.
+    pub fn item() -> Self {
+        Self { syntax: EXPLICIT.into(), elements: BTreeMap::new() }
+    }
+
     /// A CT image of 4 × 4 pixels, 16 bits.
     pub fn ct(study: &str, series: &str, instance: &str) -> Self {
-        let mut dicom =
-            Self { syntax: EXPLICIT.into(), elements: BTreeMap::new(), fragments: None };
-        let pixels: Vec<u8> = (0..32).collect();
+        let mut dicom = Self::item();
         dicom
             .text(0x0008, 0x0016, "UI", CT)
             .text(0x0008, 0x0018, "UI", instance)
@@ -43,22 +66,33 @@ impl Dicom {
             .short(0x0028, 0x0101, 16)
             .short(0x0028, 0x0102, 15)
             .short(0x0028, 0x0103, 0)
-            .pixels(pixels);
+            .pixels((0..16).collect());
         dicom
     }
 
     pub fn text(&mut self, group: u16, element: u16, vr: &'static str, value: &str) -> &mut Self {
-        let mut bytes = value.as_bytes().to_vec();
-        if bytes.len() % 2 == 1 {
-            bytes.push(if vr == "UI" { 0 } else { b' ' });
-        }
-        self.elements.insert((group, element), (vr, bytes));
-        self
+        self.bytes(group, element, vr, value.as_bytes())
     }
 
     pub fn short(&mut self, group: u16, element: u16, value: u16) -> &mut Self {
-        self.elements.insert((group, element), ("US", value.to_le_bytes().to_vec()));
-        self
+        self.words(group, element, "US", vec![value])
+    }
+
+    /// Bytes as they are, padded to an even length.
+    pub fn bytes(&mut self, group: u16, element: u16, vr: &'static str, value: &[u8]) -> &mut Self {
+        let mut bytes = value.to_vec();
+        if bytes.len() % 2 == 1 {
+            bytes.push(if ["UI", "OB", "UN"].contains(&vr) { 0 } else { b' ' });
+        }
+        self.set(group, element, vr, Value::Bytes(bytes))
+    }
+
+    pub fn words(&mut self, group: u16, element: u16, vr: &'static str, v: Vec<u16>) -> &mut Self {
+        self.set(group, element, vr, Value::Words(v))
+    }
+
+    pub fn sequence(&mut self, group: u16, element: u16, items: Vec<Dicom>) -> &mut Self {
+        self.set(group, element, "SQ", Value::Items(items))
     }
 
     pub fn remove(&mut self, group: u16, element: u16) -> &mut Self {
@@ -66,18 +100,35 @@ impl Dicom {
         self
     }
 
-    pub fn pixels(&mut self, bytes: Vec<u8>) -> &mut Self {
-        self.elements.insert((0x7FE0, 0x0010), ("OW", bytes));
-        self
+    pub fn pixels(&mut self, words: Vec<u16>) -> &mut Self {
+        self.words(0x7FE0, 0x0010, "OW", words)
     }
 
     /// Encapsulated pixel data, one fragment a frame, with an empty Basic Offset Table.
-    pub fn encapsulated(&mut self, syntax: &str, fragments: Vec<Vec<u8>>) -> &mut Self {
+    pub fn encapsulated(&mut self, syntax: &str, frames: Vec<Vec<u8>>) -> &mut Self {
+        self.fragmented(syntax, frames.into_iter().map(|frame| vec![frame]).collect(), false)
+    }
+
+    /// Encapsulated pixel data: each frame with its fragments, with or without offsets in the
+    /// Basic Offset Table.
+    pub fn fragmented(
+        &mut self,
+        syntax: &str,
+        frames: Vec<Vec<Vec<u8>>>,
+        with_offsets: bool,
+    ) -> &mut Self {
         self.syntax = syntax.into();
-        self.text(0x0028, 0x0008, "IS", &fragments.len().to_string());
-        self.elements.remove(&(0x7FE0, 0x0010));
-        self.fragments = Some(fragments);
-        self
+        self.text(0x0028, 0x0008, "IS", &frames.len().to_string());
+        let (mut offsets, mut at) = (Vec::new(), 0_u32);
+        for frame in &frames {
+            offsets.push(at);
+            at += frame.iter().map(|fragment| 8 + fragment.len() as u32).sum::<u32>();
+        }
+        if !with_offsets {
+            offsets.clear();
+        }
+        let fragments = frames.into_iter().flatten().collect();
+        self.set(0x7FE0, 0x0010, "OB", Value::Fragments(offsets, fragments))
     }
 
     pub fn syntax(&mut self, syntax: &str) -> &mut Self {
@@ -85,77 +136,146 @@ impl Dicom {
         self
     }
 
+    fn set(&mut self, group: u16, element: u16, vr: &'static str, value: Value) -> &mut Self {
+        self.elements.insert((group, element), (vr, value));
+        self
+    }
+
+    fn plain(&self, group: u16, element: u16) -> Vec<u8> {
+        match self.elements.get(&(group, element)) {
+            Some((_, Value::Bytes(bytes))) => bytes.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The data set as its transfer syntax writes it.
+    pub fn data_set(&self) -> Vec<u8> {
+        let encoding = Encoding { implicit: self.syntax == IMPLICIT, big: self.syntax == BIG };
+        let mut out = Vec::new();
+        self.write(&mut out, encoding);
+        if self.syntax == DEFLATED {
+            let level = flate2::Compression::fast();
+            let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), level);
+            deflate.write_all(&out).unwrap();
+            out = deflate.finish().unwrap();
+            if out.len() % 2 == 1 {
+                out.push(0);
+            }
+        }
+        out
+    }
+
+    /// File Meta Information.
+    pub fn meta(&self) -> Vec<u8> {
+        let mut elements = Self::item();
+        elements
+            .bytes(0x0002, 0x0001, "OB", &[0, 1])
+            .bytes(0x0002, 0x0002, "UI", &self.plain(0x0008, 0x0016))
+            .bytes(0x0002, 0x0003, "UI", &self.plain(0x0008, 0x0018))
+            .text(0x0002, 0x0010, "UI", &self.syntax)
+            .text(0x0002, 0x0012, "UI", "1.2.3");
+        let mut rest = Vec::new();
+        let explicit = Encoding { implicit: false, big: false };
+        elements.write(&mut rest, explicit);
+        let mut length = Self::item();
+        length.bytes(0x0002, 0x0000, "UL", &(rest.len() as u32).to_le_bytes());
+        let mut meta = Vec::new();
+        length.write(&mut meta, explicit);
+        meta.extend_from_slice(&rest);
+        meta
+    }
+
     /// The whole file: preamble, File Meta Information, data set.
     pub fn file(&self) -> Vec<u8> {
-        let instance = self.elements.get(&(0x0008, 0x0018)).map(|(_, v)| v.clone());
-        let mut meta = Vec::new();
-        explicit(&mut meta, 0x0002, 0x0001, "OB", &[0, 1]);
-        explicit(&mut meta, 0x0002, 0x0002, "UI", &padded(CT));
-        explicit(&mut meta, 0x0002, 0x0003, "UI", &instance.unwrap_or_default());
-        explicit(&mut meta, 0x0002, 0x0010, "UI", &padded(&self.syntax));
-        explicit(&mut meta, 0x0002, 0x0012, "UI", &padded("1.2.3"));
         let mut file = vec![0; 128];
         file.extend_from_slice(b"DICM");
-        explicit(&mut file, 0x0002, 0x0000, "UL", &(meta.len() as u32).to_le_bytes());
-        file.extend_from_slice(&meta);
-        for ((group, element), (vr, value)) in &self.elements {
-            if self.syntax == IMPLICIT {
-                file.extend_from_slice(&group.to_le_bytes());
-                file.extend_from_slice(&element.to_le_bytes());
-                file.extend_from_slice(&(value.len() as u32).to_le_bytes());
-                file.extend_from_slice(value);
-            } else {
-                explicit(&mut file, *group, *element, vr, value);
-            }
-        }
-        if let Some(fragments) = &self.fragments {
-            file.extend_from_slice(b"\xE0\x7F\x10\x00OB\0\0\xFF\xFF\xFF\xFF");
-            item(&mut file, &[]);
-            for fragment in fragments {
-                item(&mut file, fragment);
-            }
-            file.extend_from_slice(b"\xFE\xFF\xDD\xE0\0\0\0\0");
-        }
+        file.extend_from_slice(&self.meta());
+        file.extend_from_slice(&self.data_set());
         file
     }
-}
 
-fn padded(uid: &str) -> Vec<u8> {
-    let mut bytes = uid.as_bytes().to_vec();
-    if bytes.len() % 2 == 1 {
-        bytes.push(0);
+    fn write(&self, out: &mut Vec<u8>, encoding: Encoding) {
+        for ((group, element), (vr, value)) in &self.elements {
+            encoding.tag(out, *group, *element);
+            match value {
+                Value::Bytes(bytes) => {
+                    encoding.header(out, vr, bytes.len() as u32);
+                    out.extend_from_slice(bytes);
+                }
+                Value::Words(words) => {
+                    encoding.header(out, vr, 2 * words.len() as u32);
+                    words.iter().for_each(|word| encoding.u16(out, *word));
+                }
+                Value::Items(items) => {
+                    // Undefined length outside, defined inside: both are read.
+                    encoding.header(out, vr, u32::MAX);
+                    for item in items {
+                        let mut content = Vec::new();
+                        item.write(&mut content, encoding);
+                        encoding.item(out, &content);
+                    }
+                    encoding.tag(out, 0xFFFE, 0xE0DD);
+                    encoding.u32(out, 0);
+                }
+                Value::Fragments(offsets, fragments) => {
+                    encoding.header(out, vr, u32::MAX);
+                    let table: Vec<u8> = offsets.iter().flat_map(|o| o.to_le_bytes()).collect();
+                    encoding.item(out, &table);
+                    fragments.iter().for_each(|fragment| encoding.item(out, fragment));
+                    encoding.tag(out, 0xFFFE, 0xE0DD);
+                    encoding.u32(out, 0);
+                }
+            }
+        }
     }
-    bytes
 }
 
-fn explicit(out: &mut Vec<u8>, group: u16, element: u16, vr: &str, value: &[u8]) {
-    out.extend_from_slice(&group.to_le_bytes());
-    out.extend_from_slice(&element.to_le_bytes());
-    out.extend_from_slice(vr.as_bytes());
-    if ["OB", "OW", "SQ", "UN", "UT"].contains(&vr) {
-        out.extend_from_slice(&[0, 0]);
-        out.extend_from_slice(&(value.len() as u32).to_le_bytes());
-    } else {
-        out.extend_from_slice(&(value.len() as u16).to_le_bytes());
+impl Encoding {
+    fn u16(self, out: &mut Vec<u8>, value: u16) {
+        out.extend(if self.big { value.to_be_bytes() } else { value.to_le_bytes() });
     }
-    out.extend_from_slice(value);
+
+    fn u32(self, out: &mut Vec<u8>, value: u32) {
+        out.extend(if self.big { value.to_be_bytes() } else { value.to_le_bytes() });
+    }
+
+    fn tag(self, out: &mut Vec<u8>, group: u16, element: u16) {
+        self.u16(out, group);
+        self.u16(out, element);
+    }
+
+    fn header(self, out: &mut Vec<u8>, vr: &str, length: u32) {
+        if self.implicit {
+            return self.u32(out, length);
+        }
+        out.extend_from_slice(vr.as_bytes());
+        if ["OB", "OW", "OF", "OD", "SQ", "UC", "UN", "UT"].contains(&vr) {
+            out.extend_from_slice(&[0, 0]);
+            self.u32(out, length);
+        } else {
+            self.u16(out, length as u16);
+        }
+    }
+
+    fn item(self, out: &mut Vec<u8>, content: &[u8]) {
+        self.tag(out, 0xFFFE, 0xE000);
+        self.u32(out, content.len() as u32);
+        out.extend_from_slice(content);
+    }
 }
 
-fn item(out: &mut Vec<u8>, value: &[u8]) {
-    out.extend_from_slice(b"\xFE\xFF\x00\xE0");
-    out.extend_from_slice(&(value.len() as u32).to_le_bytes());
-    out.extend_from_slice(value);
-}
+/// The Content-Type of the bodies that [`multipart_of`] makes.
+pub const RELATED: &str = "multipart/related; type=\"application/dicom\"; boundary=frontier";
 
-/// A multipart/related body of `application/dicom` parts, and its Content-Type.
-pub fn multipart(files: &[Vec<u8>]) -> (String, Vec<u8>) {
+/// A multipart/related body of `application/dicom` parts.
+pub fn multipart(files: &[Vec<u8>]) -> Vec<u8> {
     let parts: Vec<(&str, &[u8])> =
         files.iter().map(|file| ("application/dicom", file.as_slice())).collect();
     multipart_of(&parts)
 }
 
 /// A multipart/related body of any parts.
-pub fn multipart_of(parts: &[(&str, &[u8])]) -> (String, Vec<u8>) {
+pub fn multipart_of(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (kind, bytes) in parts {
         body.extend_from_slice(format!("--frontier\r\nContent-Type: {kind}\r\n\r\n").as_bytes());
@@ -163,28 +283,5 @@ pub fn multipart_of(parts: &[(&str, &[u8])]) -> (String, Vec<u8>) {
         body.extend_from_slice(b"\r\n");
     }
     body.extend_from_slice(b"--frontier--\r\n");
-    ("multipart/related; type=\"application/dicom\"; boundary=frontier".to_owned(), body)
-}
-
-/// The parts of a multipart answer: (header block, body).
-pub fn parts(content_type: &str, body: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let boundary = content_type.split("boundary=").nth(1).expect("a boundary");
-    let boundary = boundary.split(';').next().unwrap().trim_matches('"');
-    let delimiter = format!("--{boundary}").into_bytes();
-    let mut parts = Vec::new();
-    let mut rest = body;
-    let find = |hay: &[u8], needle: &[u8]| hay.windows(needle.len()).position(|w| w == needle);
-    while let Some(at) = find(rest, &delimiter) {
-        let after = &rest[at + delimiter.len()..];
-        if after.starts_with(b"--") {
-            break;
-        }
-        let head_end = find(after, b"\r\n\r\n").expect("the end of the part's headers");
-        let head = String::from_utf8(after[2..head_end].to_vec()).unwrap();
-        let content = &after[head_end + 4..];
-        let end = find(content, &[b"\r\n".as_slice(), &delimiter].concat()).expect("a delimiter");
-        parts.push((head, content[..end].to_vec()));
-        rest = &content[end..];
-    }
-    parts
+    body
 }

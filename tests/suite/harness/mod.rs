@@ -1,0 +1,11 @@
+//! What the tests stand on: real servers, real files, real requests.
+
+pub mod client;
+pub mod corpus;
+#[expect(dead_code, reason = "shared with the tests of index and workers")]
+pub mod postgres;
+pub mod server;
+
+pub use client::{Answer, Client, send};
+pub use corpus::Dicom;
+pub use server::{PARTITIONS, Server, until};

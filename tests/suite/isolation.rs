@@ -1,0 +1,4 @@
+//! One partition against another: whatever is asked, foreign is absent.
+
+mod leaks;
+mod matrix;

@@ -1,0 +1,322 @@
+//! The attack matrix: every published route is called in one partition with UIDs of another,
+//! through every carrier, and must answer as for UIDs that nobody has.
+
+use std::collections::BTreeMap;
+
+use collimator::http::routes;
+use reqwest::Method;
+
+use crate::harness::{
+    Answer, Client, Dicom, Server,
+    corpus::{RELATED, multipart, multipart_of},
+    send,
+};
+
+/// What an attack comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expect {
+    /// 404.
+    Absent,
+    /// 204: nothing found.
+    Nothing,
+    /// 200: what is stored is the caller's own.
+    Stored,
+}
+use Expect::{Absent, Nothing, Stored};
+
+/// Every route that answers with what a partition holds, and the query it is attacked with.
+const MATRIX: &[(&str, &str, &str, Expect)] = &[
+    ("POST", "/studies", "", Stored),
+    ("POST", "/studies/{study}", "", Stored),
+    ("GET", "/studies/{study}", "", Absent),
+    ("GET", "/studies/{study}/series/{series}", "", Absent),
+    ("GET", "/studies/{study}/series/{series}/instances/{instance}", "", Absent),
+    ("GET", "/studies/{study}/metadata", "", Absent),
+    ("GET", "/studies/{study}/series/{series}/metadata", "", Absent),
+    ("GET", "/studies/{study}/series/{series}/instances/{instance}/metadata", "", Absent),
+    ("GET", "/studies/{study}/series/{series}/instances/{instance}/frames/{frames}", "", Absent),
+    ("GET", "/studies/{study}/series/{series}/instances/{instance}/bulkdata/{*path}", "", Absent),
+    ("GET", "/studies", "StudyInstanceUID={study}&includefield=all", Nothing),
+    ("GET", "/series", "SeriesInstanceUID={series}&includefield=all", Nothing),
+    ("GET", "/instances", "SOPInstanceUID={instance}&includefield=all", Nothing),
+    ("GET", "/studies/{study}/series", "", Nothing),
+    ("GET", "/studies/{study}/instances", "", Nothing),
+    ("GET", "/studies/{study}/series/{series}/instances", "", Nothing),
+    ("DELETE", "/studies/{study}", "", Absent),
+    ("DELETE", "/studies/{study}/series/{series}", "", Absent),
+    ("DELETE", "/studies/{study}/series/{series}/instances/{instance}", "", Absent),
+];
+
+/// Routes that tell nothing of what a partition holds. With authentication off, everybody may see
+/// every partition's name.
+const OPEN_TO_ALL: &[(&str, &str)] = &[
+    ("GET", "/partitions"),
+    ("GET", "/health/live"),
+    ("GET", "/health/ready"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+];
+
+/// How an attack names the partition `south`.
+#[derive(Clone, Copy, Debug)]
+enum Carrier {
+    Path,
+    Query,
+    Header,
+    Host,
+    FirstPart,
+}
+
+/// UIDs of one instance. All have equal lengths, so that answers may be compared as they are.
+#[derive(Clone, Copy, Debug)]
+struct Uids {
+    study: &'static str,
+    series: &'static str,
+    instance: &'static str,
+}
+
+/// Live in `north`.
+const LIVE: Uids = Uids { study: "1.2.51", series: "1.2.51.1", instance: "1.2.51.1.1" };
+/// Deleted in `north`: 410 there.
+const DELETED: Uids = Uids { study: "1.2.52", series: "1.2.52.1", instance: "1.2.52.1.1" };
+/// Nobody's.
+const UNUSED: Uids = Uids { study: "1.2.53", series: "1.2.53.1", instance: "1.2.53.1.1" };
+
+const SETTINGS: [(&str, &str); 2] =
+    [("features.enable_data_partition", "true"), ("tenancy.base_domain", "dicom.test")];
+
+impl Uids {
+    fn file(self, patient: &str) -> Vec<u8> {
+        let mut ct = Dicom::ct(self.study, self.series, self.instance);
+        ct.text(0x0010, 0x0020, "LO", patient).file()
+    }
+
+    fn fill(self, template: &str) -> String {
+        template
+            .replace("{study}", self.study)
+            .replace("{series}", self.series)
+            .replace("{instance}", self.instance)
+            .replace("{frames}", "1")
+            .replace("{*path}", "7FE00010")
+            .replace("{partition}", "south")
+    }
+}
+
+/// The route of a template, without version and partition.
+fn base(template: &str) -> &str {
+    let rest = template.strip_prefix("/v1").or(template.strip_prefix("/v2")).unwrap_or(template);
+    rest.strip_prefix("/partitions/{partition}").unwrap_or(rest)
+}
+
+#[test]
+fn every_published_route_is_attacked() {
+    let published = routes().published();
+    let listed = |method: &str, path: &str| {
+        MATRIX.iter().any(|(m, p, ..)| (*m, *p) == (method, path))
+            || OPEN_TO_ALL.contains(&(method, path))
+    };
+    for (method, template) in &published {
+        assert!(listed(method, base(template)), "{method} {template} is not in the matrix");
+    }
+    let all = MATRIX.iter().map(|(m, p, ..)| (*m, *p)).chain(OPEN_TO_ALL.iter().copied());
+    for (method, path) in all {
+        let found = published.contains(&(method.to_owned(), path.to_owned()));
+        assert!(found, "{method} {path} is in the matrix and not published");
+    }
+}
+
+/// Sends one attack.
+async fn attack(
+    client: &Client,
+    (method, template, query): (&str, &str, &str),
+    carrier: Carrier,
+    uids: Uids,
+) -> Answer {
+    let mut path = uids.fill(template);
+    let mut query = uids.fill(query);
+    if matches!(carrier, Carrier::Query) {
+        query = format!(
+            "{}{}microsoft.partitionId=south",
+            query,
+            if query.is_empty() { "" } else { "&" }
+        );
+    }
+    if !query.is_empty() {
+        path = format!("{path}?{query}");
+    }
+    let method: Method = method.parse().unwrap();
+    let is_store = method == Method::POST;
+    let mut request = client.request(method, &path);
+    match carrier {
+        Carrier::Header => request = request.header("microsoft.partitionId", "south"),
+        Carrier::Host => request = request.header("host", "south.dicom.test"),
+        Carrier::Path | Carrier::Query | Carrier::FirstPart => {}
+    }
+    if is_store {
+        let file = uids.file("OURS");
+        let named = br#"[{"key":"microsoft.partitionId","value":"south"}]"#;
+        let body = match carrier {
+            Carrier::FirstPart => {
+                multipart_of(&[("application/json", named), ("application/dicom", &file)])
+            }
+            _ => multipart(&[file]),
+        };
+        request = request.header("content-type", RELATED).body(body);
+    }
+    send(request).await
+}
+
+/// An answer as a client can tell it from another: without the id and time of the request, and
+/// with the UIDs asked for made equal.
+fn shown(answer: &Answer, uids: Uids) -> (u16, BTreeMap<String, String>, String) {
+    let same = |text: &str| {
+        text.replace(uids.instance, "INSTANCE")
+            .replace(uids.series, "SERIES")
+            .replace(uids.study, "STUDY")
+    };
+    let headers = answer.headers.iter().filter_map(|(name, value)| {
+        let plain = !["date", "x-request-id"].contains(&name.as_str());
+        plain.then(|| (name.to_string(), same(value.to_str().unwrap())))
+    });
+    (answer.status, headers.collect(), same(&answer.text()))
+}
+
+/// Two partitions: `north` with data live and deleted, `south` with something of its own.
+async fn north_and_south() -> Server {
+    let server = Server::with(&SETTINGS).await;
+    for uids in [LIVE, DELETED] {
+        server.store("/partitions/north/studies", &[uids.file("THEIRS")]).await.is(200);
+    }
+    server.delete(&DELETED.fill("/partitions/north/studies/{study}")).await.is(204);
+    server.get(&DELETED.fill("/partitions/north/studies/{study}")).await.problem(410);
+    let own = Dicom::ct("1.2.9", "1.2.9.1", "1.2.9.1.1").file();
+    server.store("/partitions/south/studies", &[own]).await.is(200);
+    server
+}
+
+/// What `north` holds, in every way it can be looked at.
+async fn north(server: &Server) -> (Vec<Answer>, Vec<String>) {
+    let mut answers = Vec::new();
+    for path in [
+        "/partitions/north/studies",
+        "/partitions/north/instances?includefield=all",
+        "/partitions/north/studies/1.2.51",
+        "/partitions/north/studies/1.2.51/metadata",
+        "/partitions/north/studies/1.2.51/series/1.2.51.1/instances/1.2.51.1.1/frames/1",
+    ] {
+        answers.push(server.get(path).await.is(200));
+    }
+    let blobs = server.blobs("north").iter().map(|path| path.display().to_string()).collect();
+    (answers, blobs)
+}
+
+fn carriers(template: &str, expect: Expect) -> Vec<Carrier> {
+    match (template.contains("{partition}"), expect) {
+        (true, _) => vec![Carrier::Path],
+        (false, Stored) => {
+            vec![Carrier::Query, Carrier::Header, Carrier::Host, Carrier::FirstPart]
+        }
+        (false, _) => vec![Carrier::Query, Carrier::Header, Carrier::Host],
+    }
+}
+
+#[tokio::test]
+async fn foreign_is_answered_as_absent() {
+    let server = north_and_south().await;
+    let before = north(&server).await;
+    let events = "SELECT count(*) FROM change_feed WHERE partition_id = 'north'";
+    assert_eq!(server.count(events).await, 3);
+    let mut attacks = 0;
+    for (method, template) in routes().published() {
+        let attack_of =
+            |(m, p, ..): &&(&str, &str, &str, Expect)| (*m, *p) == (&*method, base(&template));
+        let Some((_, _, query, expect)) = MATRIX.iter().find(attack_of) else { continue };
+        if *expect == Stored {
+            continue;
+        }
+        for carrier in carriers(&template, *expect) {
+            let call = (&*method, &*template, *query);
+            let absent = attack(&server, call, carrier, UNUSED).await;
+            let case = format!("{method} {template} by {carrier:?}");
+            let status = if *expect == Absent { 404 } else { 204 };
+            assert_eq!(absent.status, status, "{case}: {}", absent.text());
+            for uids in [LIVE, DELETED] {
+                let foreign = attack(&server, call, carrier, uids).await;
+                assert_eq!(shown(&foreign, uids), shown(&absent, UNUSED), "{case}");
+                attacks += 1;
+            }
+        }
+    }
+    assert!(attacks > 400, "{attacks}");
+    let after = north(&server).await;
+    assert_eq!(after.1, before.1);
+    for (was, is) in before.0.iter().zip(&after.0) {
+        assert_eq!(shown(was, UNUSED), shown(is, UNUSED));
+    }
+    assert_eq!(server.count(events).await, 3);
+}
+
+#[tokio::test]
+async fn uids_of_another_partition_are_free_to_store() {
+    for carrier in
+        [Carrier::Path, Carrier::Query, Carrier::Header, Carrier::Host, Carrier::FirstPart]
+    {
+        let server = north_and_south().await;
+        let before = north(&server).await;
+        let templates: Vec<(String, String)> = routes()
+            .published()
+            .into_iter()
+            .filter(|(m, t)| {
+                m == "POST" && t.contains("{partition}") == matches!(carrier, Carrier::Path)
+            })
+            .collect();
+        assert_eq!(templates.len(), 6);
+        for (method, template) in templates {
+            let case = format!("{template} by {carrier:?}");
+            let call = (&*method, &*template, "");
+            // The first time new, then identical: alike either way.
+            let unused = attack(&server, call, carrier, UNUSED).await;
+            for uids in [LIVE, DELETED] {
+                let foreign = attack(&server, call, carrier, uids).await;
+                assert_eq!(foreign.status, 200, "{case}: {}", foreign.text());
+                assert_eq!(shown(&foreign, uids), shown(&unused, UNUSED), "{case}");
+            }
+        }
+        // Both have theirs.
+        let ours = server.get("/partitions/south/studies/1.2.51").await.is(200);
+        assert_eq!(ours.bodies(), [LIVE.file("OURS")]);
+        let after = north(&server).await;
+        assert_eq!(after.1, before.1);
+        for (was, is) in before.0.iter().zip(&after.0) {
+            assert_eq!(shown(was, UNUSED), shown(is, UNUSED), "{carrier:?}");
+        }
+        // And taking ours away takes nothing of theirs.
+        server.delete("/partitions/south/studies/1.2.51").await.is(204);
+        server.get("/partitions/south/studies/1.2.51").await.problem(410);
+        assert_eq!(north(&server).await.1, before.1);
+        server.get("/partitions/north/studies/1.2.51").await.is(200);
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_does_not_exist_is_answered_like_one_without_it() {
+    let server = north_and_south().await;
+    for (method, path, query, expect) in MATRIX {
+        if *expect == Stored {
+            continue;
+        }
+        let url = |partition: &str| {
+            let path = UNUSED.fill(path);
+            let query = UNUSED.fill(query);
+            format!("/partitions/{partition}{path}?{query}")
+        };
+        let method: Method = method.parse().unwrap();
+        let ask =
+            async |partition: &str| send(server.request(method.clone(), &url(partition))).await;
+        let nowhere = ask("nowhere").await;
+        assert_eq!(nowhere.status, 404, "{method} {path}: {}", nowhere.text());
+        if *expect == Absent {
+            assert_eq!(shown(&nowhere, UNUSED), shown(&ask("south").await, UNUSED), "{path}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The server as its clients see it: over HTTP, on a real Postgres and a real folder of blobs.
+
+mod harness;
+
+mod delete;
+mod isolation;
+mod partitions;
+mod retrieve;
+mod search;
+mod store;

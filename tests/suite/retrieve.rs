@@ -1,0 +1,12 @@
+//! Retrieve (PS3.18 §10.4): instances, metadata, frames and bulk values.
+
+mod bulkdata;
+mod frames;
+mod instances;
+mod metadata;
+
+/// `multipart/related` with instances as they are stored.
+const STORED: &str = "multipart/related; type=\"application/dicom\"; transfer-syntax=*";
+
+/// A UID that nothing has.
+const UNUSED: &str = "2.25.404";
