@@ -18,7 +18,7 @@ async fn a_store_whose_commit_was_lost_can_be_repeated() {
         .iter()
         .map(|sample| NewInstance {
             indexed: &sample.indexed,
-            metadata: b"metadata".to_vec(),
+            metadata: b"metadata",
             offset: 0,
             length: sample.length,
             sha256: sample.sha256,
@@ -48,7 +48,7 @@ async fn a_repetition_of_what_never_committed_stores_it() {
     let it = Database::new().await;
     let sample = Sample::new(1, 1, 1);
     let (indexed, sha256) = (&sample.indexed, sample.sha256);
-    let new = NewInstance { indexed, metadata: Vec::new(), offset: 0, length: 1, sha256 };
+    let new = NewInstance { indexed, metadata: b"", offset: 0, length: 1, sha256 };
     let (blob, news) = (new_blob(), [new]);
     for _ in 0..2 {
         let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
