@@ -86,6 +86,7 @@ where
         H: Handler<T, S>,
         T: 'static,
     {
+        #[expect(clippy::expect_used, reason = "at start, by what is written in this repository")]
         let filter = MethodFilter::try_from(operation.method.clone())
             .expect("routes are written with methods that OpenAPI knows");
         for template in operation.templates() {
