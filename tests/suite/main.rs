@@ -2,6 +2,8 @@
 
 mod harness;
 
+mod cli;
+mod crash;
 mod delete;
 mod isolation;
 mod partitions;
