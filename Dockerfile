@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 
-# Build: nothing but cargo and a C compiler, at the versions of Cargo.lock.
+# Build: nothing but cargo and a C compiler, at the versions of Cargo.lock. For what has to be
+# repeatable to the byte, name both base images by digest.
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY . .
@@ -23,7 +24,8 @@ RUN apt-get update && \
 COPY --from=build /usr/local/bin/collimator /usr/local/bin/collimator
 COPY LICENSE /usr/share/doc/collimator/LICENSE
 
-USER collimator
+# By number, so that an orchestrator can see that it is not root.
+USER 10001:10001
 ENV COLLIMATOR__DATA__DIR=/var/lib/collimator \
     COLLIMATOR__LOG__FORMAT=json
 VOLUME /var/lib/collimator

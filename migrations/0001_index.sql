@@ -5,7 +5,10 @@
 -- * partition_id is the first column of every primary key, unique constraint, foreign key and
 --   index of a tenant table, so that the schema can be distributed by it and no constraint spans
 --   partitions;
--- * every tenant table has row-level security enabled and forced, with the one policy below.
+-- * every tenant table has row-level security enabled and forced, with the one policy below;
+-- * no foreign keys: Postgres plans their checks by itself, with statistics that know nothing of a
+--   partition that has just grown, and then reads the whole partition for each row. Writers hold
+--   the parents of what they write (src/index/parents.rs).
 
 CREATE TABLE partition (
     partition_id text COLLATE "C" NOT NULL DEFAULT 'microsoft.default' PRIMARY KEY
@@ -107,8 +110,7 @@ CREATE TABLE series (
     pps_start_date text COLLATE "C",
     pps_start_time text COLLATE "C",
     PRIMARY KEY (partition_id, series_key),
-    UNIQUE (partition_id, study_key, series_instance_uid),
-    FOREIGN KEY (partition_id, study_key) REFERENCES study (partition_id, study_key)
+    UNIQUE (partition_id, study_key, series_instance_uid)
 );
 
 -- Series Instance UID alone serves Search across studies. Series Number and time of day tell
@@ -159,9 +161,7 @@ CREATE TABLE instance (
     attributes text NOT NULL,
     instance_number text COLLATE "C",
     PRIMARY KEY (partition_id, watermark),
-    UNIQUE (partition_id, sop_instance_uid),
-    FOREIGN KEY (partition_id, series_key) REFERENCES series (partition_id, series_key),
-    FOREIGN KEY (partition_id, blob_id) REFERENCES blob (partition_id, blob_id)
+    UNIQUE (partition_id, sop_instance_uid)
 );
 
 CREATE INDEX instance_by_study ON instance (partition_id, study_key, watermark);
@@ -176,8 +176,7 @@ CREATE TABLE instance_metadata (
     metadata bytea NOT NULL,
     -- Values that the metadata names by URI: {"<path>": ["<vr>", <offset>, <length>]}.
     bulk jsonb,
-    PRIMARY KEY (partition_id, watermark),
-    FOREIGN KEY (partition_id, watermark) REFERENCES instance (partition_id, watermark)
+    PRIMARY KEY (partition_id, watermark)
 );
 
 ALTER TABLE instance_metadata ALTER COLUMN metadata SET STORAGE EXTERNAL;
@@ -195,8 +194,7 @@ CREATE TABLE frame_table (
     native_frame_bits bigint,
     fragments bytea,
     starts bytea,
-    PRIMARY KEY (partition_id, watermark),
-    FOREIGN KEY (partition_id, watermark) REFERENCES instance (partition_id, watermark)
+    PRIMARY KEY (partition_id, watermark)
 );
 
 ALTER TABLE frame_table ALTER COLUMN fragments SET STORAGE EXTERNAL;
@@ -262,6 +260,11 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Statistics must not lag far behind a partition that grows: plans of searches rest on them.
+ALTER TABLE study SET (autovacuum_analyze_scale_factor = 0.02);
+ALTER TABLE series SET (autovacuum_analyze_scale_factor = 0.02);
+ALTER TABLE instance SET (autovacuum_analyze_scale_factor = 0.02);
 
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO collimator_tenant, collimator_registry;

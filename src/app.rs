@@ -55,10 +55,8 @@ impl Server {
             .context("the blob store cannot be opened")?
             .with_upload_life(config.sweep.orphan_grace / 2);
         blobs.probe().await.context("the blob store cannot be used")?;
-        let archive_id = db.registry().await?.archive_id().await?;
-        blobs.claim(archive_id).await.context("the blob store cannot be used")?;
-
         let partitions = Partitions::new(db.clone(), &config.features, &config.partitions);
+        claim(&db, &blobs, &partitions).await.context("the blob store cannot be used")?;
         refuse_hidden_data(&partitions).await?;
         let archive = Archive::new(
             db.clone(),
@@ -270,6 +268,21 @@ async fn login(
         index::app_login(owner.clone()).await.context("the database cannot be used")?
     };
     Ok(owner.username(&login.role).password(&login.password))
+}
+
+/// Makes the blob store this archive's. One that nobody has claimed is only taken while the
+/// database holds no instances: otherwise a wrong folder, bucket or prefix would be taken for the
+/// archive, which would go on storing beside its own blobs.
+async fn claim(db: &Db, blobs: &BlobStore, partitions: &Partitions) -> anyhow::Result<()> {
+    let archive_id = db.registry().await?.archive_id().await?;
+    // Asked again last: another server may be the first to claim and store while we look.
+    if !blobs.is_claimed().await? && partitions.any_in_use().await? && !blobs.is_claimed().await? {
+        anyhow::bail!(
+            "the database holds instances, but the blob store is empty or not this archive's \
+             (its marker is missing): check the keys of [blob] and data.dir"
+        );
+    }
+    Ok(blobs.claim(archive_id).await?)
 }
 
 /// Turning partitions off while another one holds data would put that data out of reach.

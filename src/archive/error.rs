@@ -29,6 +29,19 @@ pub enum ArchiveError {
     Internal(#[source] anyhow::Error),
 }
 
+impl ArchiveError {
+    /// The error with all its causes, for the log.
+    pub(super) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut below = std::error::Error::source(self);
+        while let Some(cause) = below {
+            text += &format!(": {cause}");
+            below = cause.source();
+        }
+        text
+    }
+}
+
 impl From<IndexError> for ArchiveError {
     fn from(error: IndexError) -> Self {
         if error.is_unavailable() {

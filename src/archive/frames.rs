@@ -289,10 +289,11 @@ fn align(source: ByteStream, shift: u64, bits: u64) -> ByteStream {
             let wanted = usize::try_from(state.left.div_ceil(8)).unwrap_or(usize::MAX);
             out.truncate(wanted);
             state.left = state.left.saturating_sub(out.len() as u64 * 8);
-            if state.left == 0 && !bits.is_multiple_of(8) {
-                if let Some(last) = out.last_mut() {
-                    *last &= (1 << (bits % 8)) - 1;
-                }
+            if state.left == 0
+                && !bits.is_multiple_of(8)
+                && let Some(last) = out.last_mut()
+            {
+                *last &= (1 << (bits % 8)) - 1;
             }
             if ended && state.left > 0 {
                 let error = anyhow::anyhow!("pixel data ended before its frame");

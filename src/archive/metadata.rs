@@ -1,7 +1,9 @@
 //! Metadata of a study, series or instance (PS3.18 §10.4.1.1.5), from what Store prepared.
 //!
 //! Holds: no blob is read and nothing is parsed; pages of rows are joined into one JSON array as
-//! the client takes them.
+//! the client takes them. Memory holds one page as it is kept, and one instance as it is sent.
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -9,12 +11,19 @@ use futures::{StreamExt, stream};
 use super::{Archive, ArchiveError, ByteStream, Target};
 use crate::{
     dicom::{Uid, json},
-    index::Presence,
+    index::{Located, Presence},
     tenancy::PartitionScope,
 };
 
 /// Instances whose metadata is read in one transaction.
 const PAGE: i64 = 100;
+
+/// Bytes of JSON that are sent at once, about.
+const CHUNK: usize = 64 * 1024;
+
+/// Metadata from this size as it is kept, in bytes, is decompressed away from the threads that
+/// serve requests.
+const MUCH: usize = 64 * 1024;
 
 /// Makes the URI under which the bulk values of an instance are fetched: `(base, query)`, so that
 /// the URI of a value is `<base>/<path><query>`.
@@ -34,7 +43,11 @@ struct State {
     target: Target,
     bulk_base: BulkBase,
     after: Option<i64>,
-    page: Vec<(crate::index::Located, Vec<u8>)>,
+    /// The newest instance when the answer began; later ones are not in it.
+    newest: i64,
+    /// Instances that may still come, the page included.
+    left: i64,
+    page: VecDeque<(Located, Vec<u8>)>,
     first: bool,
     done: bool,
 }
@@ -57,7 +70,8 @@ impl Archive {
                 Presence::Live | Presence::Absent => ArchiveError::NotFound,
             });
         };
-        let page = tx.metadata_page(&target, None, i64::MAX, PAGE).await?;
+        let (newest, count) = summary.version;
+        let page = tx.metadata_page(&target, None, newest, PAGE).await?;
         drop(tx);
         let state = State {
             archive: self.clone(),
@@ -65,7 +79,9 @@ impl Archive {
             target,
             bulk_base,
             after: None,
-            page,
+            newest,
+            left: count,
+            page: page.into(),
             first: true,
             done: false,
         };
@@ -73,7 +89,6 @@ impl Archive {
             let chunk = state.chunk().await?;
             Ok(chunk.map(|chunk| (chunk, state)))
         });
-        let (newest, count) = summary.version;
         Ok(Metadata { version: format!("{newest}-{count}"), body: body.boxed() })
     }
 }
@@ -83,29 +98,32 @@ impl State {
         if self.done {
             return Ok(None);
         }
-        let page = std::mem::take(&mut self.page);
-        let mut out = Vec::with_capacity(page.len() * 4096 + 2);
-        let full = page.len() as i64 >= PAGE;
-        for (located, compressed) in page {
+        let mut out = Vec::with_capacity(CHUNK + CHUNK / 4);
+        while out.len() < CHUNK {
+            if self.page.is_empty() && self.left > 0 {
+                let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
+                let page = tx.metadata_page(&self.target, self.after, self.newest, PAGE).await?;
+                self.page = page.into();
+            }
+            let Some((located, compressed)) = self.page.pop_front() else {
+                out.extend_from_slice(if self.first { b"[]" } else { b"]" });
+                self.done = true;
+                break;
+            };
             out.push(if self.first { b'[' } else { b',' });
             self.first = false;
-            let json = decompress(&compressed)?;
+            self.left -= 1;
+            self.after = Some(located.watermark);
+            let json = if compressed.len() < MUCH {
+                decompress(&compressed)?
+            } else {
+                let task = tokio::task::spawn_blocking(move || decompress(&compressed));
+                task.await.map_err(|error| ArchiveError::Internal(error.into()))??
+            };
             let (base, query) =
                 (self.bulk_base)(&located.study, &located.series, &located.instance);
             json::resolve_bulk(&mut out, &json, &base, &query);
-            self.after = Some(located.watermark);
             tokio::task::consume_budget().await;
-        }
-        if full {
-            let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
-            self.page = tx.metadata_page(&self.target, self.after, i64::MAX, PAGE).await?;
-        }
-        if self.page.is_empty() {
-            if self.first {
-                out.push(b'[');
-            }
-            out.push(b']');
-            self.done = true;
         }
         Ok(Some(out.into()))
     }

@@ -8,6 +8,7 @@ mod delete;
 mod error;
 mod frames;
 mod metadata;
+mod part;
 mod retrieve;
 mod search;
 mod store;
@@ -15,14 +16,16 @@ mod writer;
 
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 
 pub use error::ArchiveError;
 pub use frames::{Bulk, Frames};
 pub use metadata::{BulkBase, Metadata};
+pub use part::PartSink;
 pub use retrieve::{Encoding, InstanceHead, Instances, Wanted};
 pub use search::{RetrieveUrl, Returned, SearchPage};
-pub use store::{Failed, FailureReason, Outcome, PartSink, StoreSession, Stored};
+pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 
 pub use crate::index::Target;
 use crate::{
@@ -48,6 +51,16 @@ struct Parts {
     limits: LimitsConfig,
     store: StoreConfig,
     delete: DeleteConfig,
+}
+
+/// A stream whose first bytes are there: what cannot be read at all is known before an answer
+/// begins.
+///
+/// # Errors
+/// That of the first bytes.
+pub async fn opened(mut stream: ByteStream) -> Result<ByteStream, ArchiveError> {
+    let first = stream.try_next().await?;
+    Ok(stream::iter(first.map(Ok)).chain(stream).boxed())
 }
 
 impl Archive {

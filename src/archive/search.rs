@@ -4,7 +4,7 @@
 //! order and its number is known; what is said about them is read page by page, as the client takes
 //! them. Nothing is counted but what a page shows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -25,6 +25,13 @@ use crate::{
 
 /// Results that are read in one transaction.
 const PAGE: usize = 100;
+
+/// Results that are read in one transaction with their metadata, which can be large.
+const PAGE_WITH_METADATA: usize = 10;
+
+/// Longest value out of the metadata that a result holds, as JSON, in bytes: as for the attributes
+/// that the index holds.
+const MAX_VALUE: usize = 64 * 1024;
 
 /// The private creator of the partition's id and the attribute that holds it, in results of a
 /// server with partitions.
@@ -170,7 +177,8 @@ impl State {
         if self.done {
             return Ok(None);
         }
-        let keys: Vec<RowKey> = self.keys.by_ref().take(PAGE).collect();
+        let page = if self.include.metadata { PAGE_WITH_METADATA } else { PAGE };
+        let keys: Vec<RowKey> = self.keys.by_ref().take(page).collect();
         let mut out = Vec::with_capacity(keys.len() * 2048 + 2);
         if !keys.is_empty() {
             let mut tx = self.archive.0.db.begin(&self.scope).await?;
@@ -229,8 +237,9 @@ fn result(
             serde_json::from_slice(&json).map_err(inconsistent)?;
         for tag in returned.tags.iter().filter(|tag| is_other(**tag)) {
             let key = tag_key(*tag);
-            // A value that is only named by URI is fetched through the metadata.
+            // A value that is large or only named by URI is fetched through the metadata.
             if let Some(value) = attributes.get(key.as_str())
+                && value.get().len() <= MAX_VALUE
                 && !value.get().contains("\"BulkDataURI\":\"@")
             {
                 result.insert(key, (*value).to_owned());
@@ -275,12 +284,12 @@ fn result(
     }
     for attribute in attributes::TABLE {
         // Return type R: present even without a value (PS3.18 Tables 10.6.3-3 to -5).
-        if attribute.required && shown(attribute.level) {
-            let key = tag_key(attribute.tag);
-            if !result.contains_key(&key) {
-                let empty = json!({ "vr": attribute.vr.to_string() });
-                result.insert(key, to_raw_value(&empty).map_err(inconsistent)?);
-            }
+        if attribute.required
+            && shown(attribute.level)
+            && let Entry::Vacant(place) = result.entry(tag_key(attribute.tag))
+        {
+            let empty = json!({ "vr": attribute.vr.to_string() });
+            place.insert(to_raw_value(&empty).map_err(inconsistent)?);
         }
     }
     if result.values().any(|value| !value.get().is_ascii()) {

@@ -1,39 +1,38 @@
 //! Store: parts of one request in, an outcome out (PS3.18 §10.5).
 //!
-//! Holds: each part is read once, while it arrives; memory stays flat, whatever an instance's
-//! size: small instances wait in groups within a budget, a large one goes to a blob of its own in
-//! pieces. A part that fails fails alone.
+//! Holds: small instances wait in groups, which are bounded by what they hold in memory, together
+//! with those of all other requests, and in time. A part that fails fails alone. Absent: reading a
+//! part (`part`), writing a group (`writer`).
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
-use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
 use super::{
     Archive, ArchiveError,
-    writer::{Answer, Pending},
+    part::PartSink,
+    writer::{Answer, Pending, Row},
 };
 use crate::{
     blob::Upload,
     config::Identical,
     dicom::{
-        DicomError, Uid,
-        index::{Indexed, Indexer, Warning},
-        reader::Reader,
+        Uid,
+        index::{Indexed, Warning},
     },
     index::{self, IndexError, NewBlob},
+    telemetry::names,
     tenancy::PartitionScope,
 };
 
-/// The metadata of an instance is kept as a zstd frame of this level: the fastest one that still
-/// folds repeated attribute names away.
-const ZSTD_LEVEL: i32 = 1;
-
-/// Bytes that the reader takes before other tasks of the thread get their turn.
-const SLICE: usize = 128 * 1024;
+/// Longest time that a complete instance waits for others of its request: what a client sends
+/// slowly must not hold the budget that all requests share.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Why one instance was not stored: the codes of (0008,1197) (PS3.18 Table I.2-2, PS3.7 §C).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,36 +105,44 @@ struct InFlight {
     answer: oneshot::Receiver<Answer>,
     /// UIDs by position, for the case that the whole group fails.
     sops: Vec<(Uid, Uid)>,
-    _budget: Vec<OwnedSemaphorePermit>,
 }
 
 /// One Store request.
 pub struct StoreSession {
-    archive: Archive,
-    scope: PartitionScope,
-    study: Option<Uid>,
+    pub(super) archive: Archive,
+    pub(super) scope: PartitionScope,
+    pub(super) study: Option<Uid>,
     prepare: Option<BoxFuture<'static, Result<(), IndexError>>>,
     /// `prepare` was tried and failed: nothing may be stored.
     unprepared: bool,
     group: Vec<Pending>,
-    group_bytes: u64,
-    budget: Vec<OwnedSemaphorePermit>,
+    /// What the group holds in memory, and since when; see [`Pending::weight`].
+    group_weight: u64,
+    group_since: Instant,
     in_flight: Option<InFlight>,
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
 }
 
-/// The bytes of instances that wait in groups, all requests together, in KiB permits.
+/// What instances hold in memory from when they are complete until they are written, all requests
+/// together, in KiB permits. A permit goes with its instance, so that it is given back when the
+/// memory is, whatever became of the request.
 #[derive(Clone)]
-pub(super) struct Budget(Arc<Semaphore>);
+pub(super) struct Budget {
+    semaphore: Arc<Semaphore>,
+    all: u32,
+}
 
 impl Budget {
     pub fn new(bytes: u64) -> Self {
-        Self(Arc::new(Semaphore::new(permits(bytes).max(1) as usize)))
+        let all = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).max(1);
+        Self { semaphore: Arc::new(Semaphore::new(all as usize)), all }
     }
-}
 
-fn permits(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX)
+    /// Permits for something that weighs `bytes`. What weighs more than there is takes all of it,
+    /// and is written alone.
+    fn permits(&self, bytes: u64) -> u32 {
+        u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.all)
+    }
 }
 
 impl Archive {
@@ -155,8 +162,8 @@ impl Archive {
             prepare: Some(prepare),
             unprepared: false,
             group: Vec::new(),
-            group_bytes: 0,
-            budget: Vec::new(),
+            group_weight: 0,
+            group_since: Instant::now(),
             in_flight: None,
             outcome: Outcome::default(),
         }
@@ -166,10 +173,7 @@ impl Archive {
 impl StoreSession {
     /// Begins a part.
     pub fn part(&mut self) -> PartSink<'_> {
-        let limits = self.archive.dicom_limits();
-        let threshold = self.archive.bulk_threshold();
-        let reader = Reader::new(Indexer::new(limits), limits, threshold);
-        PartSink { session: self, reader, sha256: Sha256::new(), length: 0, state: State::start() }
+        PartSink::new(self)
     }
 
     /// Notes a part that is no instance at all, for example of another media type.
@@ -190,12 +194,13 @@ impl StoreSession {
         self.outcome
     }
 
-    fn fail(&mut self, sop: Option<(Uid, Uid)>, reason: FailureReason, detail: String) {
+    pub(super) fn fail(&mut self, sop: Option<(Uid, Uid)>, reason: FailureReason, detail: String) {
+        count("failed");
         self.outcome.failed.push(Failed { sop, reason, detail });
     }
 
     /// Makes sure that the partition exists, the first time that something is to be stored.
-    async fn prepare(&mut self) -> Result<(), ArchiveError> {
+    pub(super) async fn prepare(&mut self) -> Result<(), ArchiveError> {
         if let Some(prepare) = self.prepare.take() {
             self.unprepared = true;
             prepare.await?;
@@ -208,22 +213,33 @@ impl StoreSession {
         Ok(())
     }
 
-    async fn add(&mut self, pending: Pending) {
-        if self.group_bytes + pending.length > self.archive.0.store.batch_bytes {
+    /// Writes the group if it has waited for long.
+    pub(super) async fn submit_overdue(&mut self) {
+        if !self.group.is_empty() && self.group_since.elapsed() >= LONGEST_WAIT {
             self.submit().await;
         }
-        let budget = self.archive.0.budget.0.clone();
-        let permit = match budget.clone().try_acquire_many_owned(permits(pending.length)) {
+    }
+
+    pub(super) async fn add(&mut self, mut pending: Pending) {
+        let weight = pending.weight();
+        if self.group_weight + weight > self.archive.0.store.batch_bytes {
+            self.submit().await;
+        }
+        let budget = self.archive.0.budget.clone();
+        let permits = budget.permits(weight);
+        pending.budget = match budget.semaphore.clone().try_acquire_many_owned(permits) {
             Ok(permit) => Some(permit),
             Err(_) => {
                 // Nothing of ours may be held while we wait, or two such requests could wait for
                 // each other.
-                self.flush().await;
-                budget.acquire_many_owned(permits(pending.length)).await.ok()
+                self.submit().await;
+                budget.semaphore.acquire_many_owned(permits).await.ok()
             }
         };
-        self.budget.extend(permit);
-        self.group_bytes += pending.length;
+        if self.group.is_empty() {
+            self.group_since = Instant::now();
+        }
+        self.group_weight += weight;
         self.group.push(pending);
     }
 
@@ -239,27 +255,28 @@ impl StoreSession {
             .map(|p| (p.indexed.sop_class.clone(), p.indexed.instance.clone()))
             .collect();
         let answer = self.archive.0.writers.submit(&self.scope, group);
-        self.group_bytes = 0;
-        self.in_flight = Some(InFlight { answer, sops, _budget: std::mem::take(&mut self.budget) });
+        self.group_weight = 0;
+        self.in_flight = Some(InFlight { answer, sops });
     }
 
     async fn settle(&mut self) {
         let Some(in_flight) = self.in_flight.take() else { return };
-        match in_flight.answer.await {
-            Ok(Ok(outcomes)) => {
-                for (indexed, stored) in outcomes {
-                    self.note(indexed, stored);
+        let Ok(outcomes) = in_flight.answer.await else {
+            let error = ArchiveError::Internal(anyhow::anyhow!("a batch writer ended early"));
+            return self.fail_all(in_flight.sops, &error);
+        };
+        for (row, stored) in outcomes {
+            match stored {
+                Ok(stored) => self.note(row, stored),
+                Err(error) => {
+                    let sop = (row.indexed.sop_class, row.indexed.instance);
+                    self.fail_all(vec![sop], &error);
                 }
-            }
-            Ok(Err(error)) => self.fail_all(in_flight.sops, &error),
-            Err(_) => {
-                let error = ArchiveError::Internal(anyhow::anyhow!("a batch writer ended early"));
-                self.fail_all(in_flight.sops, &error);
             }
         }
     }
 
-    fn fail_all(&mut self, sops: Vec<(Uid, Uid)>, error: &ArchiveError) {
+    pub(super) fn fail_all(&mut self, sops: Vec<(Uid, Uid)>, error: &ArchiveError) {
         self.outcome.unavailable |= matches!(error, ArchiveError::Unavailable(_));
         for sop in sops {
             let detail = "the archive could not store the instance now".to_owned();
@@ -267,8 +284,17 @@ impl StoreSession {
         }
     }
 
-    fn note(&mut self, indexed: Indexed, stored: index::Stored) {
-        let Indexed { sop_class, study, series, instance, warnings, .. } = indexed;
+    fn note(&mut self, row: Row, stored: index::Stored) {
+        let Indexed { sop_class, study, series, instance, warnings, .. } = row.indexed;
+        match stored {
+            index::Stored::New { .. } => {
+                count("stored");
+                metrics::counter!(names::STORE_BYTES).increment(row.length);
+            }
+            index::Stored::Identical => count("identical"),
+            // Counted with every other failure.
+            index::Stored::Conflict => {}
+        }
         let identical_fails = self.archive.0.store.identical == Identical::Fail;
         match stored {
             index::Stored::Identical if identical_fails => {
@@ -287,234 +313,44 @@ impl StoreSession {
     }
 }
 
-/// Where the bytes of the part that is being read go.
-enum State {
-    /// Kept until it is known whether the instance is small.
-    Small(Vec<Bytes>),
-    /// Too large to wait in a group: already on its way to a blob of its own.
-    Large { id: Uuid, upload: Box<Upload> },
-    /// Failed; the rest of the part is only counted.
-    Failed { sop: Option<(Uid, Uid)>, reason: FailureReason, detail: String },
-}
-
-impl State {
-    fn start() -> Self {
-        Self::Small(Vec::new())
-    }
-}
-
-/// Takes the bytes of one part. A fault of the part is remembered and told by
-/// [`PartSink::finish`]; the bytes that still come are then dropped.
-pub struct PartSink<'a> {
-    session: &'a mut StoreSession,
-    reader: Reader<Indexer>,
-    sha256: Sha256,
-    length: u64,
-    state: State,
-}
-
-impl PartSink<'_> {
-    /// Takes the next bytes of the part. Waits while the blob store is slower than the sender.
-    pub async fn push(&mut self, bytes: Bytes) {
-        self.length += bytes.len() as u64;
-        if matches!(self.state, State::Failed { .. }) {
-            return;
-        }
-        for slice in bytes.chunks(SLICE) {
-            self.sha256.update(slice);
-            let mut left = slice;
-            loop {
-                match self.reader.push_some(&mut left) {
-                    Ok(more) => {
-                        tokio::task::consume_budget().await;
-                        if !more {
-                            break;
-                        }
-                    }
-                    Err(error) => return self.fail_reading(&error).await,
-                }
-            }
-        }
-        if let Err(error) = self.keep(bytes).await {
-            self.fail_storing(error.into()).await;
-        }
-    }
-
-    async fn keep(&mut self, bytes: Bytes) -> Result<(), crate::blob::BlobError> {
-        let own_blob = self.session.archive.0.store.own_blob_bytes;
-        match &mut self.state {
-            State::Small(chunks) => {
-                chunks.push(bytes);
-                if self.length > own_blob {
-                    let id = Uuid::new_v4();
-                    let blobs = self.session.archive.0.blobs.within(self.session.scope.partition());
-                    let mut upload = Box::new(blobs.upload(id).await?);
-                    for chunk in std::mem::take(chunks) {
-                        upload.push(chunk).await?;
-                    }
-                    self.state = State::Large { id, upload };
-                }
-                Ok(())
-            }
-            State::Large { upload, .. } => upload.push(bytes).await,
-            State::Failed { .. } => Ok(()),
-        }
-    }
-
-    /// The part is complete: checks it, and stores it or hands it to the group.
-    pub async fn finish(mut self) {
-        match std::mem::replace(&mut self.state, State::start()) {
-            State::Failed { sop, reason, detail } => self.session.fail(sop, reason, detail),
-            State::Small(chunks) => {
-                let (length, sha256) = (self.length, self.sha256.finalize().into());
-                match read_through(self.session.study.as_ref(), self.reader) {
-                    Ok((indexed, metadata)) => {
-                        if let Err(error) = self.session.prepare().await {
-                            let sop = (indexed.sop_class, indexed.instance);
-                            return self.session.fail_all(vec![sop], &error);
-                        }
-                        let pending = Pending { indexed, metadata, sha256, chunks, length };
-                        self.session.add(pending).await;
-                    }
-                    Err(Failed { sop, reason, detail }) => self.session.fail(sop, reason, detail),
-                }
-            }
-            State::Large { id, upload } => {
-                let (length, sha256) = (self.length, self.sha256.finalize().into());
-                match read_through(self.session.study.as_ref(), self.reader) {
-                    Ok((indexed, metadata)) => {
-                        let rows = [(indexed, metadata, 0, length, sha256)];
-                        self.session.store_large(id, *upload, rows).await;
-                    }
-                    Err(Failed { sop, reason, detail }) => {
-                        discard(*upload).await;
-                        self.session.fail(sop, reason, detail);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Writes what waits from earlier parts, see [`StoreSession::flush`].
-    pub async fn flush(&mut self) {
-        self.session.flush().await;
-    }
-
-    /// The part is longer than an instance may be; its rest is not read.
-    pub async fn refuse_too_large(mut self, limit: u64) {
-        self.fail_reading(&DicomError::Limit { key: "limits.instance_bytes", limit }).await;
-        self.finish().await;
-    }
-
-    /// The part ended before it was complete: the client went away or broke its own framing.
-    pub async fn abandon(self) {
-        if let State::Large { upload, .. } = self.state {
-            discard(*upload).await;
-        }
-    }
-
-    async fn fail_reading(&mut self, error: &DicomError) {
-        let sop = self.reader.sink().sop();
-        let (reason, detail) = explain(error);
-        self.fail_with(sop, reason, detail).await;
-    }
-
-    async fn fail_storing(&mut self, error: ArchiveError) {
-        tracing::error!(partition = %self.session.scope.partition(), error = &error as &dyn std::error::Error, "an instance could not be written");
-        self.session.outcome.unavailable |= matches!(error, ArchiveError::Unavailable(_));
-        let sop = self.reader.sink().sop();
-        let detail = "the archive could not store the instance now".to_owned();
-        self.fail_with(sop, FailureReason::Processing, detail).await;
-    }
-
-    async fn fail_with(&mut self, sop: Option<(Uid, Uid)>, reason: FailureReason, detail: String) {
-        let failed = State::Failed { sop, reason, detail };
-        if let State::Large { upload, .. } = std::mem::replace(&mut self.state, failed) {
-            discard(*upload).await;
-        }
-    }
-}
-
 impl StoreSession {
-    async fn store_large(
-        &mut self,
-        id: Uuid,
-        upload: Upload,
-        rows: [(Indexed, Vec<u8>, u64, u64, [u8; 32]); 1],
-    ) {
-        let length = rows[0].3;
+    pub(super) async fn store_large(&mut self, id: Uuid, upload: Upload, row: Row) {
         let stored = async {
             self.prepare().await?;
             upload.finish().await?;
-            let blob = NewBlob { id, length };
-            self.archive.0.writers.commit(&self.scope, &blob, &rows).await
+            let blob = NewBlob { id, length: row.length };
+            self.archive.0.writers.commit(&self.scope, &blob, std::slice::from_ref(&row)).await
         };
-        let result = stored.await;
-        let [(indexed, ..)] = rows;
-        match result.map(|stored| stored.into_iter().next()) {
-            Ok(Some(stored)) => self.note(indexed, stored),
-            Ok(None) => {
-                let error = ArchiveError::Internal(anyhow::anyhow!("no outcome for an instance"));
-                self.fail_all(vec![(indexed.sop_class, indexed.instance)], &error);
-            }
-            Err(error) => {
-                tracing::error!(partition = %self.scope.partition(), error = &error as &dyn std::error::Error, "an instance could not be stored");
-                self.fail_all(vec![(indexed.sop_class, indexed.instance)], &error);
-            }
-        }
-    }
-}
-
-/// Takes back what was uploaded. What cannot be taken back now is an orphan, which the sweeper
-/// removes.
-async fn discard(upload: Upload) {
-    if let Err(error) = upload.abort().await {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "an upload was left to the sweeper"
+        let error = match stored.await.map(|stored| stored.into_iter().next()) {
+            Ok(Some(stored)) => return self.note(row, stored),
+            Ok(None) => ArchiveError::Internal(anyhow::anyhow!("no outcome for an instance")),
+            Err(error) => error,
+        };
+        tracing::error!(
+            partition = %self.scope.partition(),
+            error = %error.chain(),
+            "an instance could not be stored"
         );
+        self.fail_all(vec![(row.indexed.sop_class, row.indexed.instance)], &error);
     }
 }
 
-/// Ends the reading of a part: what the index needs to know, and the metadata as it is kept.
-fn read_through(
-    study: Option<&Uid>,
-    reader: Reader<Indexer>,
-) -> Result<(Indexed, Vec<u8>), Failed> {
-    let sop = reader.sink().sop();
-    let indexed = reader.finish().and_then(Indexer::finish).map_err(|error| {
-        let (reason, detail) = explain(&error);
-        Failed { sop, reason, detail }
-    })?;
-    let sop = Some((indexed.sop_class.clone(), indexed.instance.clone()));
-    if study.is_some_and(|study| *study != indexed.study) {
-        return Err(Failed {
-            sop,
-            reason: FailureReason::DoesNotMatchSopClass,
-            detail: "(0020,000D) is not the study of the request URL".to_owned(),
-        });
-    }
-    match zstd::bulk::compress(&indexed.metadata, ZSTD_LEVEL) {
-        Ok(metadata) => Ok((indexed, metadata)),
-        Err(_) => Err(Failed {
-            sop,
-            reason: FailureReason::Processing,
-            detail: "the metadata could not be compressed".to_owned(),
-        }),
-    }
+/// Counts one instance of a Store request.
+fn count(outcome: &'static str) {
+    metrics::counter!(names::STORE_INSTANCES, names::OUTCOME => outcome).increment(1);
 }
 
-/// The reason code and words for a part that cannot be read.
-fn explain(error: &DicomError) -> (FailureReason, String) {
-    let reason = match error {
-        DicomError::NotDicom
-        | DicomError::Truncated { .. }
-        | DicomError::Malformed { .. }
-        | DicomError::Inflate => FailureReason::CannotUnderstand,
-        DicomError::Missing { .. } | DicomError::InvalidUid { .. } => {
-            FailureReason::DoesNotMatchSopClass
-        }
-        DicomError::Limit { .. } => FailureReason::OutOfResources,
-    };
-    (reason, error.to_string())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_asks_for_more_than_the_whole_budget() {
+        let budget = Budget::new(64 * 1024);
+        assert_eq!(budget.permits(1), 1);
+        assert_eq!(budget.permits(1025), 2);
+        assert_eq!(budget.permits(64 * 1024), 64);
+        assert_eq!(budget.permits(u64::MAX), 64, "else it would wait for ever");
+        assert_eq!(budget.semaphore.available_permits(), 64);
+    }
 }

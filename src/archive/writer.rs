@@ -8,18 +8,20 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use futures::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
 use super::ArchiveError;
 use crate::{
     blob::BlobStore,
     config::StoreConfig,
-    dicom::index::Indexed,
+    dicom::{frames::FrameTable, index::Indexed},
     index::{Db, NewBlob, NewInstance, Stored},
     tenancy::{PartitionId, PartitionScope},
 };
@@ -40,14 +42,49 @@ pub(super) struct Pending {
     pub sha256: [u8; 32],
     pub chunks: Vec<Bytes>,
     pub length: u64,
+    /// What [`Pending::weight`] took of the budget of all requests.
+    pub budget: Option<OwnedSemaphorePermit>,
 }
 
-/// What became of each instance of a group, in order; or why none of them could be stored.
-pub(super) type Answer = Result<Vec<(Indexed, Stored)>, Arc<ArchiveError>>;
+impl Pending {
+    /// What it holds in memory, about, in bytes. That can be far more than the file: a deflated
+    /// one of some KB holds MB of attributes.
+    pub fn weight(&self) -> u64 {
+        const FIXED: usize = 2 * 1024;
+        let indexed = &self.indexed;
+        let attributes: usize = indexed.level_attributes.iter().map(Vec::len).sum();
+        let keys: usize = indexed.keys.0.iter().map(|(_, value)| value.len()).sum();
+        let bulk: usize = indexed.bulk.iter().map(|b| size_of_val(b) + b.path.len()).sum();
+        let frames = match &indexed.frames {
+            None | Some(FrameTable::Native { .. }) => 0,
+            Some(FrameTable::Fragment { frames }) => size_of_val(&frames[..]),
+            Some(FrameTable::Fragments { frames }) => {
+                frames.iter().map(|f| size_of_val(f) + size_of_val(&f[..])).sum()
+            }
+        };
+        let beside = self.metadata.len() + attributes + keys + bulk + frames + FIXED;
+        self.length + beside as u64
+    }
+}
+
+/// What the index is told of one instance whose bytes are in a blob.
+pub(super) struct Row {
+    pub indexed: Indexed,
+    /// One zstd frame.
+    pub metadata: Vec<u8>,
+    /// First byte of the file in the blob.
+    pub offset: u64,
+    pub length: u64,
+    pub sha256: [u8; 32],
+}
+
+/// What became of each instance of a group, in order.
+pub(super) type Answer = Vec<(Row, Result<Stored, Arc<ArchiveError>>)>;
 
 struct Group {
     scope: PartitionScope,
     instances: Vec<Pending>,
+    /// What it holds in memory, in bytes.
     bytes: u64,
     answer: oneshot::Sender<Answer>,
 }
@@ -80,7 +117,7 @@ impl Writers {
         instances: Vec<Pending>,
     ) -> oneshot::Receiver<Answer> {
         let (answer, receiver) = oneshot::channel();
-        let bytes = instances.iter().map(|instance| instance.length).sum();
+        let bytes = instances.iter().map(Pending::weight).sum();
         let group = Group { scope: scope.clone(), instances, bytes, answer };
         let partition = scope.partition().clone();
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +134,11 @@ impl Writers {
     /// Writes one batch after another until nothing waits.
     async fn run(self, partition: PartitionId) {
         while let Some(batch) = self.take(&partition) {
-            self.write(batch).await;
+            // A panic must not end the run: it counts as running, and others would wait for ever.
+            // Those whose instances were in the batch hear it by the dropped sender.
+            if AssertUnwindSafe(self.write(batch)).catch_unwind().await.is_err() {
+                tracing::error!(%partition, "writing a batch panicked");
+            }
         }
     }
 
@@ -124,68 +165,113 @@ impl Writers {
         Some(batch)
     }
 
-    async fn write(&self, mut batch: Vec<Group>) {
-        let id = Uuid::new_v4();
+    async fn write(&self, batch: Vec<Group>) {
         let scope = batch[0].scope.clone();
-        let mut chunks = Vec::new();
-        let mut sizes = Vec::new();
-        let mut at = 0;
-        let mut rows = Vec::new();
-        for group in &mut batch {
-            sizes.push(group.instances.len());
-            for mut pending in group.instances.drain(..) {
-                chunks.append(&mut pending.chunks);
-                rows.push((pending.indexed, pending.metadata, at, pending.length, pending.sha256));
-                at += pending.length;
-            }
+        let (mut answers, mut pendings) = (Vec::new(), Vec::new());
+        for group in batch {
+            answers.push((group.answer, group.instances.len()));
+            pendings.extend(group.instances);
         }
-        let result = match self.blobs.within(scope.partition()).put(id, chunks).await {
-            Ok(()) => self.commit(&scope, &NewBlob { id, length: at }, &rows).await,
-            Err(error) => Err(error.into()),
-        };
-        match result {
-            Ok(stored) => {
-                let mut outcomes = rows.into_iter().map(|row| row.0).zip(stored);
-                for (group, size) in batch.into_iter().zip(sizes) {
-                    // Nobody listens when the client went away: the instances are stored all the same.
-                    let _ = group.answer.send(Ok(outcomes.by_ref().take(size).collect()));
+        let mut outcomes = self.write_all(&scope, pendings).await.into_iter();
+        for (answer, count) in answers {
+            // Nobody listens when the client went away: the instances are stored all the same.
+            let _ = answer.send(outcomes.by_ref().take(count).collect());
+        }
+    }
+
+    /// Writes instances into one blob. Where the index refuses the batch, each gets a blob and a
+    /// transaction of its own, so that one that cannot be indexed does not take others with it,
+    /// which may have come with other requests.
+    async fn write_all(&self, scope: &PartitionScope, pendings: Vec<Pending>) -> Answer {
+        let mut rows = Vec::with_capacity(pendings.len());
+        let mut bytes = Vec::with_capacity(pendings.len());
+        // Given back when the batch is written and its memory is.
+        let mut budget = Vec::new();
+        let mut at = 0;
+        for pending in pendings {
+            let Pending { indexed, metadata, sha256, chunks, length, budget: permit } = pending;
+            budget.extend(permit);
+            bytes.push(chunks);
+            rows.push(Row { indexed, metadata, offset: at, length, sha256 });
+            at += length;
+        }
+        // Cheap copies: chunks are counted references.
+        let all: Vec<Bytes> = bytes.iter().flatten().cloned().collect();
+        match self.put_and_commit(scope, all, &rows).await {
+            Ok(stored) => rows.into_iter().zip(stored.into_iter().map(Ok)).collect(),
+            Err(ArchiveError::Internal(error)) if rows.len() > 1 => {
+                tracing::warn!(
+                    partition = %scope.partition(),
+                    instances = rows.len(),
+                    error = format!("{error:#}"),
+                    "a batch could not be stored; its instances are stored one by one"
+                );
+                let mut answer = Vec::with_capacity(rows.len());
+                for (mut row, chunks) in rows.into_iter().zip(bytes) {
+                    row.offset = 0;
+                    let stored = self.put_one(scope, chunks, &row).await;
+                    answer.push((row, stored.map_err(|error| told(scope, error))));
                 }
+                answer
             }
             Err(error) => {
-                tracing::error!(partition = %scope.partition(), error = format!("{:#}", anyhow::Error::msg(error.to_string())), "a batch could not be stored");
-                let error = Arc::new(error);
-                for group in batch {
-                    let _ = group.answer.send(Err(error.clone()));
-                }
+                let error = told(scope, error);
+                rows.into_iter().map(|row| (row, Err(error.clone()))).collect()
             }
         }
     }
 
+    async fn put_one(
+        &self,
+        scope: &PartitionScope,
+        chunks: Vec<Bytes>,
+        row: &Row,
+    ) -> Result<Stored, ArchiveError> {
+        let stored = self.put_and_commit(scope, chunks, std::slice::from_ref(row)).await?;
+        stored.first().copied().ok_or_else(|| {
+            ArchiveError::Internal(anyhow::anyhow!("the index gave no outcome for an instance"))
+        })
+    }
+
+    async fn put_and_commit(
+        &self,
+        scope: &PartitionScope,
+        chunks: Vec<Bytes>,
+        rows: &[Row],
+    ) -> Result<Vec<Stored>, ArchiveError> {
+        let id = Uuid::new_v4();
+        let length = rows.iter().map(|row| row.length).sum();
+        self.blobs.within(scope.partition()).put(id, chunks).await?;
+        self.commit(scope, &NewBlob { id, length }, rows).await
+    }
+
     /// Commits the rows of one blob, whose bytes are durable.
     ///
-    /// Repeating is safe at every point: where an earlier try did commit, its rows are found
-    /// again as identical.
+    /// Repeating is safe at every point: where an earlier try did commit, its rows are found again.
     pub async fn commit(
         &self,
         scope: &PartitionScope,
         blob: &NewBlob,
-        rows: &[(Indexed, Vec<u8>, u64, u64, [u8; 32])],
+        rows: &[Row],
     ) -> Result<Vec<Stored>, ArchiveError> {
         let instances: Vec<NewInstance<'_>> = rows
             .iter()
-            .map(|(indexed, metadata, offset, length, sha256)| NewInstance {
-                indexed,
-                metadata: metadata.clone(),
-                offset: *offset,
-                length: *length,
-                sha256: *sha256,
+            .map(|row| NewInstance {
+                indexed: &row.indexed,
+                metadata: &row.metadata,
+                offset: row.offset,
+                length: row.length,
+                sha256: row.sha256,
             })
             .collect();
         let mut attempt = 1;
         loop {
             let tried = async {
                 let mut tx = self.db.begin_in(scope).await?;
-                let stored = tx.store_batch(blob, &instances).await?;
+                let stored = match attempt {
+                    1 => tx.store_batch(blob, &instances).await?,
+                    _ => tx.store_batch_again(blob, &instances).await?,
+                };
                 tx.commit().await?;
                 Ok(stored)
             };
@@ -200,6 +286,16 @@ impl Writers {
             }
         }
     }
+}
+
+/// Logs why instances were not stored; what the client is told is constant.
+fn told(scope: &PartitionScope, error: ArchiveError) -> Arc<ArchiveError> {
+    tracing::error!(
+        partition = %scope.partition(),
+        error = %error.chain(),
+        "instances could not be stored"
+    );
+    Arc::new(error)
 }
 
 fn error_is_passing(error: &crate::index::IndexError) -> bool {

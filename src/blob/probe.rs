@@ -79,6 +79,16 @@ impl BlobStore {
         }
     }
 
+    /// Whether some archive has claimed the store.
+    pub async fn is_claimed(&self) -> Result<bool, BlobError> {
+        let key = self.layout.owner();
+        match self.objects.head(key.path()).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(BlobError::of(&key, error)),
+        }
+    }
+
     async fn probe_object(&self, key: &BlobKey) -> Result<(), BlobError> {
         let first = pattern(1);
         match self.create(key, first.clone()).await {

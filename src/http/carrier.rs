@@ -59,7 +59,7 @@ impl Carrier {
 /// The style in which answers name the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// Not in the URL: nothing was named, or a header or first part will be sent again.
+    /// Not in the URL: nothing was named, or a header will be sent again.
     Plain,
     /// In the path.
     Path,
@@ -244,10 +244,11 @@ fn agree(found: Vec<(Carrier, BTreeSet<PartitionId>)>) -> Result<Carried, Carrie
         return Err(CarrierError::Conflict { carriers: used });
     }
     let style = match used.first() {
-        Some(Carrier::Path) => Style::Path,
+        // A first part cannot be sent again with a GET: the URLs must work without it.
+        Some(Carrier::Path | Carrier::FirstPart) => Style::Path,
         Some(Carrier::Query) => Style::Query,
         Some(Carrier::Host) => Style::Host,
-        Some(Carrier::Header | Carrier::FirstPart) | None => Style::Plain,
+        Some(Carrier::Header) | None => Style::Plain,
     };
     let mut rest = ids.iter();
     let named = match (rest.next(), rest.next()) {
@@ -401,7 +402,7 @@ mod tests {
         let json = br#"[{"key":"note","value":"x"},{"key":"microsoft.partitionId","value":"A"}]"#;
         let carried = plain().with_first_part(json).unwrap();
         assert_eq!(carried.named, Named::One("a".parse().unwrap()));
-        assert_eq!(carried.style, Style::Plain);
+        assert_eq!(carried.style, Style::Path);
         assert_eq!(plain().with_first_part(b"[]").unwrap(), plain());
 
         let path = |id: &str| read(&format!("/partitions/{id}/studies"), &[], Action::Store);

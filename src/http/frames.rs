@@ -19,7 +19,7 @@ use super::{
     range, wado,
 };
 use crate::{
-    archive::{Frames, Target},
+    archive::{ArchiveError, Frames, Target, opened},
     dicom::{
         Uid,
         transfer_syntax::{EXPLICIT_LITTLE, OCTET_STREAM, PixelForm, TransferSyntax},
@@ -79,7 +79,7 @@ pub async fn retrieve(
         .filter(|choice| choice.form == Form::Multipart || numbers.len() == 1)
         .find_map(|choice| label(&choice, &stored).map(|label| (choice, label)))
         .ok_or_else(|| refusal(&stored))?;
-    answer(frames, &numbers, &choice, &label, &target, &caller.urls, &parts.headers)
+    answer(frames, &numbers, &choice, &label, &target, &caller.urls, &parts.headers).await
 }
 
 /// The list of a request path: `1,2,5`.
@@ -144,7 +144,7 @@ fn refusal(stored: &Uid) -> Problem {
     NotAcceptable { available }.into()
 }
 
-fn answer(
+async fn answer(
     frames: Frames,
     numbers: &[u32],
     choice: &Choice,
@@ -162,19 +162,21 @@ fn answer(
         Form::Single => {
             let total = frames.length(0);
             let wanted = range::wanted(headers, total, Some(&etag))?;
-            let body = part_stream(&frames, 0);
+            let body = first_stream(&frames).await?;
             let mut response =
                 range::answer(wanted, total, |range| Body::from_stream(range::slice(body, range)));
             wado::set(response.headers_mut(), header::CONTENT_TYPE, content_type);
             response
         }
         Form::Multipart => {
+            let mut first = Some(first_stream(&frames).await?);
             let parts = numbers
                 .iter()
                 .enumerate()
                 .map(|(at, number)| {
-                    let part = OutPart::new(content_type.clone(), part_stream(&frames, at))
-                        .with_length(frames.length(at));
+                    let stream = first.take().unwrap_or_else(|| part_stream(&frames, at));
+                    let part =
+                        OutPart::new(content_type.clone(), stream).with_length(frames.length(at));
                     match target {
                         Target::Instance { study, series, instance } => {
                             part.with_location(urls.frame(study, series, instance, *number))
@@ -192,6 +194,12 @@ fn answer(
         response.headers_mut().insert(header::ETAG, etag);
     }
     Ok(response.into_response())
+}
+
+/// The first frame asked for, whose bytes have begun to come: a store that does not answer is a 503
+/// and no answer that breaks off.
+async fn first_stream(frames: &Frames) -> Result<PartStream, ArchiveError> {
+    Ok(opened(frames.read(0)).await?.map_err(Into::into).boxed())
 }
 
 fn part_stream(frames: &Frames, at: usize) -> PartStream {

@@ -1,6 +1,6 @@
 //! Everything that knows HTTP.
 //!
-//! Owns every route of the server ([`routes`], one page), reading requests and writing answers:
+//! Owns every route of the server ([`routes()`], one page), reading requests and writing answers:
 //! which partition a request names ([`carrier`]), what it may be answered with ([`accept`]), its
 //! parts ([`multipart`]), the URLs in answers ([`urls`]), errors ([`problem`]), the layers around
 //! every route ([`layers`]), the published document ([`openapi`]), byte ranges ([`mod@range`]) and

@@ -17,6 +17,9 @@ use crate::{
     index::{Condition, SearchPlan, Test, Within},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Matching parameters that one request may have.
 const MAX_CONDITIONS: usize = 64;
 
@@ -77,6 +80,7 @@ pub fn read(
         limit: None,
         offset: None,
         backward: Vec::new(),
+        single: BTreeSet::new(),
         ignored: Vec::new(),
         warnings: Vec::new(),
     };
@@ -131,6 +135,8 @@ struct Reading {
     offset: Option<i64>,
     /// Ranges of times that end before they begin: parameter and column.
     backward: Vec<(String, &'static str)>,
+    /// Columns whose value is a single one, even if it stands for a range (`10`: from 10 to 11).
+    single: BTreeSet<&'static str>,
     ignored: Vec<String>,
     warnings: Vec<String>,
 }
@@ -238,6 +244,9 @@ impl Reading {
         if value.chars().all(|c| c == '*') {
             return Ok(());
         }
+        if !value.contains('-') {
+            self.single.insert(column);
+        }
         let test = test(name, matching, value)?;
         if let Test::Range { from: Some(from), to: Some(to) } = &test
             && from > to
@@ -281,6 +290,9 @@ impl Reading {
             };
             // A single time of day beside a range of dates stays a condition of its own.
             let (Some(at_date), Some(at_time)) = (at(date), at(time)) else { continue };
+            if self.single.contains(time) {
+                continue;
+            }
             let ends = |at: usize| match self.conditions.get(at) {
                 Some(Condition::Column { test: Test::Range { from, to }, .. }) => {
                     (from.clone(), to.clone())
@@ -423,125 +435,5 @@ fn range(
         (None, None) => Err(refuse("a range needs a beginning or an end".to_owned())),
         (Some(a), Some(b)) if a == b => Ok(Test::Equals(a.clone())),
         _ => Ok(Test::Range { from, to }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CONFIG: SearchConfig = SearchConfig {
-        max_studies: 5_000,
-        max_series: 5_000,
-        max_instances: 50_000,
-        no_match: 204,
-    };
-
-    fn studies(query: &str) -> Result<SearchQuery, Problem> {
-        let resource = Resource { level: Level::Study, study: None, series: None };
-        read(&resource, query, &CONFIG)
-    }
-
-    #[test]
-    fn values_become_tests() {
-        let range = |from: &str, to: &str| Test::Range {
-            from: (!from.is_empty()).then(|| from.to_owned()),
-            to: (!to.is_empty()).then(|| to.to_owned()),
-        };
-        for (query, keyword, expected) in [
-            ("PatientID=12%2034", "PatientID", Test::Equals("12 34".into())),
-            ("00100020=a*", "PatientID", Test::Like("a*".into())),
-            ("PatientName=DOE%5EJ*", "PatientName", Test::Like("doe^j*".into())),
-            ("StudyDate=20200101", "StudyDate", Test::Equals("20200101".into())),
-            ("StudyDate=20200101-", "StudyDate", range("20200101", "")),
-            ("StudyDate=-20200101", "StudyDate", range("", "20200101")),
-            ("StudyDate=20200101-20200102", "StudyDate", range("20200101", "20200102")),
-            ("StudyTime=10-1130", "StudyTime", range("100000.000000", "113059.999999")),
-            ("StudyTime=10", "StudyTime", range("100000.000000", "105959.999999")),
-            (
-                "StudyInstanceUID=1.2%5C%5C1.3",
-                "StudyInstanceUID",
-                Test::AnyOf(vec!["1.2".into(), "1.3".into()]),
-            ),
-        ] {
-            let query = studies(query).unwrap();
-            let row = attributes::by_keyword(keyword).unwrap();
-            assert_eq!(query.plan.conditions, [Condition::on(row, expected).unwrap()]);
-            assert!(query.warnings.is_empty());
-        }
-    }
-
-    #[test]
-    fn what_matches_everything_is_no_condition_but_is_returned() {
-        for query in ["PatientID=", "PatientID=*", "PatientID=**", "StudyDate=*&PatientID="] {
-            let query = studies(query).unwrap();
-            assert!(query.plan.conditions.is_empty());
-            assert!(query.returned.tags.contains(&Tag(0x0010, 0x0020)));
-        }
-    }
-
-    #[test]
-    fn a_date_range_and_its_time_range_are_one() {
-        let query = studies("StudyDate=20200101-20200103&StudyTime=10-12").unwrap();
-        match query.plan.conditions.as_slice() {
-            [Condition::Moment { from: Some(from), to: Some(to), .. }] => {
-                assert_eq!(from, &("20200101".to_owned(), "100000.000000".to_owned()));
-                assert_eq!(to, &("20200103".to_owned(), "125959.999999".to_owned()));
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn bad_values_name_their_parameter() {
-        for (query, field) in [
-            ("limit=-1", "limit"),
-            ("limit=", "limit"),
-            ("offset=a", "offset"),
-            ("limit=1&limit=1", "limit"),
-            ("fuzzymatching=yes", "fuzzymatching"),
-            ("StudyDate=2020-01-01", "StudyDate"),
-            ("StudyDate=20200230", "StudyDate"),
-            ("StudyDate=20200102-20200101", "StudyDate"),
-            ("StudyDate=-", "StudyDate"),
-            ("StudyTime=25", "StudyTime"),
-            ("StudyInstanceUID=abc", "StudyInstanceUID"),
-            ("PatientID=1&00100020=1", "00100020"),
-            ("includefield=Nothing", "includefield"),
-            ("includefield=all&includefield=PatientID", "includefield"),
-        ] {
-            let problem = studies(query).expect_err(query);
-            assert_eq!(problem.status(), 400, "{query}");
-            assert_eq!(problem.errors()[0].field, field, "{query}");
-        }
-    }
-
-    #[test]
-    fn what_is_ignored_is_told() {
-        let query = studies("limit=10&SeriesNumber=1&foo=bar&bad%0D%0Aname=1").unwrap();
-        let words = "not supported here and were ignored: SeriesNumber, foo";
-        assert!(query.warnings[0].ends_with(words), "{:?}", query.warnings);
-        let query = studies("fuzzymatching=true").unwrap();
-        assert_eq!(
-            query.warnings,
-            ["The fuzzymatching parameter is not supported. Only literal matching has been \
-              performed."]
-        );
-        assert!(
-            studies("fuzzymatching=false&microsoft.partitionId=a").unwrap().warnings.is_empty()
-        );
-    }
-
-    #[test]
-    fn limits_are_clamped_not_refused() {
-        for (query, limit, offset) in [
-            ("", 5_000, 0),
-            ("limit=7&offset=3", 7, 3),
-            ("limit=99999999999999999999", 5_000, 0),
-            ("limit=0", 0, 0),
-        ] {
-            let plan = studies(query).unwrap().plan;
-            assert_eq!((plan.limit, plan.offset), (limit, offset), "{query}");
-        }
     }
 }

@@ -48,6 +48,10 @@ pub async fn store(
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
     let media_type = choose(&accept, &OFFERS)?.media_type;
     let mut reader = PartReader::open(&parts.headers, body, &app.limits, &TAKEN)?;
+    if !reader.is_multipart() && reader.content_type().essence() != TAKEN[0] {
+        reader.discard().await;
+        return Err(unsupported());
+    }
     match begin(&app, &parts, carried, &mut reader).await {
         Ok(admitted) => take(&app, admitted, place, reader, media_type).await,
         Err(problem) => {
@@ -55,6 +59,12 @@ pub async fn store(
             Err(problem)
         }
     }
+}
+
+/// Only a part can be `application/json`: by itself it holds no instance.
+fn unsupported() -> Problem {
+    let supported = vec![format!("multipart/related; type=\"{}\"", TAKEN[0]), TAKEN[0].to_owned()];
+    MultipartError::Unsupported { supported }.into()
 }
 
 /// Where the instances of a request go.
@@ -127,6 +137,10 @@ async fn take(
         session.refuse_part(error.to_string());
     }
     let outcome = session.finish().await;
+    if broken.is_some() {
+        // Where the client is still sending: else it may not see the answer.
+        reader.discard().await;
+    }
     match broken {
         Some(error) if outcome.stored.is_empty() => Err(error.into()),
         _ => Ok(store_response::answer(&outcome, &urls, media_type).into_response()),

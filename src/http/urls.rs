@@ -4,6 +4,8 @@
 //! resources. Invariant: nothing that is not a plain host, scheme or path from the request gets
 //! into an answer; headers that proxies set are believed only with `server.trust_forwarded`.
 
+use std::net::SocketAddr;
+
 use axum::http::{HeaderMap, header, request::Parts};
 
 use url::Url;
@@ -187,15 +189,35 @@ fn seen(request: &Parts, trust_forwarded: bool) -> Result<Seen, HostError> {
         Some(authority) => Some(authority.as_str()),
         None => single(&request.headers, header::HOST.as_str())?,
     };
+    let local = request.extensions.get::<LocalAddress>().copied();
+    let authority = direct.map(host_with_port).transpose()?;
     let mut seen = Seen {
         scheme: "http",
-        authority: direct.map(host_with_port).transpose()?,
+        authority: authority.map(|authority| with_own_port(authority, local)),
         prefix: String::new(),
     };
     if trust_forwarded {
         forwarded(&request.headers, &mut seen)?;
     }
     Ok(seen)
+}
+
+/// The address of ours that a connection came to, as a request extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalAddress(pub SocketAddr);
+
+/// Adds the port of the connection to a host that lacks it, where the host says plainly that the
+/// client reached us directly: it is our own address, or `localhost` on loopback. Python's
+/// dicomweb-client sends `Host` without the port; behind a proxy a missing port means the proxy's.
+fn with_own_port(authority: String, local: Option<LocalAddress>) -> String {
+    let Some(LocalAddress(local)) = local else { return authority };
+    let ip = authority.trim_matches(['[', ']']).parse::<std::net::IpAddr>().ok();
+    let is_localhost = authority.eq_ignore_ascii_case("localhost") && local.ip().is_loopback();
+    if local.port() != 80 && (is_localhost || ip == Some(local.ip().to_canonical())) {
+        format!("{authority}:{}", local.port())
+    } else {
+        authority
+    }
 }
 
 /// Applies `Forwarded` (RFC 7239) or, where that says nothing, `X-Forwarded-*`. The first element
@@ -321,6 +343,25 @@ mod tests {
             parts.headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         parts
+    }
+
+    #[test]
+    fn a_host_without_port_that_is_ours_gets_it() {
+        let local = Some(LocalAddress("127.0.0.1:8080".parse().unwrap()));
+        for (host, expected) in [
+            ("127.0.0.1", "127.0.0.1:8080"),
+            ("localhost", "localhost:8080"),
+            ("127.0.0.1:9090", "127.0.0.1:9090"),
+            ("127.0.0.2", "127.0.0.2"),
+            ("pacs.org", "pacs.org"),
+        ] {
+            assert_eq!(with_own_port(host.to_owned(), local), expected);
+        }
+        let six = Some(LocalAddress("[::1]:8080".parse().unwrap()));
+        assert_eq!(with_own_port("[::1]".to_owned(), six), "[::1]:8080");
+        let usual = Some(LocalAddress("127.0.0.1:80".parse().unwrap()));
+        assert_eq!(with_own_port("127.0.0.1".to_owned(), usual), "127.0.0.1");
+        assert_eq!(with_own_port("127.0.0.1".to_owned(), None), "127.0.0.1");
     }
 
     /// The study URL in partition `p` that a request gets.

@@ -105,7 +105,11 @@ async fn answer(
             }
             response
         }
-        Form::Multipart => Related::new(DICOM, boundary).streamed(parts(instances, urls)),
+        Form::Multipart => {
+            // Opened before the status is sent, so that a store that does not answer is a 503.
+            let first = instances.next().await?.ok_or(ArchiveError::NotFound)?;
+            Related::new(DICOM, boundary).streamed(parts(first, instances, urls))
+        }
     };
     *response.status_mut() = status;
     Ok(response)
@@ -125,19 +129,26 @@ fn location(urls: &PartitionUrls, head: &InstanceHead) -> String {
 /// One part per instance. All parts read from the same source, each to its end before the next
 /// one starts, so that instances that lie side by side are read in one go.
 fn parts(
+    first: InstanceHead,
     instances: Instances,
     urls: PartitionUrls,
 ) -> impl futures::Stream<Item = Result<OutPart, BoxError>> + Send + 'static {
     let shared = Arc::new(Mutex::new(instances));
-    stream::try_unfold((shared, urls), |(shared, urls)| async move {
-        let Some(head) = shared.lock().await.next().await? else { return Ok(None) };
+    stream::try_unfold((Some(first), shared, urls), |(first, shared, urls)| async move {
+        let head = match first {
+            Some(first) => first,
+            None => match shared.lock().await.next().await? {
+                Some(next) => next,
+                None => return Ok(None),
+            },
+        };
         let content_type = media_type_with(DICOM, &head.transfer_syntax);
         let mut part = OutPart::new(content_type, body(shared.clone()).boxed())
             .with_location(location(&urls, &head));
         if let Some(length) = head.length {
             part = part.with_length(length);
         }
-        Ok::<_, BoxError>(Some((part, (shared, urls))))
+        Ok::<_, BoxError>(Some((part, (None, shared, urls))))
     })
 }
 

@@ -8,7 +8,7 @@ use sqlx::{
     query::Query,
 };
 
-use super::{IndexError, migrate};
+use super::{IndexError, lookup, migrate};
 use crate::tenancy::{PartitionId, PartitionScope, Scope};
 
 /// How the pool behaves: the section `[database]` of the configuration, as far as it is about it.
@@ -57,6 +57,18 @@ pub struct ScopedTx {
     scope: Scope,
     prepared: bool,
     citus: bool,
+    regime: Regime,
+    /// The scope as it is set: all of `scope`, or fewer partitions of it.
+    narrowed: String,
+}
+
+/// What the planner may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Regime {
+    /// What it finds best.
+    Search,
+    /// Lookups only (see `lookup`).
+    Lookup,
 }
 
 /// A transaction on exactly one partition, for reading and writing. Dropping it without
@@ -98,11 +110,24 @@ impl Db {
     /// # Errors
     /// [`IndexError::Unavailable`].
     pub async fn begin(&self, scope: &Scope) -> Result<ScopedTx, IndexError> {
+        self.begin_with(scope, Regime::Search, &["SET LOCAL jit = off"]).await
+    }
+
+    async fn begin_with(
+        &self,
+        scope: &Scope,
+        regime: Regime,
+        more: &[&str],
+    ) -> Result<ScopedTx, IndexError> {
         // The alphabet of PartitionId has no quote: the literal is safe by type.
-        let setting = format!("SET LOCAL collimator.scope = '{}'", scope.as_setting());
-        let tx = self.start(&["SET LOCAL ROLE collimator_tenant", &setting]).await?;
+        let narrowed = scope.as_setting();
+        let setting = format!("SET LOCAL collimator.scope = '{narrowed}'");
+        let mut settings = vec!["SET LOCAL ROLE collimator_tenant", &setting];
+        settings.extend(more);
+        let tx = self.start(&settings).await?;
         let Shared { options, citus } = *self.shared;
-        Ok(ScopedTx { tx, scope: scope.clone(), prepared: options.prepared_statements, citus })
+        let (scope, prepared) = (scope.clone(), options.prepared_statements);
+        Ok(ScopedTx { tx, scope, prepared, citus, regime, narrowed })
     }
 
     /// Opens a transaction on one partition.
@@ -110,7 +135,7 @@ impl Db {
     /// # Errors
     /// [`IndexError::Unavailable`].
     pub async fn begin_in(&self, scope: &PartitionScope) -> Result<PartitionTx, IndexError> {
-        let inner = self.begin(scope).await?;
+        let inner = self.begin_with(scope, Regime::Lookup, &lookup::SETTINGS).await?;
         Ok(PartitionTx { inner, partition: scope.partition().clone() })
     }
 
@@ -241,6 +266,40 @@ impl ScopedTx {
     /// Whether tables are distributed by Citus, which refuses some joins.
     pub(super) fn citus(&self) -> bool {
         self.citus
+    }
+
+    /// Sets what the planner may do, and narrows the scope to those of `partitions` that are in it.
+    /// Nothing is sent where all is set so already.
+    pub(super) async fn settle(
+        &mut self,
+        regime: Regime,
+        partitions: &[PartitionId],
+    ) -> Result<(), IndexError> {
+        let within = self.scope.partitions();
+        let kept = partitions.iter().filter(|id| within.binary_search(id).is_ok());
+        let narrowed = kept.map(PartitionId::as_str).collect::<Vec<_>>().join(",");
+        let mut settings = Vec::new();
+        if narrowed != self.narrowed {
+            settings.push(format!("SET LOCAL collimator.scope = '{narrowed}'"));
+        }
+        if regime != self.regime {
+            settings.extend(lookup::SETTINGS.map(|setting| match regime {
+                Regime::Lookup => setting.to_owned(),
+                Regime::Search => lookup::undo(setting),
+            }));
+        }
+        if settings.is_empty() {
+            return Ok(());
+        }
+        if self.citus {
+            for setting in settings {
+                sqlx::raw_sql(AssertSqlSafe(setting)).execute(&mut *self.tx).await?;
+            }
+        } else {
+            sqlx::raw_sql(AssertSqlSafe(settings.join("; "))).execute(&mut *self.tx).await?;
+        }
+        (self.regime, self.narrowed) = (regime, narrowed);
+        Ok(())
     }
 
     pub(super) fn conn(&mut self) -> &mut PgConnection {

@@ -9,77 +9,93 @@ use std::time::Duration;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{IndexError, PartitionTx, Target};
+use super::{
+    IndexError, PartitionTx, Target,
+    lookup::{delete_each, one, series_uid_of_i, without_instances, without_series},
+};
 
-const STUDY_LOCK: &str = "-- delete_study_lock
-    SELECT study_key FROM study WHERE partition_id = $1 AND study_instance_uid = $2 FOR UPDATE";
+const STUDY_LOCK: &str = concat!(
+    "-- delete_study_lock
+    SELECT s.study_key FROM ",
+    one!("study_key", "study", "study_instance_uid", "$2", "FOR UPDATE"),
+    " s"
+);
 
 /// The watermarks of what goes, and their blobs. `$3` and `$4` narrow to a series, an instance.
-const VICTIMS: &str = "-- delete_victims
+const VICTIMS: &str = concat!(
+    "-- delete_victims
     SELECT i.watermark, i.series_key, i.blob_id
-    FROM instance i
-    WHERE i.partition_id = $1 AND i.study_key = $2
-        AND ($3::text IS NULL OR i.series_key = (
-            SELECT series_key FROM series
-            WHERE partition_id = $1 AND study_key = $2 AND series_instance_uid = $3))
-        AND ($4::text IS NULL OR i.sop_instance_uid = $4)";
+    FROM ",
+    one!("*", "instance", "study_key", "$2", ", watermark"),
+    " i
+    WHERE ($3::text IS NULL OR ",
+    series_uid_of_i!(),
+    " = $3)
+        AND ($4::text IS NULL OR i.sop_instance_uid = $4)"
+);
 
-const BLOB_LOCK: &str = "-- delete_blob_lock
-    SELECT blob_id FROM blob WHERE partition_id = $1 AND blob_id = ANY($2::uuid[])
-    ORDER BY blob_id FOR UPDATE";
+const BLOB_LOCK: &str = concat!(
+    "-- delete_blob_lock
+    SELECT b.blob_id FROM unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
+    one!("blob_id", "blob", "blob_id", "n.key", "FOR UPDATE"),
+    " b"
+);
 
-const TOMBSTONES: &str = "-- delete_tombstones
+const TOMBSTONES: &str = concat!(
+    "-- delete_tombstones
     INSERT INTO deleted_instance (partition_id, watermark, study_instance_uid,
         series_instance_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, blob_id,
         blob_offset, length, data_set_offset, sha256, stored_at)
-    SELECT i.partition_id, i.watermark, $3, e.series_instance_uid, i.sop_instance_uid,
+    SELECT i.partition_id, i.watermark, $3, ",
+    series_uid_of_i!(),
+    ", i.sop_instance_uid,
         i.sop_class_uid, i.transfer_syntax_uid, i.blob_id, i.blob_offset, i.length,
         i.data_set_offset, i.sha256, i.stored_at
-    FROM instance i
-    JOIN series e ON e.partition_id = i.partition_id AND e.series_key = i.series_key
-    WHERE i.partition_id = $1 AND i.watermark = ANY($2::bigint[])
-    RETURNING watermark";
+    FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
+    one!("*", "instance", "watermark", "n.key"),
+    " i
+    RETURNING watermark"
+);
 
-const FEED: &str = "-- delete_feed
+const FEED: &str = concat!(
+    "-- delete_feed
     INSERT INTO change_feed (partition_id, action, study_instance_uid, series_instance_uid,
         sop_instance_uid, watermark)
-    SELECT partition_id, 'delete', study_instance_uid, series_instance_uid, sop_instance_uid,
-        watermark
-    FROM deleted_instance
-    WHERE partition_id = $1 AND watermark = ANY($2::bigint[])
-    ORDER BY watermark
-    RETURNING event_id";
+    SELECT d.partition_id, 'delete', d.study_instance_uid, d.series_instance_uid,
+        d.sop_instance_uid, d.watermark
+    FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
+    one!("*", "deleted_instance", "watermark", "n.key"),
+    " d
+    RETURNING event_id"
+);
 
-const METADATA: &str = "-- delete_metadata
-    DELETE FROM instance_metadata WHERE partition_id = $1 AND watermark = ANY($2::bigint[])";
+const METADATA: &str = delete_each!("delete_metadata", "instance_metadata", "watermark", "");
+const FRAMES: &str = delete_each!("delete_frames", "frame_table", "watermark", "");
+const INSTANCES: &str = delete_each!("delete_instances", "instance", "watermark", "");
+const SERIES: &str = delete_each!("delete_series", "series", "series_key", without_instances!());
+const STUDY: &str = delete_each!("delete_study", "study", "study_key", without_series!());
 
-const FRAMES: &str = "-- delete_frames
-    DELETE FROM frame_table WHERE partition_id = $1 AND watermark = ANY($2::bigint[])";
-
-const INSTANCES: &str = "-- delete_instances
-    DELETE FROM instance WHERE partition_id = $1 AND watermark = ANY($2::bigint[])";
-
-const SERIES: &str = "-- delete_series
-    DELETE FROM series WHERE partition_id = $1 AND series_key = ANY($2::bigint[])
-        AND NOT EXISTS (SELECT FROM instance i
-            WHERE i.partition_id = $1 AND i.series_key = series.series_key)";
-
-const STUDY: &str = "-- delete_study
-    DELETE FROM study WHERE partition_id = $1 AND study_key = $2
-        AND NOT EXISTS (SELECT FROM series e
-            WHERE e.partition_id = $1 AND e.study_key = study.study_key)";
-
-const BLOBS_QUEUE: &str = "-- delete_blobs_queue
+const BLOBS_QUEUE: &str = concat!(
+    "-- delete_blobs_queue
     INSERT INTO blob_removal (partition_id, blob_id, due_at)
     SELECT b.partition_id, b.blob_id, now() + make_interval(secs => $3)
-    FROM blob b
-    WHERE b.partition_id = $1 AND b.blob_id = ANY($2::uuid[])
-        AND NOT EXISTS (SELECT FROM instance i
-            WHERE i.partition_id = $1 AND i.blob_id = b.blob_id)
-    RETURNING blob_id";
+    FROM unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
+    one!("*", "blob", "blob_id", "n.key"),
+    " b
+    WHERE (SELECT 1 FROM instance i
+        WHERE i.partition_id = $1 AND i.blob_id >= b.blob_id AND i.blob_id <= b.blob_id
+        ORDER BY i.blob_id LIMIT 1) IS NULL
+    RETURNING blob_id"
+);
 
-const BLOBS: &str = "-- delete_blobs
-    DELETE FROM blob WHERE partition_id = $1 AND blob_id = ANY($2::uuid[])";
+const BLOBS: &str = concat!(
+    "-- delete_blobs
+    DELETE FROM blob t
+    USING unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
+    one!("ctid AS at", "blob", "blob_id", "n.key"),
+    " x
+    WHERE t.partition_id = $1 AND t.ctid = x.at"
+);
 
 pub(super) const STATEMENTS: &[&str] = &[
     STUDY_LOCK,
@@ -141,7 +157,7 @@ impl PartitionTx {
         let (query, conn) = self.statement(SERIES);
         query.bind(&series).execute(conn).await?;
         let (query, conn) = self.statement(STUDY);
-        query.bind(study_key).execute(conn).await?;
+        query.bind([study_key]).execute(conn).await?;
 
         let (query, conn) = self.statement(BLOBS_QUEUE);
         let rows = query.bind(&blobs).bind(grace.as_secs_f64()).fetch_all(conn).await?;

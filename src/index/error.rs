@@ -13,6 +13,9 @@ pub enum IndexError {
     /// written; the same transaction may be tried again.
     #[error("the index was busy with a conflicting change")]
     Busy,
+    /// The store of a blob was repeated after what its first try stored had been deleted.
+    #[error("what was being stored has been deleted meanwhile")]
+    Spent,
     /// A statement took longer than `database.statement_timeout`.
     #[error("the index took longer than database.statement_timeout")]
     TimedOut,
@@ -60,7 +63,7 @@ impl IndexError {
 
     /// Whether the database does not answer now, but may later.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Busy | Self::TimedOut | Self::Unavailable(_))
+        matches!(self, Self::Busy | Self::Spent | Self::TimedOut | Self::Unavailable(_))
     }
 }
 
@@ -99,11 +102,14 @@ impl From<sqlx::Error> for IndexError {
             // query_canceled
             "57014" => Self::TimedOut,
             // admin_shutdown, crash_shutdown, cannot_connect_now, idle session or transaction
-            // ended, too_many_connections, read_only_sql_transaction (a failover under way)
-            "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "53300" | "25006" => {
+            // ended, read_only_sql_transaction (a failover under way)
+            "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25006" => Self::Unavailable(error),
+            // Connection exceptions; insufficient resources, a full disk among them; system errors.
+            code if ["08", "53", "58"].iter().any(|class| code.starts_with(class)) => {
                 Self::Unavailable(error)
             }
-            code if code.starts_with("08") => Self::Unavailable(error),
+            // A first try of the same store, whose answer was lost, was still committing.
+            "23505" if database.constraint() == Some("blob_pkey") => Self::Busy,
             _ => {
                 let rule = match database.kind() {
                     ErrorKind::UniqueViolation => "unique",

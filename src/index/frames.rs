@@ -12,6 +12,7 @@ use sqlx::{
 use super::{
     IndexError, Located, NewInstance, PartitionTx, Target,
     located::{LOCATED_COLUMNS, bigint, located_columns},
+    lookup::{from_instance, one, series_uid_of_i, study_uid_of_i},
 };
 use crate::dicom::frames::FrameTable;
 
@@ -34,20 +35,25 @@ const FRAMES_LOCATE: &str = concat!(
                 FROM unnest($5::integer[], $6::integer[]) WITH ORDINALITY AS r(first, count, n)
                 ORDER BY r.n)
         END
-    FROM instance i
-    JOIN series e ON e.partition_id = i.partition_id AND e.series_key = i.series_key
-    JOIN study s ON s.partition_id = i.partition_id AND s.study_key = i.study_key
-    JOIN frame_table f ON f.partition_id = i.partition_id AND f.watermark = i.watermark
-    WHERE i.partition_id = $1 AND i.sop_instance_uid = $4
-        AND s.study_instance_uid = $2 AND e.series_instance_uid = $3"
+    ",
+    from_instance!("$4"),
+    " CROSS JOIN LATERAL ",
+    one!("*", "frame_table", "watermark", "i.watermark"),
+    " f
+    WHERE ",
+    study_uid_of_i!(),
+    " = $2 AND ",
+    series_uid_of_i!(),
+    " = $3"
 );
 
-const FRAGMENTS_READ: &str = "-- fragments_read
+const FRAGMENTS_READ: &str = concat!(
+    "-- fragments_read
     SELECT substring(f.fragments FROM r.first * 12 + 1 FOR r.count * 12)
-    FROM frame_table f,
-        unnest($3::integer[], $4::integer[]) WITH ORDINALITY AS r(first, count, n)
-    WHERE f.partition_id = $1 AND f.watermark = $2
-    ORDER BY r.n";
+    FROM unnest($3::integer[], $4::integer[]) AS r(first, count) CROSS JOIN LATERAL ",
+    one!("*", "frame_table", "watermark", "$2"),
+    " f"
+);
 
 pub(super) const STATEMENTS: &[&str] = &[FRAMES_LOCATE, FRAGMENTS_READ];
 
@@ -70,6 +76,9 @@ pub struct NativeFrames {
     pub frame_bits: u64,
 }
 
+/// The pieces of one frame, in order: offset in the file and length, in bytes.
+pub type Pieces = Vec<(u64, u64)>;
+
 /// Where some frames of an instance are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FramesLocated {
@@ -79,10 +88,10 @@ pub struct FramesLocated {
     pub number_of_frames: u32,
     /// Set where pixel data is native.
     pub native: Option<NativeFrames>,
-    /// For each frame asked for, in that order: its bytes in the file, as (offset, length) of each
-    /// piece; `None` for a frame that the instance does not have. Native frames that do not begin
-    /// on a byte come with the whole first and last byte.
-    pub ranges: Vec<Option<Vec<(u64, u64)>>>,
+    /// For each frame asked for, in that order: its bytes in the file; `None` for a frame that the
+    /// instance does not have. Native frames that do not begin on a byte come with the whole first
+    /// and last byte.
+    pub ranges: Vec<Option<Pieces>>,
 }
 
 /// The columns of `frame_table`, one entry for each instance that has a frame table.
@@ -257,7 +266,7 @@ impl PartitionTx {
         watermark: i64,
         runs: &Runs,
         slices: &[Vec<u8>],
-    ) -> Result<Vec<Option<Vec<(u64, u64)>>>, IndexError> {
+    ) -> Result<Vec<Option<Pieces>>, IndexError> {
         // For each run, where each of its frames begins, and behind the last one where it ends.
         let starts: Vec<Vec<i32>> = slices
             .iter()
@@ -288,10 +297,7 @@ impl PartitionTx {
     }
 }
 
-fn one_to_a_frame(
-    runs: &Runs,
-    slices: &[Vec<u8>],
-) -> Result<Vec<Option<Vec<(u64, u64)>>>, IndexError> {
+fn one_to_a_frame(runs: &Runs, slices: &[Vec<u8>]) -> Result<Vec<Option<Pieces>>, IndexError> {
     let read = slices.iter().map(|bytes| fragments(bytes)).collect::<Result<Vec<_>, _>>()?;
     let piece = |(run, place): (usize, usize)| Some(vec![*read.get(run)?.get(place)?]);
     Ok(runs.places.iter().map(|place| place.and_then(piece)).collect())
@@ -313,7 +319,7 @@ fn native(row: &PgRow) -> Result<Option<NativeFrames>, IndexError> {
 impl NativeFrames {
     /// The bytes that hold frame `frame` (from 1) of `frames`; `None` where there is no such frame
     /// or the value ends before it does.
-    fn range(&self, frame: u32, frames: u32) -> Option<Vec<(u64, u64)>> {
+    fn range(&self, frame: u32, frames: u32) -> Option<Pieces> {
         if frame == 0 || frame > frames {
             return None;
         }

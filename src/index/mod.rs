@@ -13,7 +13,7 @@
 //! transaction of these types is denied; inside one, row-level security shows the scope's
 //! partitions and nothing else, and every statement names the partition as well. All statements
 //! are constant text, listed by [`statements`] (a test prepares each), but for Search, whose text
-//! is put together from constants in `search` and `rows`; values are always bound.
+//! is put together from constants in `search`, `keys` and `rows`; values are always bound.
 //!
 //! Absent: bytes of blobs, DICOM parsing, HTTP, retries (the caller repeats a transaction that
 //! answered [`IndexError::Busy`]).
@@ -22,12 +22,16 @@ mod columns;
 mod db;
 mod delete;
 mod error;
+mod facts;
 mod frames;
+mod keys;
 mod located;
+mod lookup;
 mod migrate;
 mod parents;
 mod registry;
 mod removal;
+mod repeat;
 mod retrieve;
 mod rows;
 mod search;
@@ -36,7 +40,7 @@ mod summary;
 
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use error::IndexError;
-pub use frames::{FramesLocated, NativeFrames};
+pub use frames::{FramesLocated, NativeFrames, Pieces};
 pub use located::{Located, Presence, Target};
 pub use migrate::{AppLogin, app_login, migrate, migrate_for};
 pub use registry::Partition;
@@ -62,10 +66,13 @@ pub const TENANT_TABLES: [&str; 9] = [
 pub fn statements() -> impl Iterator<Item = &'static str> {
     [delete::STATEMENTS, frames::STATEMENTS, parents::STATEMENTS, removal::STATEMENTS]
         .into_iter()
-        .chain([retrieve::STATEMENTS, store::STATEMENTS, summary::STATEMENTS])
+        .chain([repeat::STATEMENTS, retrieve::STATEMENTS, store::STATEMENTS, summary::STATEMENTS])
         .flatten()
         .copied()
 }
+
+/// The settings under which [`statements`] run.
+pub const LOOKUP_SETTINGS: [&str; 6] = lookup::SETTINGS;
 
 /// Every constant statement on the registry.
 pub fn registry_statements() -> impl Iterator<Item = &'static str> {

@@ -6,43 +6,46 @@
 //! Delete (`FOR UPDATE` on the study) waits for: a parent that was found cannot vanish, and one
 //! that vanished while we waited is simply made anew.
 //!
-//! A parent says what the first instance with a value said; later instances fill what is empty.
 //! Nothing is written when there is nothing to fill, so that concurrent stores to one study do not
 //! queue on its row.
 
-use std::collections::{BTreeMap, HashMap, HashSet, btree_map::Entry};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
-use sqlx::{Row, postgres::PgRow};
+use sqlx::Row;
 
 use super::{
     IndexError, NewInstance, PartitionTx,
     columns::{self, series_columns, study_columns},
+    facts::{Facts, gather, transpose},
+    lookup::{delete_each, one, without_instances, without_series},
 };
 use crate::dicom::{Uid, attributes::Level};
 
-macro_rules! study_select {
-    ($name:literal, $column:literal, $list:literal, $lock:literal) => {
-        concat!(
-            "-- ",
-            $name,
-            "\nSELECT study_key, study_instance_uid, attributes, ",
-            study_columns!(""),
-            " FROM study WHERE partition_id = $1 AND ",
-            $column,
-            " = ANY($2::",
-            $list,
-            ")
-             ORDER BY study_instance_uid ",
-            $lock
-        )
-    };
-}
+const STUDY_SHARE: &str = concat!(
+    "-- study_share
+    SELECT s.* FROM unnest($2::text[]) AS n(uid) CROSS JOIN LATERAL ",
+    one!(
+        concat!("study_key, study_instance_uid, attributes, ", study_columns!("")),
+        "study",
+        "study_instance_uid",
+        "n.uid",
+        "FOR KEY SHARE"
+    ),
+    " s"
+);
 
-const STUDY_SHARE: &str =
-    study_select!("study_share", "study_instance_uid", "text[]", "FOR KEY SHARE");
-const STUDY_LOCK: &str = study_select!("study_lock", "study_key", "bigint[]", "FOR NO KEY UPDATE");
+const STUDY_LOCK: &str = concat!(
+    "-- study_lock
+    SELECT s.* FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
+    one!(
+        concat!("study_key, study_instance_uid, attributes, ", study_columns!("")),
+        "study",
+        "study_key",
+        "n.key",
+        "FOR NO KEY UPDATE"
+    ),
+    " s"
+);
 
 const STUDY_CREATE: &str = concat!(
     "-- study_create
@@ -58,7 +61,7 @@ const STUDY_CREATE: &str = concat!(
 
 const STUDY_FILL: &str = concat!(
     "-- study_fill
-    UPDATE study SET (attributes, ",
+    UPDATE study t SET (attributes, ",
     study_columns!(""),
     ") =
         (n.attributes, ",
@@ -67,31 +70,42 @@ const STUDY_FILL: &str = concat!(
     FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
         $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
         $15::text[], $16::text[], $17::text[], $18::text[])
-        AS n(study_key, attributes, ",
+        AS n(key, attributes, ",
     study_columns!(""),
     ")
-    WHERE study.partition_id = $1 AND study.study_key = n.study_key"
+    CROSS JOIN LATERAL ",
+    one!("ctid AS at", "study", "study_key", "n.key"),
+    " x
+    WHERE t.partition_id = $1 AND t.ctid = x.at"
 );
 
 const SERIES_SHARE: &str = concat!(
     "-- series_share
-    SELECT series_key, series_instance_uid, attributes, ",
+    SELECT e.* FROM unnest($2::bigint[], $3::text[]) AS n(study_key, uid) CROSS JOIN LATERAL (
+        SELECT series_key, series_instance_uid, attributes, ",
     series_columns!(""),
     ", study_key
-    FROM series
-    WHERE partition_id = $1
-        AND (study_key, series_instance_uid) IN (SELECT * FROM unnest($2::bigint[], $3::text[]))
-    ORDER BY study_key, series_instance_uid FOR KEY SHARE OF series"
+        FROM series
+        WHERE partition_id = $1 AND study_key = n.study_key
+            AND series_instance_uid >= n.uid AND series_instance_uid <= n.uid
+        ORDER BY series_instance_uid FOR KEY SHARE) e"
 );
 
 const SERIES_LOCK: &str = concat!(
     "-- series_lock
-    SELECT series_key, series_instance_uid, attributes, ",
-    series_columns!(""),
-    ", study_key
-    FROM series
-    WHERE partition_id = $1 AND series_key = ANY($2::bigint[])
-    ORDER BY study_key, series_instance_uid FOR NO KEY UPDATE"
+    SELECT e.* FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
+    one!(
+        concat!(
+            "series_key, series_instance_uid, attributes, ",
+            series_columns!(""),
+            ", study_key"
+        ),
+        "series",
+        "series_key",
+        "n.key",
+        "FOR NO KEY UPDATE"
+    ),
+    " e"
 );
 
 const SERIES_CREATE: &str = concat!(
@@ -107,7 +121,7 @@ const SERIES_CREATE: &str = concat!(
 
 const SERIES_FILL: &str = concat!(
     "-- series_fill
-    UPDATE series SET (attributes, ",
+    UPDATE series t SET (attributes, ",
     series_columns!(""),
     ") =
         (n.attributes, ",
@@ -115,22 +129,20 @@ const SERIES_FILL: &str = concat!(
     ")
     FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
         $8::text[], $9::text[], $10::text[], $11::text[])
-        AS n(series_key, attributes, ",
+        AS n(key, attributes, ",
     series_columns!(""),
     ")
-    WHERE series.partition_id = $1 AND series.series_key = n.series_key"
+    CROSS JOIN LATERAL ",
+    one!("ctid AS at", "series", "series_key", "n.key"),
+    " x
+    WHERE t.partition_id = $1 AND t.ctid = x.at"
 );
 
-/// Of rows just made, takes back those that got no instance.
-const SERIES_TAKE_BACK: &str = "-- series_take_back
-    DELETE FROM series WHERE partition_id = $1 AND series_key = ANY($2::bigint[])
-        AND NOT EXISTS (SELECT FROM instance i
-            WHERE i.partition_id = $1 AND i.series_key = series.series_key)";
-
-const STUDY_TAKE_BACK: &str = "-- study_take_back
-    DELETE FROM study WHERE partition_id = $1 AND study_key = ANY($2::bigint[])
-        AND NOT EXISTS (SELECT FROM series e
-            WHERE e.partition_id = $1 AND e.study_key = study.study_key)";
+/// Of rows just made, take back those that got no child.
+const SERIES_TAKE_BACK: &str =
+    delete_each!("series_take_back", "series", "series_key", without_instances!());
+const STUDY_TAKE_BACK: &str =
+    delete_each!("study_take_back", "study", "study_key", without_series!());
 
 pub(super) const STATEMENTS: &[&str] = &[
     STUDY_SHARE,
@@ -148,13 +160,6 @@ pub(super) const STATEMENTS: &[&str] = &[
 /// How often a parent may vanish between two statements before the transaction gives up.
 const ATTEMPTS: usize = 5;
 
-/// What a parent row says: its attributes and its search columns.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Facts {
-    attributes: String,
-    columns: Vec<Option<String>>,
-}
-
 /// Rows that this transaction made.
 #[derive(Debug, Default)]
 pub(super) struct Made {
@@ -164,114 +169,6 @@ pub(super) struct Made {
 
 /// Keys of the parents, by UIDs of study and series.
 pub(super) type ParentKeys<'a> = HashMap<(&'a Uid, &'a Uid), (i64, i64)>;
-
-impl Facts {
-    /// What `new` says at `level`.
-    fn of(new: &NewInstance<'_>, level: Level, columns: &[&str]) -> Result<Self, IndexError> {
-        let attributes = std::str::from_utf8(new.indexed.attributes(level))
-            .map_err(|_| IndexError::Inconsistent { table: "study", column: "attributes" })?;
-        let columns = columns
-            .iter()
-            .map(|name| columns::value(new.indexed, name).map(std::borrow::Cow::into_owned))
-            .collect();
-        Ok(Self { attributes: attributes.to_owned(), columns })
-    }
-
-    /// Reads columns from number `at`: attributes, then `count` search columns.
-    fn read(row: &PgRow, at: usize, count: usize) -> Result<Self, IndexError> {
-        let columns =
-            (at + 1..=at + count).map(|n| row.try_get(n)).collect::<Result<_, sqlx::Error>>()?;
-        Ok(Self { attributes: row.try_get(at)?, columns })
-    }
-
-    /// Takes from `other` what is empty here; says whether there was anything.
-    fn fill(&mut self, other: &Self) -> bool {
-        let mut filled = false;
-        for (mine, theirs) in self.columns.iter_mut().zip(&other.columns) {
-            if mine.is_none() && theirs.is_some() {
-                mine.clone_from(theirs);
-                filled = true;
-            }
-        }
-        if let Some(merged) = merge(&self.attributes, &other.attributes) {
-            self.attributes = merged;
-            filled = true;
-        }
-        filled
-    }
-}
-
-/// `mine` with the values of `theirs` where it has none; `None` where that changes nothing. Both
-/// are DICOM JSON objects; keys ascend. Text that is no such object adds nothing.
-fn merge(mine: &str, theirs: &str) -> Option<String> {
-    type Object<'a> = BTreeMap<&'a str, &'a RawValue>;
-    // An attribute without a value is {"vr":"…"} (PS3.18 §F.2.5).
-    fn has_value(attribute: &RawValue) -> bool {
-        serde_json::from_str::<BTreeMap<&str, IgnoredAny>>(attribute.get())
-            .is_ok_and(|members| members.keys().any(|name| *name != "vr"))
-    }
-    if mine == theirs {
-        return None;
-    }
-    let mut merged: Object<'_> = serde_json::from_str(mine).ok()?;
-    let mut changed = false;
-    for (tag, attribute) in serde_json::from_str::<Object<'_>>(theirs).ok()? {
-        match merged.entry(tag) {
-            Entry::Vacant(place) => {
-                place.insert(attribute);
-                changed = true;
-            }
-            Entry::Occupied(mut place) if !has_value(place.get()) && has_value(attribute) => {
-                place.insert(attribute);
-                changed = true;
-            }
-            Entry::Occupied(_) => {}
-        }
-    }
-    if changed { serde_json::to_string(&merged).ok() } else { None }
-}
-
-/// Splits facts into arrays, one for the attributes and one for each column.
-fn transpose<'a>(
-    facts: impl Iterator<Item = &'a Facts> + Clone,
-    count: usize,
-) -> (Vec<&'a str>, Vec<Vec<Option<&'a str>>>) {
-    let attributes = facts.clone().map(|facts| facts.attributes.as_str()).collect();
-    let columns = (0..count)
-        .map(|n| {
-            facts.clone().map(|facts| facts.columns.get(n).and_then(|c| c.as_deref())).collect()
-        })
-        .collect();
-    (attributes, columns)
-}
-
-/// What some instances together say of their parents, ascending by key.
-fn gather<'a, K: Ord>(
-    news: &[&'a NewInstance<'_>],
-    level: Level,
-    columns: &[&str],
-    key: impl Fn(&'a NewInstance<'_>) -> Option<K>,
-) -> Result<BTreeMap<K, Facts>, IndexError> {
-    let mut gathered: BTreeMap<K, (Facts, &[u8])> = BTreeMap::new();
-    for &new in news {
-        let Some(key) = key(new) else { continue };
-        let attributes = new.indexed.attributes(level);
-        match gathered.entry(key) {
-            Entry::Vacant(place) => {
-                place.insert((Facts::of(new, level, columns)?, attributes));
-            }
-            Entry::Occupied(mut place) => {
-                let (facts, last) = place.get_mut();
-                // Instances of one parent mostly say the same; columns are a part of attributes.
-                if *last != attributes {
-                    facts.fill(&Facts::of(new, level, columns)?);
-                    *last = attributes;
-                }
-            }
-        }
-    }
-    Ok(gathered.into_iter().map(|(key, (facts, _))| (key, facts)).collect())
-}
 
 impl PartitionTx {
     /// Finds or makes the parents of `news`, and holds them to the end of the transaction.
@@ -473,33 +370,5 @@ impl PartitionTx {
             query.bind(keys).execute(conn).await?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attributes_fill_what_is_empty_and_change_nothing_else() {
-        let check = |mine, theirs, expected: Option<&str>| {
-            assert_eq!(merge(mine, theirs).as_deref(), expected, "{mine} + {theirs}");
-        };
-        let named = r#"{"00100010":{"vr":"PN","Value":[{"Alphabetic":"A"}]}}"#;
-        let other = r#"{"00100010":{"vr":"PN","Value":[{"Alphabetic":"B"}]}}"#;
-        let empty = r#"{"00100010":{"vr":"PN"}}"#;
-        check(named, named, None);
-        check(named, other, None);
-        check(named, empty, None);
-        check(empty, named, Some(named));
-        check("{}", named, Some(named));
-        check(named, "{}", None);
-        check(named, "no object", None);
-        check("{}", empty, Some(empty));
-        check(
-            r#"{"00200010":{"vr":"SH"}}"#,
-            r#"{"00080020":{"vr":"DA"}}"#,
-            Some(r#"{"00080020":{"vr":"DA"},"00200010":{"vr":"SH"}}"#),
-        );
     }
 }

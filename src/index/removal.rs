@@ -5,29 +5,45 @@ use std::time::Duration;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{IndexError, PartitionTx};
+use super::{IndexError, PartitionTx, lookup::one};
 
 /// Claims by moving the due time: a worker that dies leaves the blob to be tried again later.
 const REMOVALS_DUE: &str = "-- blob_removals_due
-    UPDATE blob_removal SET due_at = now() + make_interval(secs => $3), attempts = attempts + 1
-    WHERE partition_id = $1 AND blob_id IN (
-        SELECT blob_id FROM blob_removal
+    UPDATE blob_removal t
+    SET due_at = now() + make_interval(secs => $3), attempts = t.attempts + 1
+    FROM (SELECT ctid AS at FROM blob_removal
         WHERE partition_id = $1 AND due_at <= now()
         ORDER BY due_at LIMIT $2
-        FOR UPDATE SKIP LOCKED)
-    RETURNING blob_id";
+        FOR UPDATE SKIP LOCKED) x
+    WHERE t.partition_id = $1 AND t.ctid = x.at
+    RETURNING t.blob_id";
 
-const REMOVED: &str = "-- blob_removed
-    DELETE FROM blob_removal WHERE partition_id = $1 AND blob_id = ANY($2::uuid[])";
+const REMOVED: &str = concat!(
+    "-- blob_removed
+    DELETE FROM blob_removal t
+    USING unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
+    one!("ctid AS at", "blob_removal", "blob_id", "n.key"),
+    " x
+    WHERE t.partition_id = $1 AND t.ctid = x.at"
+);
 
-const REMOVAL_FAILED: &str = "-- blob_removal_failed
-    UPDATE blob_removal SET due_at = now() + make_interval(secs => $3)
-    WHERE partition_id = $1 AND blob_id = $2";
+const REMOVAL_FAILED: &str = concat!(
+    "-- blob_removal_failed
+    UPDATE blob_removal t SET due_at = now() + make_interval(secs => $3)
+    WHERE t.partition_id = $1 AND t.ctid = ",
+    one!("ctid", "blob_removal", "blob_id", "$2")
+);
 
-const KNOWN: &str = "-- blobs_known
-    SELECT blob_id FROM blob WHERE partition_id = $1 AND blob_id = ANY($2::uuid[])
-    UNION
-    SELECT blob_id FROM blob_removal WHERE partition_id = $1 AND blob_id = ANY($2::uuid[])";
+const KNOWN: &str = concat!(
+    "-- blobs_known
+    SELECT n.key FROM unnest($2::uuid[]) AS n(key)
+    WHERE ",
+    one!("1", "blob", "blob_id", "n.key"),
+    " IS NOT NULL
+        OR ",
+    one!("1", "blob_removal", "blob_id", "n.key"),
+    " IS NOT NULL"
+);
 
 pub(super) const STATEMENTS: &[&str] = &[REMOVALS_DUE, REMOVED, REMOVAL_FAILED, KNOWN];
 

@@ -5,129 +5,143 @@
 
 use std::str::FromStr;
 
+use futures::TryStreamExt;
 use sqlx::{Row, postgres::PgRow};
 
 use super::{
     IndexError, Located, PartitionTx, Presence, Target,
     located::{LOCATED_COLUMNS, located_columns, size, uid},
+    lookup::{from_instance, one, series_key, series_uid_of_i, study_key, study_uid_of_i},
 };
 use crate::dicom::{Uid, VR, index::BulkEntry};
 
-const PRESENCE_STUDY: &str = "-- presence_study
-    SELECT
-        EXISTS (SELECT FROM study WHERE partition_id = $1 AND study_instance_uid = $2),
-        EXISTS (SELECT FROM deleted_instance WHERE partition_id = $1 AND study_instance_uid = $2)";
-
-const PRESENCE_SERIES: &str = "-- presence_series
-    SELECT
-        EXISTS (SELECT FROM series e
-            JOIN study s ON s.partition_id = e.partition_id AND s.study_key = e.study_key
-            WHERE e.partition_id = $1 AND s.study_instance_uid = $2
-                AND e.series_instance_uid = $3),
-        EXISTS (SELECT FROM deleted_instance
-            WHERE partition_id = $1 AND study_instance_uid = $2 AND series_instance_uid = $3)";
-
-const PRESENCE_INSTANCE: &str = "-- presence_instance
-    SELECT
-        EXISTS (SELECT FROM instance i
-            JOIN series e ON e.partition_id = i.partition_id AND e.series_key = i.series_key
-            JOIN study s ON s.partition_id = i.partition_id AND s.study_key = i.study_key
-            WHERE i.partition_id = $1 AND i.sop_instance_uid = $4
-                AND s.study_instance_uid = $2 AND e.series_instance_uid = $3),
-        EXISTS (SELECT FROM deleted_instance
-            WHERE partition_id = $1 AND study_instance_uid = $2 AND series_instance_uid = $3
-                AND sop_instance_uid = $4)";
-
-/// The pages of a study, a series, an instance. `$columns` follow those of [`Located`]. The key of
-/// the study or series comes from a scalar sub-select, so that its index yields the order.
-macro_rules! page_of_study {
-    ($name:literal, $columns:literal, $join:literal) => {
+/// A tombstone of study `$2`.
+macro_rules! deleted {
+    ($also:literal) => {
         concat!(
-            "-- ",
-            $name,
-            "_of_study
-    SELECT ",
-            located_columns!(),
-            $columns,
-            ", e.series_instance_uid
-    FROM instance i
-    JOIN series e ON e.partition_id = i.partition_id AND e.series_key = i.series_key ",
-            $join,
+            "(SELECT watermark FROM deleted_instance WHERE partition_id = $1
+            AND study_instance_uid >= $2 AND study_instance_uid <= $2 ",
+            $also,
             "
-    WHERE i.partition_id = $1 AND i.study_key = (
-            SELECT study_key FROM study WHERE partition_id = $1 AND study_instance_uid = $2)
-        AND i.watermark > $3 AND i.watermark <= $4
-    ORDER BY i.watermark LIMIT $5"
+            ORDER BY study_instance_uid LIMIT 1)"
         )
     };
 }
 
-macro_rules! page_of_series {
-    ($name:literal, $columns:literal, $join:literal) => {
+/// The metadata of instance `i`, as `m`.
+macro_rules! metadata {
+    () => {
         concat!(
-            "-- ",
-            $name,
-            "_of_series
-    SELECT ",
-            located_columns!(),
-            $columns,
-            "
-    FROM instance i ",
-            $join,
-            "
-    WHERE i.partition_id = $1 AND i.series_key = (
-            SELECT e.series_key FROM series e
-            JOIN study s ON s.partition_id = e.partition_id AND s.study_key = e.study_key
-            WHERE e.partition_id = $1 AND s.study_instance_uid = $2
-                AND e.series_instance_uid = $6)
-        AND i.watermark > $3 AND i.watermark <= $4
-    ORDER BY i.watermark LIMIT $5"
+            " CROSS JOIN LATERAL ",
+            one!("metadata, bulk", "instance_metadata", "watermark", "i.watermark"),
+            " m"
         )
     };
 }
 
-macro_rules! page_of_instance {
-    ($name:literal, $columns:literal, $join:literal) => {
+/// A page of the instances whose column `$key` is `$of`.
+macro_rules! page {
+    ($name:literal, $columns:expr, $from:expr, $key:literal, $of:expr) => {
         concat!(
             "-- ",
             $name,
-            "_of_instance
+            "
     SELECT ",
             located_columns!(),
             $columns,
             "
-    FROM instance i
-    JOIN series e ON e.partition_id = i.partition_id AND e.series_key = i.series_key
-    JOIN study s ON s.partition_id = i.partition_id AND s.study_key = i.study_key ",
-            $join,
+    FROM (SELECT * FROM instance
+        WHERE partition_id = $1 AND ",
+            $key,
+            " >= ",
+            $of,
+            " AND ",
+            $key,
+            " <= ",
+            $of,
             "
-    WHERE i.partition_id = $1 AND i.sop_instance_uid = $7
-        AND s.study_instance_uid = $2 AND e.series_instance_uid = $6
+            AND watermark > $3 AND watermark <= $4
+        ORDER BY ",
+            $key,
+            ", watermark LIMIT $5) i",
+            $from
+        )
+    };
+}
+
+/// The page that instance `$7` is, if it is within the bounds.
+macro_rules! page_of_one {
+    ($name:literal, $columns:expr, $from:expr) => {
+        concat!(
+            "-- ",
+            $name,
+            "
+    SELECT ",
+            located_columns!(),
+            $columns,
+            from_instance!("$7"),
+            $from,
+            "
+    WHERE ",
+            study_uid_of_i!(),
+            " = $2 AND ",
+            series_uid_of_i!(),
+            " = $6
         AND i.watermark > $3 AND i.watermark <= $4
     LIMIT $5"
         )
     };
 }
 
-const INSTANCES_OF_STUDY: &str = page_of_study!("instances", "", "");
-const INSTANCES_OF_SERIES: &str = page_of_series!("instances", "", "");
-const INSTANCES_OF_INSTANCE: &str = page_of_instance!("instances", "", "");
+const PRESENCE_STUDY: &str = concat!(
+    "-- presence_study
+    SELECT ",
+    study_key!(),
+    " IS NOT NULL, ",
+    deleted!(""),
+    " IS NOT NULL"
+);
 
-const METADATA_OF_STUDY: &str = page_of_study!(
-    "metadata",
-    ", m.metadata",
-    "JOIN instance_metadata m ON m.partition_id = i.partition_id AND m.watermark = i.watermark"
+const PRESENCE_SERIES: &str = concat!(
+    "-- presence_series
+    SELECT ",
+    series_key!("$3"),
+    " IS NOT NULL, ",
+    deleted!("AND series_instance_uid = $3"),
+    " IS NOT NULL"
 );
-const METADATA_OF_SERIES: &str = page_of_series!(
-    "metadata",
-    ", m.metadata",
-    "JOIN instance_metadata m ON m.partition_id = i.partition_id AND m.watermark = i.watermark"
+
+const PRESENCE_INSTANCE: &str = concat!(
+    "-- presence_instance
+    SELECT (SELECT i.watermark ",
+    from_instance!("$4"),
+    "
+            WHERE ",
+    study_uid_of_i!(),
+    " = $2 AND ",
+    series_uid_of_i!(),
+    " = $3) IS NOT NULL, ",
+    deleted!("AND series_instance_uid = $3 AND sop_instance_uid = $4"),
+    " IS NOT NULL"
 );
-const METADATA_OF_INSTANCE: &str = page_of_instance!(
-    "metadata",
-    ", m.metadata",
-    "JOIN instance_metadata m ON m.partition_id = i.partition_id AND m.watermark = i.watermark"
+
+const INSTANCES_OF_STUDY: &str =
+    page!("instances_of_study", concat!(", ", series_uid_of_i!()), "", "study_key", study_key!());
+const INSTANCES_OF_SERIES: &str =
+    page!("instances_of_series", "", "", "series_key", series_key!("$6"));
+const INSTANCES_OF_INSTANCE: &str = page_of_one!("instances_of_instance", "", "");
+
+const METADATA_OF_STUDY: &str = page!(
+    "metadata_of_study",
+    concat!(", m.metadata, ", series_uid_of_i!()),
+    metadata!(),
+    "study_key",
+    study_key!()
 );
+const METADATA_OF_SERIES: &str =
+    page!("metadata_of_series", ", m.metadata", metadata!(), "series_key", series_key!("$6"));
+const METADATA_OF_INSTANCE: &str =
+    page_of_one!("metadata_of_instance", ", m.metadata", metadata!());
 
 /// `$5` is the path. One entry of the object is answered, whatever their number.
 const BULK_LOCATE: &str = concat!(
@@ -136,12 +150,15 @@ const BULK_LOCATE: &str = concat!(
     located_columns!(),
     ",
         m.bulk -> $5 ->> 0, (m.bulk -> $5 ->> 1)::bigint, (m.bulk -> $5 ->> 2)::bigint
-    FROM instance i
-    JOIN series e ON e.partition_id = i.partition_id AND e.series_key = i.series_key
-    JOIN study s ON s.partition_id = i.partition_id AND s.study_key = i.study_key
-    JOIN instance_metadata m ON m.partition_id = i.partition_id AND m.watermark = i.watermark
-    WHERE i.partition_id = $1 AND i.sop_instance_uid = $4
-        AND s.study_instance_uid = $2 AND e.series_instance_uid = $3
+    ",
+    from_instance!("$4"),
+    metadata!(),
+    "
+    WHERE ",
+    study_uid_of_i!(),
+    " = $2 AND ",
+    series_uid_of_i!(),
+    " = $3
         AND m.bulk -> $5 IS NOT NULL"
 );
 
@@ -165,6 +182,9 @@ pub(super) const STATEMENTS: &[&str] = &[
 /// Longest path of a bulk value that is looked up, in bytes. Real ones have 8 bytes a level and a
 /// few for each item number; `limits.element_depth` bounds the levels.
 const MAX_PATH: usize = 4096;
+
+/// Metadata in one page, in bytes, from which no further row is taken.
+const METADATA_BYTES: usize = 4 * 1024 * 1024;
 
 impl PartitionTx {
     /// What the partition knows of `target`.
@@ -203,12 +223,12 @@ impl PartitionTx {
         limit: i64,
     ) -> Result<Vec<Located>, IndexError> {
         let sql = [INSTANCES_OF_STUDY, INSTANCES_OF_SERIES, INSTANCES_OF_INSTANCE];
-        let rows = self.page(sql, target, after, up_to, limit).await?;
+        let rows = self.page(sql, target, after, up_to, limit, |_| Ok(false)).await?;
         rows.iter().map(|row| located(row, target, 0)).collect()
     }
 
     /// Like [`PartitionTx::instances_page`], with the metadata of each instance: DICOM JSON as one
-    /// zstd frame.
+    /// zstd frame. Ends early, but not before its first row, when the metadata is some MiB.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -220,7 +240,12 @@ impl PartitionTx {
         limit: i64,
     ) -> Result<Vec<(Located, Vec<u8>)>, IndexError> {
         let sql = [METADATA_OF_STUDY, METADATA_OF_SERIES, METADATA_OF_INSTANCE];
-        let rows = self.page(sql, target, after, up_to, limit).await?;
+        let mut bytes = 0;
+        let is_enough = |row: &PgRow| {
+            bytes += row.try_get::<&[u8], _>(LOCATED_COLUMNS)?.len();
+            Ok(bytes >= METADATA_BYTES)
+        };
+        let rows = self.page(sql, target, after, up_to, limit, is_enough).await?;
         rows.iter()
             .map(|row| Ok((located(row, target, 1)?, row.try_get(LOCATED_COLUMNS)?)))
             .collect()
@@ -233,6 +258,7 @@ impl PartitionTx {
         after: Option<i64>,
         up_to: i64,
         limit: i64,
+        mut is_enough: impl FnMut(&PgRow) -> Result<bool, sqlx::Error>,
     ) -> Result<Vec<PgRow>, IndexError> {
         let sql = match target {
             Target::Study { .. } => of_study,
@@ -248,7 +274,16 @@ impl PartitionTx {
         for uid in [target.series(), target.instance()].into_iter().flatten() {
             query = query.bind(uid.as_str());
         }
-        Ok(query.fetch_all(conn).await?)
+        // Rows that were not read are read over when the connection is used again.
+        let (mut rows, mut page) = (query.fetch(conn), Vec::new());
+        while let Some(row) = rows.try_next().await? {
+            let enough = is_enough(&row)?;
+            page.push(row);
+            if enough {
+                break;
+            }
+        }
+        Ok(page)
     }
 
     /// Finds the value of an instance that its metadata names by `path`. `None`: no such instance,

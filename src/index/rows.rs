@@ -2,7 +2,7 @@
 
 use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow};
 
-use super::{IndexError, ScopedTx, located::uid, registry};
+use super::{IndexError, ScopedTx, db::Regime, located::uid, registry};
 use crate::{
     dicom::{Uid, attributes::Level},
     tenancy::PartitionId,
@@ -70,64 +70,77 @@ pub struct SearchRow {
     pub metadata: Option<Vec<u8>>,
 }
 
-/// The page with the keys of its rows and their parents, in order.
-fn page(level: Level) -> &'static str {
-    match level {
-        Level::Study => {
-            "SELECT k.n, s.partition_id, s.study_key, NULL::bigint AS series_key,
-                NULL::bigint AS watermark
-            FROM k JOIN study s ON s.partition_id = k.partition_id AND s.study_key = k.key
-            WHERE s.partition_id"
-        }
-        Level::Series => {
-            "SELECT k.n, e.partition_id, e.study_key, e.series_key, NULL::bigint AS watermark
-            FROM k JOIN series e ON e.partition_id = k.partition_id AND e.series_key = k.key
-            WHERE e.partition_id"
-        }
-        Level::Instance => {
-            "SELECT k.n, i.partition_id, i.study_key, i.series_key, i.watermark
-            FROM k JOIN instance i ON i.partition_id = k.partition_id AND i.watermark = k.key
-            WHERE i.partition_id"
-        }
-    }
-}
+/// The keys of a row and of its parents, of the tables by level.
+const PAGE: [&str; 3] = [
+    "(SELECT partition_id, study_key, NULL::bigint AS series_key, NULL::bigint AS watermark
+        FROM study WHERE partition_id = n.partition_id
+            AND study_key >= n.key AND study_key <= n.key ORDER BY study_key) x",
+    "(SELECT partition_id, study_key, series_key, NULL::bigint AS watermark
+        FROM series WHERE partition_id = n.partition_id
+            AND series_key >= n.key AND series_key <= n.key ORDER BY series_key) x",
+    "(SELECT partition_id, study_key, series_key, watermark
+        FROM instance WHERE partition_id = n.partition_id
+            AND watermark >= n.key AND watermark <= n.key ORDER BY watermark) x",
+];
 
 /// Aggregates over the studies of the page, each study once however many rows it has there.
 const STUDY_FACTS: &str = ", study_facts AS MATERIALIZED (
     SELECT d.partition_id, d.study_key, e.series, e.modalities, i.instances
-    FROM (SELECT DISTINCT partition_id, study_key FROM page) d,
-        LATERAL (SELECT count(*) AS series,
-                array_agg(DISTINCT modality) FILTER (WHERE modality IS NOT NULL) AS modalities
-            FROM series
-            WHERE series.partition_id = d.partition_id AND series.study_key = d.study_key) e,
-        LATERAL (SELECT count(*) AS instances FROM instance
-            WHERE instance.partition_id = d.partition_id
-                AND instance.study_key = d.study_key) i)";
+    FROM (SELECT DISTINCT partition_id, study_key FROM page) d
+    CROSS JOIN LATERAL (SELECT count(*) AS series,
+            array_agg(DISTINCT modality) FILTER (WHERE modality IS NOT NULL) AS modalities
+        FROM (SELECT modality FROM series WHERE partition_id = d.partition_id
+                AND study_key >= d.study_key AND study_key <= d.study_key
+            ORDER BY study_key, series_instance_uid) x) e
+    CROSS JOIN LATERAL (SELECT count(*) AS instances
+        FROM (SELECT FROM instance WHERE partition_id = d.partition_id
+                AND study_key >= d.study_key AND study_key <= d.study_key
+            ORDER BY study_key, watermark) x) i)";
 
 const SERIES_FACTS: &str = ", series_facts AS MATERIALIZED (
     SELECT d.partition_id, d.series_key, i.instances
-    FROM (SELECT DISTINCT partition_id, series_key FROM page) d,
-        LATERAL (SELECT count(*) AS instances FROM instance
-            WHERE instance.partition_id = d.partition_id
-                AND instance.series_key = d.series_key) i)";
+    FROM (SELECT DISTINCT partition_id, series_key FROM page) d
+    CROSS JOIN LATERAL (SELECT count(*) AS instances
+        FROM (SELECT FROM instance WHERE partition_id = d.partition_id
+                AND series_key >= d.series_key AND series_key <= d.series_key
+            ORDER BY series_key, watermark) x) i)";
 
 const SOP_CLASSES: &str = ", sop_classes AS MATERIALIZED (
     SELECT d.partition_id, d.study_key, i.uids
-    FROM (SELECT DISTINCT partition_id, study_key FROM page) d,
-        LATERAL (SELECT array_agg(DISTINCT sop_class_uid) AS uids FROM instance
-            WHERE instance.partition_id = d.partition_id
-                AND instance.study_key = d.study_key) i)";
+    FROM (SELECT DISTINCT partition_id, study_key FROM page) d
+    CROSS JOIN LATERAL (SELECT array_agg(DISTINCT sop_class_uid) AS uids
+        FROM (SELECT sop_class_uid FROM instance WHERE partition_id = d.partition_id
+                AND study_key >= d.study_key AND study_key <= d.study_key
+            ORDER BY study_key, watermark) x) i)";
+
+/// What is said of each row of the page, by the table that says it.
+const STUDY: &str = " CROSS JOIN LATERAL (SELECT * FROM study WHERE partition_id = p.partition_id
+    AND study_key >= p.study_key AND study_key <= p.study_key ORDER BY study_key) s";
+const SERIES: &str = " CROSS JOIN LATERAL (SELECT * FROM series WHERE partition_id = p.partition_id
+    AND series_key >= p.series_key AND series_key <= p.series_key ORDER BY series_key) e";
+const INSTANCE: &str = " CROSS JOIN LATERAL (SELECT * FROM instance
+    WHERE partition_id = p.partition_id
+    AND watermark >= p.watermark AND watermark <= p.watermark ORDER BY watermark) i";
+const METADATA: &str = " CROSS JOIN LATERAL (SELECT * FROM instance_metadata
+    WHERE partition_id = p.partition_id
+    AND watermark >= p.watermark AND watermark <= p.watermark ORDER BY watermark) m";
 
 /// Transfer syntaxes of what belongs to a row of the page.
 fn transfer_syntaxes(level: Level) -> &'static str {
     match level {
         Level::Study => {
-            "ARRAY(SELECT DISTINCT t.transfer_syntax_uid FROM instance t
-                WHERE t.partition_id = p.partition_id AND t.study_key = p.study_key ORDER BY 1)"
+            "(SELECT array_agg(DISTINCT transfer_syntax_uid)
+                FROM (SELECT transfer_syntax_uid FROM instance
+                    WHERE partition_id = p.partition_id
+                        AND study_key >= p.study_key AND study_key <= p.study_key
+                    ORDER BY study_key, watermark) x)"
         }
         Level::Series => {
-            "ARRAY(SELECT DISTINCT t.transfer_syntax_uid FROM instance t
-                WHERE t.partition_id = p.partition_id AND t.series_key = p.series_key ORDER BY 1)"
+            "(SELECT array_agg(DISTINCT transfer_syntax_uid)
+                FROM (SELECT transfer_syntax_uid FROM instance
+                    WHERE partition_id = p.partition_id
+                        AND series_key >= p.series_key AND series_key <= p.series_key
+                    ORDER BY series_key, watermark) x)"
         }
         Level::Instance => "ARRAY[i.transfer_syntax_uid]",
     }
@@ -148,36 +161,35 @@ impl ScopedTx {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let scope = self.scope().clone();
-        let mut sql = statement(level, include, scope.partitions(), keys);
+        let mut partitions: Vec<PartitionId> =
+            keys.iter().map(|key| key.partition.clone()).collect();
+        partitions.sort_unstable();
+        partitions.dedup();
+        // Narrowed, not widened: keys of partitions outside the scope find nothing.
+        self.settle(Regime::Lookup, &partitions).await?;
+        let mut sql = statement(level, include, keys);
         let rows = sql.build().persistent(false).fetch_all(self.conn()).await?;
-        rows.iter().map(|row| read(row, level)).collect()
+        let mut read = rows
+            .iter()
+            .map(|row| Ok((row.try_get(14)?, read(row, level)?)))
+            .collect::<Result<Vec<(i64, SearchRow)>, IndexError>>()?;
+        read.sort_by_key(|(place, _)| *place);
+        Ok(read.into_iter().map(|(_, row)| row).collect())
     }
 }
 
 /// The columns always come in the same places; what is not wanted is NULL.
-fn statement(
-    level: Level,
-    include: Include,
-    scope: &[PartitionId],
-    keys: &[RowKey],
-) -> QueryBuilder<Postgres> {
+fn statement(level: Level, include: Include, keys: &[RowKey]) -> QueryBuilder<Postgres> {
     let below_study = level > Level::Study;
     let below_series = level > Level::Series;
     let partitions: Vec<&str> = keys.iter().map(|key| key.partition.as_str()).collect();
     let numbers: Vec<i64> = keys.iter().map(|key| key.key).collect();
-    let mut sql = QueryBuilder::new("-- search_rows\nWITH k AS (SELECT * FROM unnest(");
+    let mut sql = QueryBuilder::new(
+        "-- search_rows\nWITH page AS MATERIALIZED (SELECT n.n, x.* FROM unnest(",
+    );
     sql.push_bind(partitions).push("::text[], ").push_bind(numbers);
-    sql.push("::bigint[]) WITH ORDINALITY AS k(partition_id, key, n)), page AS MATERIALIZED (");
-    sql.push(page(level)).push(" = ");
-    match scope {
-        [only] => sql.push_bind(only.as_str().to_owned()),
-        several => {
-            let several: Vec<&str> = several.iter().map(PartitionId::as_str).collect();
-            sql.push("ANY(").push_bind(several).push("::text[])")
-        }
-    };
-    sql.push(")");
+    sql.push("::bigint[]) WITH ORDINALITY AS n(partition_id, key, n) CROSS JOIN LATERAL ");
+    sql.push(PAGE[level as usize]).push(")");
     let series_facts = include.series_facts && below_study;
     for (wanted, text) in [
         (include.study_facts, STUDY_FACTS),
@@ -212,17 +224,11 @@ fn statement(
         sql.push(if n == 0 { " SELECT " } else { ", " });
         sql.push("(").push(column).push(")::").push(of_type);
     }
-    sql.push(" FROM page p");
+    sql.push(", p.n FROM page p");
     for (wanted, join) in [
-        (true, " JOIN study s USING (partition_id, study_key)"),
-        (
-            below_study,
-            " JOIN series e ON e.partition_id = p.partition_id AND e.series_key = p.series_key",
-        ),
-        (
-            below_series,
-            " JOIN instance i ON i.partition_id = p.partition_id AND i.watermark = p.watermark",
-        ),
+        (true, STUDY),
+        (below_study, SERIES),
+        (below_series, INSTANCE),
         (
             include.study_facts,
             " JOIN study_facts sf ON sf.partition_id = p.partition_id \
@@ -238,15 +244,10 @@ fn statement(
             " JOIN sop_classes sc ON sc.partition_id = p.partition_id \
               AND sc.study_key = p.study_key",
         ),
-        (
-            include.metadata && below_series,
-            " JOIN instance_metadata m ON m.partition_id = p.partition_id \
-              AND m.watermark = p.watermark",
-        ),
+        (include.metadata && below_series, METADATA),
     ] {
         sql.push(if wanted { join } else { "" });
     }
-    sql.push(" ORDER BY p.n");
     sql
 }
 

@@ -1,22 +1,14 @@
-//! Search: the one statement whose text depends on the request.
+//! What can be searched for, and how the rows that match are said in SQL.
 //!
-//! Text is put together from constants of this file; values are bound. Two phases: this one finds
-//! the keys of a page, in order; `rows` then reads what is answered about them, so that counts and
-//! aggregates are made for the page and never for the whole table.
-//!
-//! Order: studies by date, newest first, those without a date last, then by arrival, newest first;
-//! series and instances by arrival, oldest first, so that what arrives meanwhile moves no page.
+//! The one place where a statement's text depends on the request: it is put together from
+//! constants of this file, and values are bound.
 //!
 //! A prefix wildcard becomes a range, which row-level security lets an index answer; `LIKE` is not
 //! leakproof and only filters what is left.
-//!
-//! Several partitions have no common order in any index. Their page is found in two steps: the
-//! first rows of each partition give a row that the page cannot reach beyond; then each partition
-//! is read down to that row. Both steps are index scans of a few rows for each partition.
 
-use sqlx::{Postgres, QueryBuilder, Row};
+use sqlx::{Postgres, QueryBuilder};
 
-use super::{IndexError, RowKey, ScopedTx, columns, registry};
+use super::{IndexError, columns};
 use crate::dicom::{
     Uid,
     attributes::{Attribute, Level, Matching},
@@ -132,165 +124,28 @@ impl Condition {
 }
 
 /// Text and bound values under construction.
-type Sql = QueryBuilder<Postgres>;
+pub(super) type Sql = QueryBuilder<Postgres>;
 
 /// Which rows of a level the statement ranges over.
 #[derive(Clone, Copy)]
-enum Over<'a> {
+pub(super) enum Over<'a> {
     /// Those of some partitions.
     Partitions(&'a [&'a str]),
     /// Those of `scope.id`, a partition that a surrounding statement enumerates.
     Each,
 }
 
-/// The row that a page does not reach beyond.
-#[derive(Clone, Debug)]
-struct Floor {
-    date: Option<String>,
-    key: i64,
-}
-
 /// The alias of a level's table.
-fn alias(level: Level) -> &'static str {
+pub(super) fn alias(level: Level) -> &'static str {
     ["s", "e", "i"][level as usize]
 }
 
-/// The key column of a level, with its alias.
-fn key(level: Level) -> &'static str {
-    ["s.study_key", "e.series_key", "i.watermark"][level as usize]
-}
-
-fn order(level: Level) -> &'static str {
-    match level {
-        Level::Study => " ORDER BY s.study_date DESC NULLS LAST, s.study_key DESC",
-        Level::Series => " ORDER BY e.series_key",
-        Level::Instance => " ORDER BY i.watermark",
-    }
-}
-
-/// The same order, over the rows of several partitions.
-fn order_of_all(level: Level) -> &'static str {
-    match level {
-        Level::Study => " ORDER BY k.date DESC NULLS LAST, k.key DESC",
-        Level::Series | Level::Instance => " ORDER BY k.key",
-    }
-}
-
-/// Whether partitions are read one after the other: several, and not on Citus, which cannot join a
-/// distributed table with a list (it reads them side by side and merges).
-fn by_partition(tx: &ScopedTx) -> bool {
-    tx.scope().only().is_none() && !tx.citus()
-}
-
-impl ScopedTx {
-    /// The keys of the rows that the plan finds, in order.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub async fn search_keys(&mut self, plan: &SearchPlan) -> Result<Vec<RowKey>, IndexError> {
-        if self.scope().partitions().is_empty() || plan.limit <= 0 {
-            return Ok(Vec::new());
-        }
-        let mut sql = self.keys_statement("-- search_keys\n", plan).await?;
-        // Not kept: its plan must fit these values, and texts are many.
-        let rows = sql.build().persistent(false).fetch_all(self.conn()).await?;
-        rows.iter()
-            .map(|row| Ok(RowKey { partition: registry::partition(row, 0)?, key: row.try_get(1)? }))
-            .collect()
-    }
-
-    /// How Postgres would find the keys, as EXPLAIN says it: for tests and for support.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub async fn search_explain(&mut self, plan: &SearchPlan) -> Result<Vec<String>, IndexError> {
-        let mut sql = self.keys_statement("EXPLAIN ", plan).await?;
-        let rows = sql.build().persistent(false).fetch_all(self.conn()).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-    }
-
-    async fn keys_statement(
-        &mut self,
-        opening: &'static str,
-        plan: &SearchPlan,
-    ) -> Result<Sql, IndexError> {
-        let scope = self.scope().clone();
-        let partitions: Vec<&str> = scope.partitions().iter().map(|id| id.as_str()).collect();
-        let (limit, offset) = (plan.limit.max(0), plan.offset.max(0));
-        let mut sql = Sql::new(opening);
-        if by_partition(self) {
-            let floor = self.floor(plan, &partitions, limit.saturating_add(offset)).await?;
-            sql.push("SELECT k.partition_id, k.key FROM unnest(").push_bind(&partitions);
-            sql.push("::text[]) AS scope(id) CROSS JOIN LATERAL (SELECT ");
-            push_keys(&mut sql, plan.level);
-            push_from(&mut sql, plan, Over::Each)?;
-            match floor {
-                Some(Floor { date: Some(date), key }) if plan.level == Level::Study => {
-                    sql.push(" AND (s.study_date, s.study_key) >= (").push_bind(date);
-                    sql.push(", ").push_bind(key).push(")");
-                }
-                Some(Floor { key: last, .. }) if plan.level != Level::Study => {
-                    sql.push(" AND ").push(key(plan.level)).push(" <= ").push_bind(last);
-                }
-                _ => {}
-            }
-            sql.push(order(plan.level)).push(" LIMIT ").push_bind(limit.saturating_add(offset));
-            sql.push(") AS k").push(order_of_all(plan.level));
-        } else {
-            sql.push("SELECT ");
-            push_keys(&mut sql, plan.level);
-            push_from(&mut sql, plan, Over::Partitions(&partitions))?;
-            sql.push(order(plan.level));
-        }
-        sql.push(" LIMIT ").push_bind(limit).push(" OFFSET ").push_bind(offset);
-        Ok(sql)
-    }
-
-    /// How many rows match the plan, whatever its limit and offset.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub async fn search_count(&mut self, plan: &SearchPlan) -> Result<i64, IndexError> {
-        let scope = self.scope().clone();
-        let partitions: Vec<&str> = scope.partitions().iter().map(|id| id.as_str()).collect();
-        let mut sql = Sql::new("-- search_count\nSELECT count(*)");
-        push_from(&mut sql, plan, Over::Partitions(&partitions))?;
-        let row = sql.build().persistent(false).fetch_one(self.conn()).await?;
-        Ok(row.try_get(0)?)
-    }
-
-    /// Of the first few rows of each partition, the one at place `wanted`: the page cannot reach
-    /// beyond. `None` where there are not so many.
-    async fn floor(
-        &mut self,
-        plan: &SearchPlan,
-        partitions: &[&str],
-        wanted: i64,
-    ) -> Result<Option<Floor>, IndexError> {
-        let heads = wanted / i64::try_from(partitions.len()).unwrap_or(i64::MAX) + 1;
-        let mut sql = Sql::new("-- search_floor\nSELECT k.key, k.date FROM unnest(");
-        sql.push_bind(partitions).push("::text[]) AS scope(id) CROSS JOIN LATERAL (SELECT ");
-        push_keys(&mut sql, plan.level);
-        push_from(&mut sql, plan, Over::Each)?;
-        sql.push(order(plan.level)).push(" LIMIT ").push_bind(heads);
-        sql.push(") AS k").push(order_of_all(plan.level)).push(" LIMIT 1 OFFSET ");
-        sql.push_bind(wanted.saturating_sub(1));
-        let row = sql.build().persistent(false).fetch_optional(self.conn()).await?;
-        row.map(|row| Ok(Floor { key: row.try_get(0)?, date: row.try_get(1)? })).transpose()
-    }
-}
-
-/// Partition and key of a row, and for studies the date that they are ordered by.
-fn push_keys(sql: &mut Sql, level: Level) {
-    sql.push(alias(level)).push(".partition_id, ").push(key(level)).push(" AS key");
-    sql.push(match level {
-        Level::Study => ", s.study_date AS date",
-        Level::Series | Level::Instance => ", NULL::text AS date",
-    });
-}
-
 /// `FROM … WHERE …`: all rows of the level that match.
-fn push_from(sql: &mut Sql, plan: &SearchPlan, over: Over<'_>) -> Result<(), IndexError> {
+pub(super) fn push_from(
+    sql: &mut Sql,
+    plan: &SearchPlan,
+    over: Over<'_>,
+) -> Result<(), IndexError> {
     let level = plan.level;
     sql.push(match level {
         Level::Study => " FROM study s",

@@ -12,22 +12,31 @@ use uuid::Uuid;
 use super::{
     IndexError, PartitionTx, columns, frames,
     located::bigint,
+    lookup::{one, series_uid_of_i, study_uid_of_i},
     parents::{Made, ParentKeys},
 };
 use crate::dicom::{Uid, attributes::Level, index::Indexed};
 
-const INSTANCE_EXISTING: &str = "-- instance_existing
-    SELECT i.sop_instance_uid, i.sha256, i.length, s.study_instance_uid, e.series_instance_uid
-    FROM instance i
-    JOIN series e ON e.partition_id = i.partition_id AND e.series_key = i.series_key
-    JOIN study s ON s.partition_id = i.partition_id AND s.study_key = i.study_key
-    WHERE i.partition_id = $1 AND i.sop_instance_uid = ANY($2::text[])";
+const INSTANCE_EXISTING: &str = concat!(
+    "-- instance_existing
+    SELECT i.sop_instance_uid, i.sha256, i.length, ",
+    study_uid_of_i!(),
+    ", ",
+    series_uid_of_i!(),
+    "
+    FROM unnest($2::text[]) AS n(uid) CROSS JOIN LATERAL ",
+    one!("*", "instance", "sop_instance_uid", "n.uid"),
+    " i"
+);
 
 const BLOB_CREATE: &str = "-- blob_create
     INSERT INTO blob (partition_id, blob_id, length) VALUES ($1, $2, $3)";
 
-const BLOB_TAKE_BACK: &str = "-- blob_take_back
-    DELETE FROM blob WHERE partition_id = $1 AND blob_id = $2";
+const BLOB_TAKE_BACK: &str = concat!(
+    "-- blob_take_back
+    DELETE FROM blob t WHERE t.partition_id = $1 AND t.ctid = ",
+    one!("ctid", "blob", "blob_id", "$2")
+);
 
 const INSTANCE_CREATE: &str = "-- instance_create
     INSERT INTO instance (partition_id, blob_id, sop_instance_uid, study_key, series_key,
@@ -86,7 +95,7 @@ pub struct NewInstance<'a> {
     /// What was read from it.
     pub indexed: &'a Indexed,
     /// Its DICOM JSON, as one zstd frame.
-    pub metadata: Vec<u8>,
+    pub metadata: &'a [u8],
     /// First byte of the file in the blob.
     pub offset: u64,
     /// Bytes of the file.
@@ -271,7 +280,7 @@ impl PartitionTx {
             return Ok(());
         }
         let watermarks: Vec<i64> = stored.iter().map(|(watermark, _)| *watermark).collect();
-        let metadata: Vec<&[u8]> = stored.iter().map(|(_, new)| &new.metadata[..]).collect();
+        let metadata: Vec<&[u8]> = stored.iter().map(|(_, new)| new.metadata).collect();
         let bulk: Vec<Option<String>> = stored.iter().map(|(_, new)| bulk(new.indexed)).collect();
         let (query, conn) = self.statement(METADATA_CREATE);
         query.bind(&watermarks).bind(metadata).bind(bulk).execute(conn).await?;

@@ -2,7 +2,10 @@
 
 use sqlx::Row;
 
-use super::{IndexError, PartitionTx, Target};
+use super::{
+    IndexError, PartitionTx, Target,
+    lookup::{from_instance, one, series_key, series_uid_of_i, study_key, study_uid_of_i},
+};
 use crate::dicom::Uid;
 
 /// A study, series or instance as a whole.
@@ -15,39 +18,52 @@ pub struct Summary {
     pub transfer_syntaxes: Vec<Uid>,
 }
 
+/// `$rows` are instances.
 macro_rules! summary {
-    ($name:literal, $of:literal) => {
+    ($name:literal, $rows:expr) => {
         concat!(
             "-- ",
             $name,
             "
-    SELECT max(i.watermark), count(*), array_agg(DISTINCT i.transfer_syntax_uid)
-    FROM instance i ",
-            $of
+    SELECT max(i.watermark), count(*), array_agg(DISTINCT i.transfer_syntax_uid) ",
+            $rows
         )
     };
 }
 
-const SUMMARY_STUDY: &str = summary!(
-    "summary_study",
-    "WHERE i.partition_id = $1 AND i.study_key = (
-        SELECT study_key FROM study WHERE partition_id = $1 AND study_instance_uid = $2)"
-);
+/// The instances whose column `$key` is `$of`.
+macro_rules! under {
+    ($key:literal, $of:expr) => {
+        concat!(
+            "FROM (SELECT * FROM instance
+        WHERE partition_id = $1 AND ",
+            $key,
+            " >= ",
+            $of,
+            " AND ",
+            $key,
+            " <= ",
+            $of,
+            "
+        ORDER BY ",
+            $key,
+            ", watermark) i"
+        )
+    };
+}
 
-const SUMMARY_SERIES: &str = summary!(
-    "summary_series",
-    "WHERE i.partition_id = $1 AND i.series_key = (
-        SELECT e.series_key FROM series e
-        JOIN study s ON s.partition_id = e.partition_id AND s.study_key = e.study_key
-        WHERE e.partition_id = $1 AND s.study_instance_uid = $2 AND e.series_instance_uid = $3)"
-);
-
+const SUMMARY_STUDY: &str = summary!("summary_study", under!("study_key", study_key!()));
+const SUMMARY_SERIES: &str = summary!("summary_series", under!("series_key", series_key!("$3")));
 const SUMMARY_INSTANCE: &str = summary!(
     "summary_instance",
-    "JOIN series e ON e.partition_id = i.partition_id AND e.series_key = i.series_key
-    JOIN study s ON s.partition_id = i.partition_id AND s.study_key = i.study_key
-    WHERE i.partition_id = $1 AND s.study_instance_uid = $2 AND e.series_instance_uid = $3
-        AND i.sop_instance_uid = $4"
+    concat!(
+        from_instance!("$4"),
+        " WHERE ",
+        study_uid_of_i!(),
+        " = $2 AND ",
+        series_uid_of_i!(),
+        " = $3"
+    )
 );
 
 pub(super) const STATEMENTS: &[&str] = &[SUMMARY_STUDY, SUMMARY_SERIES, SUMMARY_INSTANCE];

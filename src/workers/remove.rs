@@ -44,6 +44,7 @@ impl Remove {
 
     /// Removes one batch; says how many were due.
     async fn batch(&self, id: &PartitionId, done: &mut Done) -> Result<usize, WorkerError> {
+        #[expect(clippy::disallowed_methods, reason = "a background task")]
         let scope = Scope::for_maintenance(id);
         let mut tx = self.db.begin_in(&scope).await?;
         let due = tx.blob_removals_due(BATCH).await?;

@@ -65,7 +65,9 @@ impl Sweep {
         partition: &PartitionId,
         mut blobs: Vec<Uuid>,
     ) -> Result<Vec<Uuid>, WorkerError> {
-        let mut tx = self.db.begin_in(&Scope::for_maintenance(partition)).await?;
+        #[expect(clippy::disallowed_methods, reason = "a background task")]
+        let scope = Scope::for_maintenance(partition);
+        let mut tx = self.db.begin_in(&scope).await?;
         let known: HashSet<Uuid> = tx.blobs_known(&blobs).await?.into_iter().collect();
         blobs.retain(|blob| !known.contains(blob));
         Ok(blobs)

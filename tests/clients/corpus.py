@@ -92,7 +92,7 @@ def pydicom_frames(ds, syntax):
     """The frames as pydicom cuts them, in little endian; None without pixel data."""
     if "PixelData" not in ds:
         return None
-    count = int(ds.get("NumberOfFrames") or 1)
+    count = number_of_frames(ds)
     if syntax.is_encapsulated:
         return list(generate_frames(ds.PixelData, number_of_frames=count))
     bits = ds.Rows * ds.Columns * ds.SamplesPerPixel * ds.BitsAllocated
@@ -105,6 +105,14 @@ def pydicom_frames(ds, syntax):
     check(bits % 8 == 0, "a frame that is no whole number of bytes needs its own comparison")
     step = bits // 8
     return [data[i * step : (i + 1) * step] for i in range(count)]
+
+
+def number_of_frames(ds):
+    try:
+        return int(ds.get("NumberOfFrames") or 1)
+    except ValueError:
+        # badVR.dcm says "1A".
+        return 1
 
 
 def check_frames(url, ds, syntax):

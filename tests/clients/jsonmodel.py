@@ -22,19 +22,19 @@ def model(ds):
             continue
         key = f"{tag:08X}"
         try:
-            element = ds[tag]
+            out[key] = attribute(key, ds[tag])
         except ValueError:
             # A number that is none: pydicom refuses it, Annex F lets it stand as text.
-            raw = ds.get_item(tag)
-            out[key] = {"vr": raw.VR, "Value": [raw.value.decode().strip()]}
-            continue
-        if key == "7FE00010":
-            out[key] = {"vr": element.VR}
-        elif element.VR == "SQ":
-            out[key] = {"vr": "SQ", "Value": [model(item) for item in element.value]}
-        else:
-            out[key] = element.to_json_dict(None, 1 << 62)
+            out[key] = {"vr": ds[tag].VR, "Value": [str(ds[tag].value).strip()]}
     return out
+
+
+def attribute(key, element):
+    if key == "7FE00010":
+        return {"vr": element.VR}
+    if element.VR == "SQ":
+        return {"vr": "SQ", "Value": [model(item) for item in element.value]}
+    return element.to_json_dict(None, 1 << 62)
 
 
 def normalise(data_set):

@@ -51,7 +51,11 @@ def main(base):
             assert pydicom.Dataset.from_json(metadata, lambda *_: b"").PatientName == ds.PatientName
             assert client.retrieve_instance_metadata(*uids) == metadata
             count = int(ds.get("NumberOfFrames") or 1)
-            frames = client.retrieve_instance_frames(*uids, frame_numbers=list(range(1, count + 1)))
+            frames = client.retrieve_instance_frames(
+                *uids,
+                frame_numbers=list(range(1, count + 1)),
+                media_types=(("application/octet-stream", "*"),),
+            )
             assert len(frames) == count
             uri = metadata["7FE00010"].get("BulkDataURI")
             if uri:

@@ -139,7 +139,7 @@ pub async fn store_in(
             offset += sample.length;
             NewInstance {
                 indexed: &sample.indexed,
-                metadata: sample.indexed.instance.as_str().as_bytes().to_vec(),
+                metadata: sample.indexed.instance.as_str().as_bytes(),
                 offset: offset - sample.length,
                 length: sample.length,
                 sha256: sample.sha256,

@@ -7,6 +7,7 @@ mod postgres;
 mod isolation;
 mod plans;
 mod races;
+mod repeat;
 mod schema;
 mod search;
 mod store;

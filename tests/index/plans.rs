@@ -2,7 +2,7 @@
 
 use collimator::{
     dicom::attributes::Level,
-    index::{Condition, SearchPlan, Test, Within, statements},
+    index::{Condition, LOOKUP_SETTINGS, SearchPlan, Test, Within, statements},
 };
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
@@ -103,7 +103,10 @@ async fn the_content_of_a_study_is_found_by_its_index() {
     ] {
         let page = SearchPlan { limit: 101, within, ..plan(level, vec![]) };
         let explained = tx.search_explain(&page).await.unwrap();
-        assert_plan(&explained, &["study_instance_uid_key"], &["Seq Scan"], &format!("{page:?}"));
+        let of_study = ["series_partition_id_study_key", "instance_by_study", "instance_by_series"];
+        let text = explained.join("\n");
+        assert!(of_study.iter().any(|index| text.contains(index)), "{page:?}:\n{text}");
+        assert_plan(&explained, &[], &["Seq Scan"], &format!("{page:?}"));
     }
 }
 
@@ -116,86 +119,47 @@ async fn a_page_of_many_partitions_reads_a_little_of_each() {
     let page = SearchPlan { limit: 101, ..plan(Level::Study, vec![]) };
     let explained = tx.search_explain(&page).await.unwrap();
     // The bound that the first step found is part of the index condition.
-    let bound = "ROW(s.study_date, s.study_key) >=";
+    let bound = "ROW(study_date, study_key) >=";
     assert_plan(&explained, &["study_by_date", bound], &["Seq Scan on study"], "all studies");
     let condition = explained.iter().find(|line| line.contains(bound)).unwrap();
     assert!(condition.contains("Index Cond"), "{condition}");
 }
 
-/// Explains a constant statement with values, planned for them and planned for any.
-async fn explain(conn: &mut PgConnection, name: &str, values: &str) -> [Vec<String>; 2] {
-    let opening = format!("-- {name}\n");
-    let sql = statements().find(|sql| sql.starts_with(&opening)).expect(name);
-    let mut plans = [vec![], vec![]];
-    for (plan, mode) in plans.iter_mut().zip(["force_custom_plan", "force_generic_plan"]) {
-        let open = format!(
-            "BEGIN; SET LOCAL ROLE collimator_tenant; SET LOCAL collimator.scope = 'a'; \
-             SET LOCAL plan_cache_mode = {mode}; PREPARE it AS {sql}"
-        );
-        sqlx::raw_sql(AssertSqlSafe(open)).execute(&mut *conn).await.unwrap();
-        let execute = format!("EXPLAIN EXECUTE it({values})");
-        let rows = sqlx::raw_sql(AssertSqlSafe(execute)).fetch_all(&mut *conn).await.unwrap();
-        *plan = rows.iter().map(|row| row.get(0)).collect();
-        sqlx::raw_sql("DEALLOCATE it; ROLLBACK").execute(&mut *conn).await.unwrap();
-    }
-    plans
-}
-
+/// On a database that was never analysed every partition seems to hold one row, and every index to
+/// be as good as the right one. Plans are kept, so they must be right from the start.
 #[tokio::test]
-async fn retrieve_walks_indexes_only() {
-    let it = filled().await;
+async fn lookups_find_their_index_without_statistics() {
+    let it = Database::new().await;
     let mut conn = it.raw().await;
-    let one = "'a', '1.2.7', '1.2.7.1', '1.2.7.1.1'";
-    let by_uid = "instance_partition_id_sop_instance_uid_key";
-    for (name, values, uses, lacks) in [
-        (
-            "frames_locate",
-            format!("{one}, '{{0}}', '{{1}}'"),
-            vec![by_uid, "frame_table_pkey"],
-            vec![],
-        ),
-        (
-            "bulk_locate",
-            format!("{one}, '7FE00010'"),
-            vec![by_uid, "instance_metadata_pkey"],
-            vec![],
-        ),
-        ("presence_instance", one.to_owned(), vec![by_uid, "deleted_instance"], vec![]),
-        (
-            "instances_of_study",
-            "'a', '1.2.7', 0, 9223372036854775807, 100".to_owned(),
-            vec!["instance_by_study", "study_partition_id_study_instance_uid_key"],
-            vec!["Sort"],
-        ),
-        (
-            "metadata_of_study",
-            "'a', '1.2.7', 0, 9223372036854775807, 100".to_owned(),
-            vec!["instance_by_study", "instance_metadata_pkey"],
-            vec!["Sort"],
-        ),
-        (
-            "metadata_of_series",
-            "'a', '1.2.7', 0, 9223372036854775807, 100, '1.2.7.1'".to_owned(),
-            vec!["instance_by_series", "instance_metadata_pkey"],
-            vec!["Sort"],
-        ),
-        ("instance_existing", "'a', '{1.2.7.1.1,1.2.7.1.2}'".to_owned(), vec![by_uid], vec![]),
-        (
-            "study_share",
-            "'a', '{1.2.7}'".to_owned(),
-            vec!["study_partition_id_study_instance_uid_key"],
-            vec![],
-        ),
-        ("delete_victims", "'a', 7, NULL, NULL".to_owned(), vec!["instance_by_study"], vec![]),
-    ] {
-        for explained in explain(&mut conn, name, &values).await {
-            let lacks: Vec<&str> = lacks
-                .iter()
-                .copied()
-                .chain(["Seq Scan on study", "Seq Scan on series", "Seq Scan on instance"])
-                .chain(["Seq Scan on frame_table", "Seq Scan on blob"])
-                .collect();
-            assert_plan(&explained, &uses, &lacks, name);
+    let settings = LOOKUP_SETTINGS.join("; ").replace("SET LOCAL", "SET");
+    let open = format!("SET ROLE collimator_tenant; SET collimator.scope = 'a'; {settings}");
+    sqlx::raw_sql(AssertSqlSafe(open)).execute(&mut conn).await.unwrap();
+    let keys = ["watermark", "_uid", "_key", "blob_id", "due_at"];
+    for sql in statements().filter(|sql| !sql.contains("-- partition_in_use")) {
+        let explained = explain(&mut conn, sql).await;
+        assert_plan(&explained, &[], &["Seq Scan", "Sort", "Hash", "Merge"], sql);
+        for condition in explained.iter().filter(|line| line.contains("Index Cond")) {
+            let keyed = keys.iter().any(|key| condition.contains(key));
+            assert!(keyed, "{sql} reads the whole partition:\n{}", explained.join("\n"));
         }
     }
+    // The same statements with the planner's freedom do fall into the trap: if this ever fails,
+    // `lookup` may be simpler than it is.
+    let free = "RESET enable_sort; RESET enable_indexscan; PREPARE it AS SELECT watermark FROM instance \
+                WHERE partition_id = $1 AND sop_instance_uid = $2";
+    sqlx::raw_sql(free).execute(&mut conn).await.unwrap();
+    let rows = sqlx::raw_sql("EXPLAIN EXECUTE it('a', '1')").fetch_all(&mut conn).await.unwrap();
+    let trapped =
+        rows.iter().any(|row| row.get::<&str, _>(0).contains("Filter: (sop_instance_uid"));
+    assert!(trapped);
+}
+
+async fn explain(conn: &mut PgConnection, sql: &str) -> Vec<String> {
+    let bound = (1..=20).rev().find(|n| sql.contains(&format!("${n}"))).unwrap_or(0);
+    let nulls = vec!["NULL"; bound].join(", ");
+    sqlx::raw_sql(AssertSqlSafe(format!("PREPARE it AS {sql}"))).execute(&mut *conn).await.unwrap();
+    let execute = format!("EXPLAIN EXECUTE it({nulls})");
+    let rows = sqlx::raw_sql(AssertSqlSafe(execute)).fetch_all(&mut *conn).await.unwrap();
+    sqlx::raw_sql("DEALLOCATE it").execute(conn).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
 }

@@ -1,11 +1,11 @@
 //! The catalog keeps the rules of the schema, and migrations and statements fit it.
 
 use collimator::index::{
-    Db, DbOptions, IndexError, TENANT_TABLES, migrate, registry_statements, statements,
+    Db, DbOptions, IndexError, TENANT_TABLES, migrate, migrate_for, registry_statements, statements,
 };
 use sqlx::{ConnectOptions, Connection, Executor, Row, SqlSafeStr};
 
-use crate::postgres::{Database, create, login_options, owner};
+use crate::postgres::{Database, create, login_options, owner, scope};
 
 const POLICY: &str = "(partition_id = ANY (string_to_array(current_setting('collimator.scope'::text, true), ','::text)))";
 
@@ -194,4 +194,31 @@ async fn a_database_without_schema_is_outdated_or_refused() {
     sqlx::raw_sql(back).execute(&mut conn).await.unwrap();
     let opened = Db::open(login_options(&name, &login), DbOptions::default()).await;
     assert!(matches!(opened, Err(IndexError::Outdated)), "{opened:?}");
+}
+
+#[tokio::test]
+async fn a_log_in_that_an_administrator_made_serves_as_well() {
+    let name = create("").await;
+    let role = format!("made_for_{name}");
+    let mut conn = owner(&name).connect().await.unwrap();
+    let make = format!("CREATE ROLE {role} LOGIN NOINHERIT PASSWORD 'p'");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(make)).execute(&mut conn).await.unwrap();
+    migrate_for(owner(&name), &role).await.unwrap();
+    let db = Db::open(owner(&name).username(&role).password("p"), DbOptions::default()).await;
+    db.unwrap().ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_that_were_lost_are_replaced() {
+    let it = Database::new().await;
+    let at = scope("a");
+    let open = futures::future::join_all((0..8).map(|_| it.db.begin_in(&at))).await;
+    drop(open);
+    let mut conn = it.superuser().await;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    sqlx::raw_sql(end).execute(&mut conn).await.unwrap();
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    assert!(!tx.partition_in_use().await.unwrap());
+    it.db.ready().await.unwrap();
 }

@@ -122,7 +122,7 @@ async fn conditions_find_what_they_say() {
     check(db, date(None, None), &["1", "2", "3"]).await;
     let two = [date(None, Some("20240102")), like("*SON*")].concat();
     check(db, two, &["2"]).await;
-    let uids = vec![uid("1.2.1"), uid("1.2.4"), uid("1.2.99")];
+    let uids = [uid("1.2.1"), uid("1.2.4"), uid("1.2.99")];
     let uids = Test::AnyOf(uids.iter().map(|uid| text(uid.as_str())).collect());
     check(db, vec![column(Level::Study, "study_instance_uid", uids)], &["1", "4"]).await;
 }

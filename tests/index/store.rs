@@ -36,7 +36,7 @@ async fn a_batch_is_stored_and_found() {
         assert_eq!(located.length, sample.length);
         assert_eq!(located.data_set_offset, 300);
         let one = tx.instances_page(&sample.target(), None, i64::MAX, 2).await.unwrap();
-        assert_eq!(one, [located.clone()]);
+        assert_eq!(one, std::slice::from_ref(located));
     }
     let offsets: std::collections::BTreeSet<u64> = all.iter().map(|one| one.offset).collect();
     assert_eq!(offsets.len(), 5, "each file has its own place in the blob");

@@ -1,5 +1,7 @@
 //! All layers together, as a client sees them.
 
+#![expect(clippy::disallowed_methods, reason = "routers made for a test")]
+
 use axum::{
     body::Body,
     http::{HeaderMap, Method, Request, StatusCode, header},

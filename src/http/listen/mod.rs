@@ -26,6 +26,7 @@ use tokio::{
 use tower::Service as _;
 
 use self::io::Timed;
+use super::urls::LocalAddress;
 use crate::{config::ServerConfig, telemetry::names};
 
 /// Requests side by side on one HTTP/2 connection. Viewers ask for frames by the hundred.
@@ -82,11 +83,15 @@ pub async fn serve(
         }
         let watcher = graceful.watcher();
         let (builder, router) = (builder.clone(), router.clone());
+        let local = stream.local_addr().ok().map(LocalAddress);
         let stream = Timed::new(stream, config.header_timeout, config.write_timeout);
         connections.spawn(async move {
             let _open = Open::new();
             let service = service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(ConnectInfo::<SocketAddr>(address));
+                if let Some(local) = local {
+                    request.extensions_mut().insert(local);
+                }
                 let mut router = router.clone();
                 async move { Ok::<_, Infallible>(infallible(router.call(request).await)) }
             });

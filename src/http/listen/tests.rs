@@ -1,5 +1,7 @@
 //! The loop over real sockets on loopback.
 
+#![expect(clippy::disallowed_methods, reason = "routers made for a test")]
+
 use std::time::Duration;
 
 use axum::{

@@ -99,6 +99,7 @@ pub fn login_options(database: &str, login: &AppLogin) -> PgConnectOptions {
     owner(database).username(&login.role).password(&login.password)
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test acts for no request")]
 pub fn scope(partition: &str) -> PartitionScope {
     Scope::for_maintenance(&partition.parse::<PartitionId>().unwrap())
 }

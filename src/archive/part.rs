@@ -1,0 +1,315 @@
+//! One part of a Store request, while it arrives.
+//!
+//! Holds: its bytes are read once; memory stays flat, whatever the instance's size: a small one is
+//! kept until it is complete, a large one goes to a blob of its own in pieces. A fault of the part
+//! is remembered, and the rest of the part is only counted.
+
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{
+    ArchiveError,
+    store::{Failed, FailureReason, StoreSession},
+    writer::{Pending, Row},
+};
+use crate::{
+    blob::{BlobError, Upload},
+    dicom::{
+        DicomError, Uid,
+        index::{Indexed, Indexer},
+        reader::Reader,
+    },
+};
+
+/// The metadata of an instance is kept as a zstd frame of this level: the fastest one that still
+/// folds repeated attribute names away.
+const ZSTD_LEVEL: i32 = 1;
+
+/// Metadata from this size, in bytes, is compressed away from the threads that serve requests.
+const MUCH: usize = 512 * 1024;
+
+/// Bytes that the reader takes before other tasks of the thread get their turn.
+const SLICE: usize = 128 * 1024;
+
+/// Chunks below this size, in bytes, are copied together: each one that is kept costs memory of its
+/// own, and a client chooses how it cuts its body.
+const SMALL_CHUNK: usize = 4 * 1024;
+
+/// Where the bytes of the part that is being read go.
+enum State {
+    /// Kept until it is known whether the instance is small.
+    Small(Chunks),
+    /// Too large to wait in a group: already on its way to a blob of its own.
+    Large { id: Uuid, upload: Box<Upload> },
+    /// Failed; the rest of the part is only counted.
+    Failed { sop: Option<(Uid, Uid)>, reason: FailureReason, detail: String },
+}
+
+impl State {
+    fn start() -> Self {
+        Self::Small(Chunks::default())
+    }
+}
+
+/// Takes the bytes of one part. A fault of the part is remembered and told by
+/// [`PartSink::finish`]; the bytes that still come are then dropped.
+pub struct PartSink<'a> {
+    session: &'a mut StoreSession,
+    reader: Reader<Indexer>,
+    sha256: Sha256,
+    length: u64,
+    state: State,
+}
+
+/// The bytes of a small instance.
+#[derive(Default)]
+struct Chunks {
+    whole: Vec<Bytes>,
+    /// Small chunks that came one after another.
+    joined: BytesMut,
+}
+
+impl Chunks {
+    fn push(&mut self, chunk: Bytes) {
+        if chunk.len() < SMALL_CHUNK {
+            self.joined.extend_from_slice(&chunk);
+            return;
+        }
+        self.join();
+        self.whole.push(chunk);
+    }
+
+    fn join(&mut self) {
+        if !self.joined.is_empty() {
+            self.whole.push(std::mem::take(&mut self.joined).freeze());
+        }
+    }
+
+    fn take(&mut self) -> Vec<Bytes> {
+        self.join();
+        std::mem::take(&mut self.whole)
+    }
+}
+
+impl<'a> PartSink<'a> {
+    pub(super) fn new(session: &'a mut StoreSession) -> Self {
+        let limits = session.archive.dicom_limits();
+        let threshold = session.archive.bulk_threshold();
+        let reader = Reader::new(Indexer::new(limits), limits, threshold);
+        Self { session, reader, sha256: Sha256::new(), length: 0, state: State::start() }
+    }
+
+    /// Takes the next bytes of the part. Waits while the blob store is slower than the sender.
+    pub async fn push(&mut self, bytes: Bytes) {
+        self.session.submit_overdue().await;
+        self.length += bytes.len() as u64;
+        if matches!(self.state, State::Failed { .. }) {
+            return;
+        }
+        for slice in bytes.chunks(SLICE) {
+            self.sha256.update(slice);
+            let mut left = slice;
+            loop {
+                match self.reader.push_some(&mut left) {
+                    Ok(more) => {
+                        tokio::task::consume_budget().await;
+                        if !more {
+                            break;
+                        }
+                    }
+                    Err(error) => return self.fail_reading(&error).await,
+                }
+            }
+        }
+        if let Err(error) = self.keep(bytes).await {
+            self.fail_storing(error.into()).await;
+        }
+    }
+
+    async fn keep(&mut self, bytes: Bytes) -> Result<(), BlobError> {
+        let own_blob = self.session.archive.0.store.own_blob_bytes;
+        match &mut self.state {
+            State::Small(chunks) => {
+                chunks.push(bytes);
+                if self.length > own_blob {
+                    let id = Uuid::new_v4();
+                    let blobs = self.session.archive.0.blobs.within(self.session.scope.partition());
+                    let mut upload = Box::new(blobs.upload(id).await?);
+                    for chunk in chunks.take() {
+                        upload.push(chunk).await?;
+                    }
+                    self.state = State::Large { id, upload };
+                }
+                Ok(())
+            }
+            State::Large { upload, .. } => upload.push(bytes).await,
+            State::Failed { .. } => Ok(()),
+        }
+    }
+
+    /// The part is complete: checks it, and stores it or hands it to the group.
+    pub async fn finish(mut self) {
+        match std::mem::replace(&mut self.state, State::start()) {
+            State::Failed { sop, reason, detail } => self.session.fail(sop, reason, detail),
+            State::Small(mut chunks) => {
+                let (length, sha256) = (self.length, self.sha256.finalize().into());
+                match read_through(self.session.study.as_ref(), self.reader).await {
+                    Ok((indexed, metadata)) => {
+                        if let Err(error) = self.session.prepare().await {
+                            let sop = (indexed.sop_class, indexed.instance);
+                            return self.session.fail_all(vec![sop], &error);
+                        }
+                        let pending = Pending {
+                            indexed,
+                            metadata,
+                            sha256,
+                            chunks: chunks.take(),
+                            length,
+                            budget: None,
+                        };
+                        self.session.add(pending).await;
+                    }
+                    Err(Failed { sop, reason, detail }) => self.session.fail(sop, reason, detail),
+                }
+            }
+            State::Large { id, upload } => {
+                let (length, sha256) = (self.length, self.sha256.finalize().into());
+                match read_through(self.session.study.as_ref(), self.reader).await {
+                    Ok((indexed, metadata)) => {
+                        let row = Row { indexed, metadata, offset: 0, length, sha256 };
+                        self.session.store_large(id, *upload, row).await;
+                    }
+                    Err(Failed { sop, reason, detail }) => {
+                        discard(*upload).await;
+                        self.session.fail(sop, reason, detail);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what waits from earlier parts, see [`StoreSession::flush`].
+    pub async fn flush(&mut self) {
+        self.session.flush().await;
+    }
+
+    /// The part is longer than an instance may be; its rest is not read.
+    pub async fn refuse_too_large(mut self, limit: u64) {
+        self.fail_reading(&DicomError::Limit { key: "limits.instance_bytes", limit }).await;
+        self.finish().await;
+    }
+
+    /// The part ended before it was complete: the client went away or broke its own framing.
+    pub async fn abandon(self) {
+        if let State::Large { upload, .. } = self.state {
+            discard(*upload).await;
+        }
+    }
+
+    async fn fail_reading(&mut self, error: &DicomError) {
+        let sop = self.reader.sink().sop();
+        let (reason, detail) = explain(error);
+        self.fail_with(sop, reason, detail).await;
+    }
+
+    async fn fail_storing(&mut self, error: ArchiveError) {
+        tracing::error!(partition = %self.session.scope.partition(), error = %error.chain(), "an instance could not be written");
+        self.session.outcome.unavailable |= matches!(error, ArchiveError::Unavailable(_));
+        let sop = self.reader.sink().sop();
+        let detail = "the archive could not store the instance now".to_owned();
+        self.fail_with(sop, FailureReason::Processing, detail).await;
+    }
+
+    async fn fail_with(&mut self, sop: Option<(Uid, Uid)>, reason: FailureReason, detail: String) {
+        let failed = State::Failed { sop, reason, detail };
+        if let State::Large { upload, .. } = std::mem::replace(&mut self.state, failed) {
+            discard(*upload).await;
+        }
+    }
+}
+
+/// Takes back what was uploaded. What cannot be taken back now is an orphan, which the sweeper
+/// removes.
+async fn discard(upload: Upload) {
+    if let Err(error) = upload.abort().await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "an upload was left to the sweeper"
+        );
+    }
+}
+
+/// Ends the reading of a part: what the index needs to know, and the metadata as it is kept (which
+/// is then no longer in [`Indexed`]).
+async fn read_through(
+    study: Option<&Uid>,
+    reader: Reader<Indexer>,
+) -> Result<(Indexed, Vec<u8>), Failed> {
+    let sop = reader.sink().sop();
+    let mut indexed = reader.finish().and_then(Indexer::finish).map_err(|error| {
+        let (reason, detail) = explain(&error);
+        Failed { sop, reason, detail }
+    })?;
+    let sop = Some((indexed.sop_class.clone(), indexed.instance.clone()));
+    if study.is_some_and(|study| *study != indexed.study) {
+        return Err(Failed {
+            sop,
+            reason: FailureReason::DoesNotMatchSopClass,
+            detail: "(0020,000D) is not the study of the request URL".to_owned(),
+        });
+    }
+    let json = std::mem::take(&mut indexed.metadata);
+    let compressed = if json.len() < MUCH {
+        zstd::bulk::compress(&json, ZSTD_LEVEL).ok()
+    } else {
+        let task = tokio::task::spawn_blocking(move || zstd::bulk::compress(&json, ZSTD_LEVEL));
+        task.await.ok().and_then(Result::ok)
+    };
+    match compressed {
+        Some(metadata) => Ok((indexed, metadata)),
+        None => Err(Failed {
+            sop,
+            reason: FailureReason::Processing,
+            detail: "the metadata could not be compressed".to_owned(),
+        }),
+    }
+}
+
+/// The reason code and words for a part that cannot be read.
+fn explain(error: &DicomError) -> (FailureReason, String) {
+    let reason = match error {
+        DicomError::NotDicom
+        | DicomError::Truncated { .. }
+        | DicomError::Malformed { .. }
+        | DicomError::Inflate => FailureReason::CannotUnderstand,
+        DicomError::Missing { .. } | DicomError::InvalidUid { .. } => {
+            FailureReason::DoesNotMatchSopClass
+        }
+        DicomError::Limit { .. } => FailureReason::OutOfResources,
+    };
+    (reason, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_chunks_are_joined_and_nothing_is_reordered() {
+        let mut chunks = Chunks::default();
+        let large = Bytes::from(vec![7; SMALL_CHUNK]);
+        for byte in 0..5_u8 {
+            chunks.push(Bytes::copy_from_slice(&[byte]));
+        }
+        chunks.push(large.clone());
+        chunks.push(Bytes::from_static(b"ab"));
+        chunks.push(Bytes::from_static(b"c"));
+        let taken = chunks.take();
+        assert_eq!(
+            taken,
+            [Bytes::from_static(&[0, 1, 2, 3, 4]), large, Bytes::from_static(b"abc")]
+        );
+        assert!(chunks.take().is_empty());
+    }
+}
