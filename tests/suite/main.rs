@@ -5,6 +5,7 @@ mod harness;
 mod cli;
 mod crash;
 mod delete;
+mod hostile;
 mod isolation;
 mod partitions;
 mod retrieve;
