@@ -27,7 +27,7 @@ pub use retrieve::{Encoding, InstanceHead, Instances, Wanted};
 pub use search::{RetrieveUrl, Returned, SearchPage};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 
-pub use crate::index::Target;
+pub use crate::index::{Condition, SearchPlan, SearchRow, Target, Test, Within};
 use crate::{
     blob::BlobStore,
     config::{DeleteConfig, LimitsConfig, StoreConfig},

@@ -17,7 +17,7 @@ use super::{
     problem::Problem,
     search_query::{self, Resource},
 };
-use crate::{dicom::attributes::Level, index::SearchRow};
+use crate::{archive::SearchRow, dicom::attributes::Level};
 
 const OFFERS: [Offer; 2] =
     [Offer::plain("application/dicom+json"), Offer::plain("application/json")];

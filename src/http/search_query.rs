@@ -7,14 +7,13 @@ use std::collections::BTreeSet;
 
 use super::{carrier::PARTITION_ID, problem::Problem};
 use crate::{
-    archive::Returned,
+    archive::{Condition, Returned, SearchPlan, Test, Within},
     config::SearchConfig,
     dicom::{
         Tag, Uid,
         attributes::{self, Level, Matching},
         normalise,
     },
-    index::{Condition, SearchPlan, Test, Within},
 };
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 mod harness;
 
+mod cli;
+mod crash;
 mod delete;
+mod hostile;
 mod isolation;
 mod partitions;
 mod retrieve;

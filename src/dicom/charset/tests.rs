@@ -1,3 +1,5 @@
+//! Texts of every character set, by the examples of PS3.5.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Frame tables, by example and by property.
+
 use proptest::prelude::*;
 
 use super::*;

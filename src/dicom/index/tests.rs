@@ -1,3 +1,5 @@
+//! What the index learns from whole instances.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Values into DICOM JSON, by example and by property.
+
 use proptest::prelude::*;
 
 use super::*;

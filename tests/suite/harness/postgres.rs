@@ -73,6 +73,24 @@ pub async fn create(how: &str) -> String {
     name
 }
 
+/// A connection URL of a database for another process, with a role that owns it. Its password is
+/// `secret`.
+pub async fn url(database: &str) -> String {
+    let mut conn = owner(database).connect().await.unwrap();
+    let make = format!(
+        "CREATE ROLE owner_of_{database} SUPERUSER LOGIN PASSWORD 'secret';
+         ALTER DATABASE {database} OWNER TO owner_of_{database}"
+    );
+    sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut conn).await.unwrap();
+    let sockets = server().dir.join("pg/run");
+    format!("postgres://owner_of_{database}:secret@localhost/{database}?host={}", sockets.display())
+}
+
+/// A data folder for a process, where a Postgres is fast.
+pub fn tempdir() -> tempfile::TempDir {
+    folder()
+}
+
 pub fn owner(database: &str) -> PgConnectOptions {
     server().options.clone().database(database)
 }
@@ -88,7 +106,7 @@ pub fn scope(partition: &str) -> PartitionScope {
 
 fn server() -> &'static Server {
     SERVER.get_or_init(|| {
-        let dir = folder();
+        let dir = folder().keep();
         let embedded = Embedded::start(&dir, None).unwrap();
         let options = embedded.owner_options();
         let at = options.clone();
@@ -115,9 +133,9 @@ fn server() -> &'static Server {
     })
 }
 
-/// A folder for the cluster: in memory where there is room, since every test has a database of some
+/// A folder for a cluster: in memory where there is room, since every test has a database of some
 /// hundred files, and syncing them to a disk takes longer than all tests.
-fn folder() -> PathBuf {
+fn folder() -> tempfile::TempDir {
     const PREFIX: &str = "collimator-test-";
     const ROOM: u64 = 6 << 30;
     let memory = Path::new("/dev/shm");
@@ -136,7 +154,7 @@ fn folder() -> PathBuf {
         Some(free) if free >= ROOM => builder.tempdir_in(memory),
         _ => builder.tempdir(),
     };
-    dir.unwrap().keep()
+    dir.unwrap()
 }
 
 /// Free bytes of the file system of a folder.
