@@ -164,7 +164,7 @@ fn free(folder: &Path) -> Option<u64> {
     unsafe {
         let mut found: libc::statvfs = std::mem::zeroed();
         (libc::statvfs(path.as_ptr(), &raw mut found) == 0)
-            .then(|| u64::from(found.f_bavail).saturating_mul(u64::from(found.f_frsize)))
+            .then(|| (found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
     }
 }
 
