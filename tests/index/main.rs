@@ -1,6 +1,7 @@
 //! The index against a real Postgres.
 
 mod data;
+#[allow(dead_code, reason = "shared with the suite")]
 #[path = "../suite/harness/postgres.rs"]
 mod postgres;
 

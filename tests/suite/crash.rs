@@ -46,7 +46,7 @@ impl Sent {
                 let uid = format!("1.2.{}.1.{n}.{m}", n % 5);
                 let mut ct =
                     Dicom::ct(&format!("1.2.{}", n % 5), &format!("1.2.{}.1", n % 5), &uid);
-                if m == 3 && n % 3 == 0 {
+                if m == 3 && n.is_multiple_of(3) {
                     ct.pixels((0..60_000).map(|p| p as u16 ^ n as u16).collect());
                 } else {
                     ct.pixels((0..16).map(|p| p ^ n as u16).collect());

@@ -1,5 +1,7 @@
 //! The server as its clients see it: over HTTP, on a real Postgres and a real folder of blobs.
 
+#![expect(clippy::cloned_ref_to_slice_refs, reason = "a request reads best as a list of files")]
+
 mod harness;
 
 mod cli;

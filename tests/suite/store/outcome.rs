@@ -167,7 +167,7 @@ async fn invalid_values_are_stored_with_a_warning_and_valid_keys_are_found() {
 async fn many_stores_of_one_study_at_once() {
     let server = Server::start().await;
     let request = async |n: u32| {
-        let modality = if n % 2 == 0 { "CT" } else { "MR" };
+        let modality = if n.is_multiple_of(2) { "CT" } else { "MR" };
         let files: Vec<Vec<u8>> = (0..5)
             .map(|m| {
                 let series = format!("1.2.1.{}", 10 + n % 4);
