@@ -11,10 +11,14 @@ use uuid::Uuid;
 use super::{IndexError, NewBlob, NewInstance, PartitionTx, Stored};
 
 const REPEAT_DELETED: &str = "-- repeat_deleted
-    SELECT EXISTS (SELECT FROM deleted_instance WHERE partition_id = $1 AND blob_id = $2)";
+    SELECT (SELECT watermark FROM deleted_instance
+        WHERE partition_id = $1 AND blob_id >= $2 AND blob_id <= $2
+        ORDER BY blob_id LIMIT 1) IS NOT NULL";
 
 const REPEAT_STORED: &str = "-- repeat_stored
-    SELECT sop_instance_uid, watermark FROM instance WHERE partition_id = $1 AND blob_id = $2";
+    SELECT sop_instance_uid, watermark FROM instance
+    WHERE partition_id = $1 AND blob_id >= $2 AND blob_id <= $2
+    ORDER BY blob_id";
 
 pub(super) const STATEMENTS: &[&str] = &[REPEAT_DELETED, REPEAT_STORED];
 

@@ -137,7 +137,7 @@ fn server() -> &'static Server {
 /// hundred files, and syncing them to a disk takes longer than all tests.
 fn folder() -> tempfile::TempDir {
     const PREFIX: &str = "collimator-test-";
-    const ROOM: u64 = 6 << 30;
+    const ROOM: u128 = 6 << 30;
     let memory = Path::new("/dev/shm");
     // What a run that was killed could not remove.
     for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
@@ -158,13 +158,13 @@ fn folder() -> tempfile::TempDir {
 }
 
 /// Free bytes of the file system of a folder.
-fn free(folder: &Path) -> Option<u64> {
+fn free(folder: &Path) -> Option<u128> {
     let path = std::ffi::CString::new(folder.as_os_str().as_encoded_bytes()).ok()?;
     // SAFETY: the structure is plain numbers, and the path ends with NUL.
     unsafe {
         let mut found: libc::statvfs = std::mem::zeroed();
         (libc::statvfs(path.as_ptr(), &raw mut found) == 0)
-            .then(|| (found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
+            .then(|| u128::from(found.f_bavail) * u128::from(found.f_frsize))
     }
 }
 
