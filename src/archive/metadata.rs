@@ -70,7 +70,7 @@ impl Archive {
                 Presence::Live | Presence::Absent => ArchiveError::NotFound,
             });
         };
-        let (newest, count) = summary.version;
+        let newest = summary.newest;
         let page = tx.metadata_page(&target, None, newest, PAGE).await?;
         drop(tx);
         let state = State {
@@ -80,7 +80,7 @@ impl Archive {
             bulk_base,
             after: None,
             newest,
-            left: count,
+            left: summary.count,
             page: page.into(),
             first: true,
             done: false,
@@ -89,7 +89,7 @@ impl Archive {
             let chunk = state.chunk().await?;
             Ok(chunk.map(|chunk| (chunk, state)))
         });
-        Ok(Metadata { version: format!("{newest}-{count}"), body: body.boxed() })
+        Ok(Metadata { version: summary.version, body: body.boxed() })
     }
 }
 

@@ -11,9 +11,13 @@ use crate::dicom::Uid;
 /// A study, series or instance as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// The newest watermark and the number of instances: changes whenever an instance comes or
-    /// goes.
-    pub version: (i64, i64),
+    /// The newest watermark.
+    pub newest: i64,
+    /// Number of instances.
+    pub count: i64,
+    /// Newest watermark, number and sum of all: changes whenever an instance comes or goes, also
+    /// where one with a lower watermark commits late while another is deleted.
+    pub version: String,
     /// Transfer syntaxes of the stored instances, ascending.
     pub transfer_syntaxes: Vec<Uid>,
 }
@@ -25,7 +29,8 @@ macro_rules! summary {
             "-- ",
             $name,
             "
-    SELECT max(i.watermark), count(*), array_agg(DISTINCT i.transfer_syntax_uid) ",
+    SELECT max(i.watermark), count(*), array_agg(DISTINCT i.transfer_syntax_uid),
+        sum(i.watermark)::text ",
             $rows
         )
     };
@@ -92,6 +97,12 @@ impl PartitionTx {
             .iter()
             .map(|uid| uid.parse().map_err(|_| IndexError::Inconsistent { table, column }))
             .collect::<Result<_, _>>()?;
-        Ok(Some(Summary { version: (newest, row.try_get(1)?), transfer_syntaxes }))
+        let (count, sum): (i64, String) = (row.try_get(1)?, row.try_get(3)?);
+        Ok(Some(Summary {
+            newest,
+            count,
+            version: format!("{newest}-{count}-{sum}"),
+            transfer_syntaxes,
+        }))
     }
 }
