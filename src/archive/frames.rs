@@ -4,10 +4,11 @@
 //! whatever the size of the object. Only deflated and big-endian data sets, whose values cannot be
 //! read in place, are read through.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::Mutex;
 
 use super::{Archive, ArchiveError, ByteStream, Target, retrieve::unreadable};
 use crate::{
@@ -40,6 +41,8 @@ pub struct Frames {
     located: Located,
     number_of_frames: u32,
     locations: Vec<FrameLocation>,
+    /// The pixel data, where it cannot be read in place.
+    read_through: Arc<Mutex<Forward>>,
 }
 
 impl Archive {
@@ -65,7 +68,13 @@ impl Archive {
         drop(tx);
         let locations = locations(&found, numbers).ok_or(ArchiveError::NoSuchFrame)?;
         let FramesLocated { located, number_of_frames, .. } = found;
-        Ok(Frames { archive: self.clone(), scope, located, number_of_frames, locations })
+        let open = {
+            let (archive, scope, located) = (self.clone(), scope.clone(), located.clone());
+            move || archive.extract(&scope, &located, &PIXEL_DATA)
+        };
+        let read_through = Arc::new(Mutex::new(Forward::new(open)));
+        let archive = self.clone();
+        Ok(Frames { archive, scope, located, number_of_frames, locations, read_through })
     }
 
     /// Finds one bulk value of an instance.
@@ -221,12 +230,69 @@ impl Frames {
                 let source = if in_place(&self.located) {
                     self.archive.ranges(&self.scope, &self.located, vec![cut(&bytes)])
                 } else {
-                    window(self.archive.extract(&self.scope, &self.located, &PIXEL_DATA), bytes)
+                    forward(self.read_through.clone(), bytes)
                 };
                 align(source, first % 8, *bits)
             }
         }
     }
+}
+
+/// A stream that is read forward by several readers, one after another, and opened again only for
+/// one that wants what has gone by: frames asked for in ascending order cost one pass.
+struct Forward {
+    open: Box<dyn Fn() -> ByteStream + Send + Sync>,
+    source: Option<ByteStream>,
+    /// Offset of the first byte of `rest`, or else of what the source gives next.
+    at: u64,
+    rest: Bytes,
+}
+
+impl Forward {
+    fn new(open: impl Fn() -> ByteStream + Send + Sync + 'static) -> Self {
+        Self { open: Box::new(open), source: None, at: 0, rest: Bytes::new() }
+    }
+
+    /// Some bytes from `start` on, before `end`, which lies behind it.
+    async fn take(&mut self, start: u64, end: u64) -> Result<Bytes, ArchiveError> {
+        if self.at > start {
+            self.source = None;
+        }
+        if self.source.is_none() {
+            (self.source, self.at, self.rest) = (Some((self.open)()), 0, Bytes::new());
+        }
+        loop {
+            let skipped = usize::try_from(start - self.at).unwrap_or(usize::MAX);
+            let skipped = self.rest.split_to(skipped.min(self.rest.len()));
+            self.at += skipped.len() as u64;
+            if !self.rest.is_empty() {
+                let wanted = usize::try_from(end - start).unwrap_or(usize::MAX);
+                let bytes = self.rest.split_to(wanted.min(self.rest.len()));
+                self.at += bytes.len() as u64;
+                return Ok(bytes);
+            }
+            let next = match &mut self.source {
+                Some(source) => source.try_next().await?,
+                None => None,
+            };
+            self.rest = next.ok_or_else(|| {
+                ArchiveError::Internal(anyhow::anyhow!("a value ended before its frame"))
+            })?;
+        }
+    }
+}
+
+/// The bytes `range` of what `source` reads.
+fn forward(source: Arc<Mutex<Forward>>, range: Range<u64>) -> ByteStream {
+    stream::try_unfold((source, range), |(source, range)| async move {
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let bytes = source.lock().await.take(range.start, range.end).await?;
+        let rest = range.start + bytes.len() as u64..range.end;
+        Ok(Some((bytes, (source, rest))))
+    })
+    .boxed()
 }
 
 /// The bytes `range` of a stream.
@@ -386,6 +452,27 @@ mod tests {
         assert!(collect(window(source(chunks), 4..4)).await.is_empty());
         let short: Result<Vec<Bytes>, _> = window(source(chunks), 8..10).try_collect().await;
         assert!(short.is_err());
+    }
+
+    #[tokio::test]
+    async fn ascending_readers_share_one_pass() {
+        let opened = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = opened.clone();
+        let chunks: &[&[u8]] = &[b"abc", b"def", b"ghi"];
+        let source = Arc::new(Mutex::new(Forward::new(move || {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            source(chunks)
+        })));
+        let passes = || opened.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(collect(forward(source.clone(), 1..4)).await, b"bcd");
+        assert_eq!(collect(forward(source.clone(), 4..5)).await, b"e");
+        assert_eq!(collect(forward(source.clone(), 7..9)).await, b"hi");
+        assert!(collect(forward(source.clone(), 9..9)).await.is_empty());
+        assert_eq!(passes(), 1);
+        assert_eq!(collect(forward(source.clone(), 0..2)).await, b"ab");
+        assert_eq!(passes(), 2);
+        let beyond: Result<Vec<Bytes>, _> = forward(source, 8..10).try_collect().await;
+        assert!(beyond.is_err());
     }
 
     #[test]
