@@ -1,6 +1,10 @@
 //! The Prometheus recorder: what is counted in this process, rendered on request.
 
-use std::{fmt, sync::OnceLock, time::Duration};
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -21,8 +25,9 @@ const WORK_BUCKETS: [f64; 11] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0,
 #[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
 
-/// One per process: the recorder is global.
-static INSTALLED: OnceLock<Metrics> = OnceLock::new();
+/// One per process: the recorder is global. Locked while it is installed, so that of two threads
+/// that start servers at the same moment the second finds the first one's.
+static INSTALLED: Mutex<Option<Metrics>> = Mutex::new(None);
 
 /// The recorder cannot be installed: another one is there.
 #[derive(Debug, thiserror::Error)]
@@ -36,23 +41,19 @@ impl Metrics {
     /// # Errors
     /// If another recorder is installed already.
     pub fn install() -> Result<Self, MetricsError> {
-        if let Some(installed) = INSTALLED.get() {
-            return Ok(installed.clone());
+        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metrics) = &*installed {
+            return Ok(metrics.clone());
         }
         let full = |name: &str| Matcher::Full(name.to_owned());
         let handle = PrometheusBuilder::new()
             .set_buckets_for_metric(full(names::REQUEST_SECONDS), &REQUEST_BUCKETS)
             .and_then(|b| b.set_buckets_for_metric(full(names::BLOB_SECONDS), &WORK_BUCKETS))
             .and_then(|b| b.set_buckets_for_metric(full(names::WORKER_SECONDS), &WORK_BUCKETS))
-            .and_then(PrometheusBuilder::install_recorder);
-        match handle {
-            Ok(handle) => {
-                describe();
-                Ok(INSTALLED.get_or_init(|| Self(handle)).clone())
-            }
-            // Another thread may have been faster with our own.
-            Err(error) => INSTALLED.get().cloned().ok_or(MetricsError(error)),
-        }
+            .and_then(PrometheusBuilder::install_recorder)
+            .map_err(MetricsError)?;
+        describe();
+        Ok(installed.insert(Self(handle)).clone())
     }
 
     /// Everything recorded so far, in Prometheus' text format 0.0.4.
