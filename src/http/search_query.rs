@@ -194,6 +194,10 @@ impl Reading {
                 self.include_all = true;
                 continue;
             }
+            // In every result already, where partitions are on.
+            if field == PARTITION_ID {
+                continue;
+            }
             // A path into a sequence returns the sequence.
             let first = field.split('.').next().unwrap_or(field);
             let Some(tag) = attribute_named(first) else {

@@ -128,3 +128,10 @@ fn limits_are_clamped_not_refused() {
         assert_eq!((plan.limit, plan.offset), (limit, offset), "{query}");
     }
 }
+
+#[test]
+fn the_partition_can_be_included_by_its_keyword() {
+    let query = studies("includefield=microsoft.partitionId,PatientID").unwrap();
+    assert!(query.returned.tags.contains(&Tag(0x0010, 0x0020)));
+    assert!(query.warnings.is_empty());
+}
