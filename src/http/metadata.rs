@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 
@@ -13,6 +13,7 @@ use super::{
     App,
     accept::{AcceptSet, NotAcceptable, Offer, choose},
     admit::{Admitted, Read},
+    conditional,
     place::Place,
     problem::Problem,
 };
@@ -46,28 +47,11 @@ pub async fn retrieve(
     let metadata = app.archive.metadata(caller.scope, target, base).await?;
     // Weak: the answer may be compressed on its way out, and URLs differ with the host asked.
     let etag = format!("W/\"{}\"", metadata.version);
-    let mut response = if not_modified(&parts.headers, &metadata.version) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        let body = Body::from_stream(metadata.body);
-        let mut response = body.into_response();
-        let content_type = HeaderValue::from_static(choice.media_type);
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        response
-    };
-    if let Ok(etag) = HeaderValue::try_from(etag) {
-        response.headers_mut().insert(header::ETAG, etag);
+    if conditional::not_modified(&parts.headers, &etag) {
+        return Ok(conditional::unchanged(&etag));
     }
-    Ok(response)
-}
-
-/// Whether `If-None-Match` (RFC 9110 §13.1.2) names this version, in any spelling: `W/"x"`, `"x"`,
-/// or bare as Microsoft's server writes it.
-fn not_modified(headers: &axum::http::HeaderMap, version: &str) -> bool {
-    headers.get_all(header::IF_NONE_MATCH).iter().any(|value| {
-        value.to_str().unwrap_or_default().split(',').any(|tag| {
-            let tag = tag.trim();
-            tag == "*" || tag.trim_start_matches("W/").trim_matches('"') == version
-        })
-    })
+    let mut response = Body::from_stream(metadata.body).into_response();
+    let content_type = HeaderValue::from_static(choice.media_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    Ok(conditional::tagged(response, &etag))
 }

@@ -12,6 +12,7 @@ pub mod accept;
 mod admit;
 mod bulkdata;
 pub mod carrier;
+mod conditional;
 mod delete;
 mod frames;
 mod health;
