@@ -6,6 +6,7 @@
 //! and what does not agree with it is an error, never a wrong picture. Pure and synchronous; who
 //! calls keeps it away from the threads that serve requests. Absent: data sets, files, I/O.
 
+mod jpeg;
 mod layout;
 
 pub use layout::{Layout, LayoutError, Photometric};
@@ -48,17 +49,27 @@ pub enum CodecError {
 
 /// Whether frames of this transfer syntax can be turned into native ones.
 pub fn decodes(syntax: &Uid) -> bool {
-    TransferSyntax::of(syntax).pixels == PixelForm::Native
+    match syntax.as_str() {
+        jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL | jpeg::PROGRESSIVE => true,
+        jpeg::LOSSLESS | jpeg::LOSSLESS_SV1 => true,
+        _ => TransferSyntax::of(syntax).pixels == PixelForm::Native,
+    }
 }
 
 /// Whether native frames can be turned into ones of this transfer syntax.
 pub fn encodes(syntax: &Uid) -> bool {
-    TransferSyntax::of(syntax).pixels == PixelForm::Native
+    match syntax.as_str() {
+        jpeg::BASELINE | jpeg::EXTENDED | jpeg::LOSSLESS | jpeg::LOSSLESS_SV1 => true,
+        _ => TransferSyntax::of(syntax).pixels == PixelForm::Native,
+    }
 }
 
 /// Whether encoding into this transfer syntax keeps every bit of every sample.
-pub fn is_lossless(_syntax: &Uid) -> bool {
-    true
+pub fn is_lossless(syntax: &Uid) -> bool {
+    match syntax.as_str() {
+        jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL | jpeg::PROGRESSIVE => false,
+        _ => true,
+    }
 }
 
 /// Decodes one frame.
@@ -66,20 +77,30 @@ pub fn is_lossless(_syntax: &Uid) -> bool {
 /// # Errors
 /// [`CodecError`].
 pub fn decode(syntax: &Uid, layout: &Layout, frame: &[u8]) -> Result<Raster, CodecError> {
-    if TransferSyntax::of(syntax).pixels != PixelForm::Native {
-        return Err(CodecError::Unsupported("this transfer syntax"));
+    match syntax.as_str() {
+        jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL => jpeg::decode(layout, frame),
+        jpeg::PROGRESSIVE | jpeg::LOSSLESS | jpeg::LOSSLESS_SV1 => jpeg::decode(layout, frame),
+        _ if TransferSyntax::of(syntax).pixels == PixelForm::Native => {
+            let data = frame.get(..layout.frame_length());
+            let data = data.ok_or(CodecError::Damaged("too few bytes"))?;
+            Ok(Raster { layout: layout.clone(), data: data.to_vec() })
+        }
+        _ => Err(CodecError::Unsupported("this transfer syntax")),
     }
-    let data = frame.get(..layout.frame_length()).ok_or(CodecError::Damaged("too few bytes"))?;
-    Ok(Raster { layout: layout.clone(), data: data.to_vec() })
 }
 
 /// Encodes one frame. `quality` (1 to 100) is for lossy syntaxes.
 ///
 /// # Errors
 /// [`CodecError::Unsupported`] where this syntax cannot hold such pixels.
-pub fn encode(syntax: &Uid, raster: &Raster, _quality: u8) -> Result<Encoded, CodecError> {
-    if TransferSyntax::of(syntax).pixels != PixelForm::Native {
-        return Err(CodecError::Unsupported("this transfer syntax"));
+pub fn encode(syntax: &Uid, raster: &Raster, quality: u8) -> Result<Encoded, CodecError> {
+    match syntax.as_str() {
+        jpeg::BASELINE => jpeg::encode_baseline(raster, quality),
+        jpeg::EXTENDED => jpeg::encode_extended(raster, quality),
+        uid @ (jpeg::LOSSLESS | jpeg::LOSSLESS_SV1) => jpeg::encode_lossless(raster, uid),
+        _ if TransferSyntax::of(syntax).pixels == PixelForm::Native => {
+            Ok(Encoded { layout: raster.layout.clone(), data: raster.data.clone() })
+        }
+        _ => Err(CodecError::Unsupported("this transfer syntax")),
     }
-    Ok(Encoded { layout: raster.layout.clone(), data: raster.data.clone() })
 }
