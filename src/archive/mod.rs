@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 pub use error::ArchiveError;
 pub use frames::{Bulk, Frames};
-pub use metadata::{BulkBase, Metadata};
+pub use metadata::{BulkBase, Document, Metadata};
 pub use part::PartSink;
 pub use retrieve::{Encoding, InstanceHead, Instances, Wanted};
 pub use search::{RetrieveUrl, Returned, SearchPage};
