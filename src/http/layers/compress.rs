@@ -46,3 +46,32 @@ impl Predicate for TextOnly {
         is_text && !is_small && response.status() != StatusCode::PARTIAL_CONTENT
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body as AxumBody;
+
+    use super::*;
+
+    #[test]
+    fn text_is_worth_it_and_pixels_are_not() {
+        for (content_type, expect) in [
+            ("application/dicom+json", true),
+            ("application/dicom+xml", true),
+            ("application/dicom+xml; charset=GBK", true),
+            ("text/html; charset=utf-8", true),
+            ("multipart/related; type=\"application/dicom+xml\"; boundary=\"b\"", true),
+            ("multipart/related; type=\"application/dicom\"; boundary=\"b\"", false),
+            ("multipart/related; type=\"application/octet-stream\"; boundary=\"b\"", false),
+            ("multipart/related; type=\"image/jpeg\"; boundary=\"b\"", false),
+            ("application/dicom", false),
+            ("application/pdf", false),
+            ("text/htmlx", false),
+            ("text", false),
+        ] {
+            let response = Response::builder().header(header::CONTENT_TYPE, content_type);
+            let response = response.body(AxumBody::from(vec![b' '; 2048])).unwrap();
+            assert_eq!(TextOnly.should_compress(&response), expect, "{content_type}");
+        }
+    }
+}
