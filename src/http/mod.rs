@@ -12,6 +12,7 @@ pub mod accept;
 mod admit;
 mod bulkdata;
 pub mod carrier;
+mod charset;
 mod conditional;
 mod delete;
 mod frame_choice;
