@@ -229,15 +229,15 @@ fn the_query_goes_before_the_header() {
             &["application/json"][..],
             &["s:dicom+json", "s:json"][..],
         ),
-        ("accept=application/dicom+json", &[], &["s:dicom+json"]),
+        ("accept=application/dicom+json", &[], &["s:dicom+json", "s:json"]),
         ("accept=application/json", &["*/*"], &["s:json", "s:dicom+json"]),
         (
             "accept=application/json;q=0.2,application/dicom%2Bjson",
-            &[],
+            &["text/x"],
             &["s:dicom+json", "s:json"],
         ),
         ("accept=video/mp4", &["*/*"], &["s:dicom+json", "s:json"]),
-        ("accept=video/mp4", &[], &[]),
+        ("accept=video/mp4", &[], &["s:dicom+json", "s:json"]),
         ("accept=", &[], &["s:dicom+json", "s:json"]),
         (
             "limit=1",
