@@ -28,7 +28,7 @@ pub enum Syntaxes {
 pub struct Offer {
     /// Single part or multipart.
     pub form: Form,
-    /// Media type (of the parts), in lower case.
+    /// Media type (of the parts), as it is written in answers.
     pub media_type: &'static str,
     /// What `transfer-syntax` may ask.
     pub syntaxes: Syntaxes,

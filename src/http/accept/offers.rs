@@ -17,7 +17,7 @@ const PIXELS: [&str; 11] = [
     "image/dicom-rle",
     "video/mp4",
     "video/mpeg",
-    "video/h265",
+    "video/H265",
 ];
 
 const JSON: Offer = Offer::plain("application/dicom+json").by_default();

@@ -47,7 +47,7 @@ pub const ROWS: &[Row] = &[
     ),
     ("§8.7.3-5", Frames, r#"multipart/related; type="image/jxl""#, "", "m:image/jxl"),
     ("§8.7.3-5", Frames, r#"multipart/related; type="video/mp4""#, "", "m:video/mp4"),
-    ("§8.7.3-5", Frames, r#"multipart/related; type="video/H265""#, "", "m:video/h265"),
+    ("§8.7.3-5", Frames, r#"multipart/related; type="video/H265""#, "", "m:video/H265"),
     ("§10.4.4 one part", Frames, "image/jp2", "", "s:image/jp2"),
     ("§10.4.4 note 3", Collection, "application/octet-stream", "", "406"),
     ("§10.4.4 note 3", Collection, "image/jpeg", "", "406"),
