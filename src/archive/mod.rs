@@ -34,7 +34,7 @@ pub use error::ArchiveError;
 pub use frames::{Bulk, Frames};
 pub use given::GivenFrames;
 pub use image::Image;
-pub use metadata::{BulkBase, Metadata};
+pub use metadata::{BulkBase, Document, Metadata};
 pub use part::PartSink;
 pub use pixels::{Decoded, Given};
 pub use retrieve::{InstanceHead, Instances};

@@ -19,6 +19,7 @@ pub mod reader;
 pub mod rewrite;
 pub mod transfer_syntax;
 pub mod uid;
+pub mod xml;
 
 pub use dicom_core::{Tag, VR};
 pub use error::{DicomError, Limits};
