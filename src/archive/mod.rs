@@ -20,6 +20,7 @@ mod runs;
 mod search;
 mod splice;
 mod store;
+mod stored;
 mod transcode;
 mod wanted;
 mod writer;
@@ -27,7 +28,6 @@ mod writer;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use sha2::{Digest, Sha256};
 
 pub use codec_pool::{CodecPool, Reserved};
 pub use error::ArchiveError;
@@ -42,7 +42,7 @@ pub use search::{RetrieveUrl, Returned, SearchPage};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use wanted::{Encoding, Wanted};
 
-pub use crate::index::{Condition, SearchPlan, SearchRow, Target, Test, Within};
+pub use crate::index::{Condition, Extent, SearchPlan, SearchRow, Target, Test, Within};
 use crate::{
     blob::BlobStore,
     config::{DeleteConfig, LimitsConfig, RetrieveConfig, StoreConfig},
@@ -133,10 +133,4 @@ impl Archive {
     fn bulk_threshold(&self) -> u32 {
         u32::try_from(self.0.limits.bulk_threshold).unwrap_or(u32::MAX)
     }
-}
-
-/// A short name for bytes that identify a version: the beginning of their SHA-256, in hex.
-fn digest(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

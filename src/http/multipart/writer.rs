@@ -191,11 +191,22 @@ impl Related {
         response
     }
 
-    fn content_type(&self) -> HeaderValue {
+    /// The answer's own media type.
+    pub fn content_type(&self) -> HeaderValue {
         let Self { media_type, boundary: Boundary(boundary) } = self;
         let text = format!("multipart/related; type=\"{media_type}\"; boundary=\"{boundary}\"");
         HeaderValue::from_str(&text)
             .unwrap_or_else(|_| HeaderValue::from_static("multipart/related"))
+    }
+
+    /// Bytes of a part's delimiter and header.
+    pub fn opening_length(&self, part: &OutPart, first: bool) -> u64 {
+        part.opening(&self.boundary, first).len() as u64
+    }
+
+    /// Bytes behind the last part, of which there is one at least.
+    pub fn closing_length(&self) -> u64 {
+        self.closing(false).len() as u64
     }
 
     fn length(&self, parts: &[OutPart]) -> Option<u64> {
@@ -235,7 +246,7 @@ impl Related {
     }
 
     /// The bytes from a part on, which may be the first.
-    fn bytes_from<S>(self, parts: S, first: bool) -> PartStream
+    pub fn bytes_from<S>(self, parts: S, first: bool) -> PartStream
     where
         S: Stream<Item = Result<OutPart, BoxError>> + Send + 'static,
     {
