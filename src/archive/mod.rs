@@ -4,6 +4,7 @@
 //! committed, a transaction has ended before the first byte of an answer leaves, and every call
 //! takes a scope that somebody had to be given. Absent: HTTP, SQL, paths of blobs.
 
+mod bulk;
 mod changes;
 mod codec_pool;
 mod delete;
@@ -29,9 +30,10 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
+pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
 pub use error::ArchiveError;
-pub use frames::{Bulk, Frames};
+pub use frames::Frames;
 pub use given::GivenFrames;
 pub use image::Image;
 pub use metadata::{BulkBase, Document, Metadata};

@@ -75,6 +75,16 @@ pub enum Given {
     Encoded(Uid),
 }
 
+impl Given {
+    /// The form of a whole instance in the transfer syntax `wanted`.
+    pub(super) fn of(wanted: &Uid) -> Self {
+        match TransferSyntax::of(wanted).pixels {
+            PixelForm::Native => Self::Native,
+            _ => Self::Encoded(wanted.clone()),
+        }
+    }
+}
+
 /// Whether a request that has to wait may be refused instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begun {

@@ -93,6 +93,20 @@ impl OutPart {
         self
     }
 
+    /// The part as the whole answer, by range where its length is known. The caller says what it
+    /// is.
+    ///
+    /// # Errors
+    /// 416.
+    pub fn alone(self, request: &HeaderMap, etag: &str) -> Result<Response, Problem> {
+        let Some(total) = self.length else {
+            return Ok(Body::from_stream(self.body).into_response());
+        };
+        let wanted = range::wanted(request, total, Some(etag))?;
+        let slice = |range| Body::from_stream(range::slice(self.body, range));
+        Ok(range::answer(wanted, total, slice))
+    }
+
     /// The delimiter line and header before this part.
     fn opening(&self, boundary: &Boundary, first: bool) -> String {
         let mut text = String::with_capacity(320);
