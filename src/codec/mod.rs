@@ -6,6 +6,7 @@
 //! and what does not agree with it is an error, never a wrong picture. Pure and synchronous; who
 //! calls keeps it away from the threads that serve requests. Absent: data sets, files, I/O.
 
+mod jpeg;
 mod jpeg_ls;
 mod layout;
 pub mod native;
@@ -52,6 +53,8 @@ pub enum CodecError {
 /// Whether frames of this transfer syntax can be turned into native ones.
 pub fn decodes(syntax: &Uid) -> bool {
     match syntax.as_str() {
+        jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL | jpeg::PROGRESSIVE => true,
+        jpeg::LOSSLESS | jpeg::LOSSLESS_SV1 => true,
         ENCAPSULATED | DEFLATED_FRAME => true,
         RLE => true,
         JPEG_LS | JPEG_LS_NEAR => true,
@@ -62,6 +65,7 @@ pub fn decodes(syntax: &Uid) -> bool {
 /// Whether native frames can be turned into ones of this transfer syntax.
 pub fn encodes(syntax: &Uid) -> bool {
     match syntax.as_str() {
+        jpeg::BASELINE | jpeg::EXTENDED | jpeg::LOSSLESS | jpeg::LOSSLESS_SV1 => true,
         ENCAPSULATED | DEFLATED_FRAME => true,
         RLE => true,
         JPEG_LS | JPEG_LS_NEAR => true,
@@ -72,6 +76,7 @@ pub fn encodes(syntax: &Uid) -> bool {
 /// Whether encoding into this transfer syntax keeps every bit of every sample.
 pub fn is_lossless(syntax: &Uid) -> bool {
     match syntax.as_str() {
+        jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL | jpeg::PROGRESSIVE => false,
         JPEG_LS_NEAR => false,
         _ => true,
     }
@@ -83,6 +88,8 @@ pub fn is_lossless(syntax: &Uid) -> bool {
 /// [`CodecError`].
 pub fn decode(syntax: &Uid, layout: &Layout, frame: &[u8]) -> Result<Raster, CodecError> {
     match syntax.as_str() {
+        jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL => jpeg::decode(layout, frame),
+        jpeg::PROGRESSIVE | jpeg::LOSSLESS | jpeg::LOSSLESS_SV1 => jpeg::decode(layout, frame),
         ENCAPSULATED => native::decode_little(layout, frame),
         DEFLATED_FRAME => native::inflate(layout, frame),
         RLE => rle::decode(layout, frame),
@@ -98,6 +105,9 @@ pub fn decode(syntax: &Uid, layout: &Layout, frame: &[u8]) -> Result<Raster, Cod
 /// [`CodecError::Unsupported`] where this syntax cannot hold such pixels.
 pub fn encode(syntax: &Uid, raster: &Raster, quality: u8) -> Result<Encoded, CodecError> {
     match syntax.as_str() {
+        jpeg::BASELINE => jpeg::encode_baseline(raster, quality),
+        jpeg::EXTENDED => jpeg::encode_extended(raster, quality),
+        uid @ (jpeg::LOSSLESS | jpeg::LOSSLESS_SV1) => jpeg::encode_lossless(raster, uid),
         ENCAPSULATED => native::encode(raster),
         DEFLATED_FRAME => native::deflate(raster),
         RLE => rle::encode(raster),
