@@ -66,10 +66,7 @@ pub fn encodes(syntax: &Uid) -> bool {
 
 /// Whether encoding into this transfer syntax keeps every bit of every sample.
 pub fn is_lossless(syntax: &Uid) -> bool {
-    match syntax.as_str() {
-        jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL | jpeg::PROGRESSIVE => false,
-        _ => true,
-    }
+    !matches!(syntax.as_str(), jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL | jpeg::PROGRESSIVE)
 }
 
 /// Decodes one frame.

@@ -214,7 +214,6 @@ fn prediction_begins_anew_behind_a_restart_marker() {
         let five = Layout { rows: 30, ..band.clone() };
         assert_eq!(decode(&five, &stream).unwrap().data, words(picture()).repeat(5));
         let wrong = stream.windows(2).position(|m| m == [0xFF, 0xD2]).unwrap();
-        let mut stream = stream;
         stream[wrong + 1] = 0xD3;
         assert_eq!(decode(&five, &stream), Err(damaged("restart marker")));
     }
