@@ -55,11 +55,16 @@ fn read(
 }
 
 fn retrieve(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
-    read(path, "retrieve", summary, RETRIEVE).gives(gives).parameters(WHOLE)
+    read(path, "retrieve", summary, RETRIEVE)
+        .gives(gives)
+        .statuses(&[200, 206, 400, 404, 406, 410, 503])
 }
 
 fn metadata(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
-    read(path, "metadata", summary, RETRIEVE).gives(gives).parameters(TEXT)
+    read(path, "metadata", summary, RETRIEVE)
+        .gives(gives)
+        .parameters(TEXT)
+        .statuses(&[200, 304, 400, 404, 406, 410, 503])
 }
 
 /// A GET whose answer takes byte ranges.
