@@ -12,6 +12,7 @@ use super::{
     App,
     accept::{AcceptSet, Choice, Form, NotAcceptable, Offer, Syntax, Syntaxes, candidates},
     admit::{Admitted, Read},
+    conditional,
     frame_choice::{Label, labels},
     multipart::{Boundary, OutPart, PartStream, Related, media_type_with},
     place::Place,
@@ -83,7 +84,10 @@ fn native(
     let content_type = media_type_with(OCTET_STREAM, &syntax);
     let boundary = Boundary::of(&[bulk.version().to_string().as_bytes(), path.as_bytes()]);
     let etag = format!("\"{}\"", boundary.as_str());
-    let mut response = match choice.form {
+    if conditional::not_modified(headers, &etag) {
+        return Ok(conditional::unchanged(&etag));
+    }
+    let response = match choice.form {
         Form::Single => {
             // A range is read as one, not cut out of the whole.
             let wanted = range::wanted(headers, total, Some(&etag))?;
@@ -99,10 +103,7 @@ fn native(
             Related::new(OCTET_STREAM, boundary).known(vec![part], headers, Some(&etag))?
         }
     };
-    if let Ok(etag) = HeaderValue::try_from(etag) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
-    Ok(response)
+    Ok(conditional::tagged(response, &etag))
 }
 
 /// Encapsulated pixel data: its frames, one part each, as they are stored and labelled so. (Octets

@@ -14,10 +14,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
     App,
-    accept::{AcceptSet, Choice, Form, candidates},
+    accept::{AcceptSet, Choice, Form, candidates, offers},
     admit::{Admitted, Read},
     conditional,
-    frame_choice::{Label, OFFERS, available, labels},
+    frame_choice::{Label, available, labels},
     multipart::{Boundary, OutPart, PartStream, Related, media_type_with},
     place::Place,
     problem::Problem,
@@ -45,7 +45,7 @@ pub async fn retrieve(
     let (parts, _) = request.into_parts();
     let frames = app.archive.frames(caller.scope, target.clone(), &numbers).await?;
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
-    let mut choices = candidates(&accept, &OFFERS);
+    let mut choices = candidates(&accept, &offers::FRAMES);
     choices.retain(|choice| choice.form == Form::Multipart || numbers.len() == 1);
     let asked = Asked {
         numbers: &numbers,

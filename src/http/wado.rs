@@ -14,7 +14,10 @@ use tokio::sync::Mutex;
 
 use super::{
     App,
-    accept::{AcceptSet, Choice, Form, NotAcceptable, Offer, Syntax, Syntaxes, candidates},
+    accept::{
+        AcceptSet, Choice, Form, NotAcceptable, Offer, Syntax, candidates,
+        offers::{INSTANCE, INSTANCES},
+    },
     admit::{Admitted, Read},
     multipart::{Boundary, OutPart, Related, media_type_with},
     place::Place,
@@ -25,11 +28,6 @@ use crate::archive::{ArchiveError, InstanceHead, Instances, Target, Wanted};
 
 const DICOM: &str = "application/dicom";
 
-/// A study or series has several items, whatever it holds just now: multipart only.
-const SEVERAL: [Offer; 1] = [Offer::multipart(DICOM, Syntaxes::Any)];
-const ONE: [Offer; 2] =
-    [Offer::multipart(DICOM, Syntaxes::Any), Offer::single(DICOM, Syntaxes::Any)];
-
 /// Retrieves the instances of a study or series, or one instance.
 pub async fn retrieve(
     State(app): State<App>,
@@ -38,7 +36,11 @@ pub async fn retrieve(
     request: Request,
 ) -> Result<Response, Problem> {
     let target = place.target()?;
-    let offers: &[Offer] = if matches!(target, Target::Instance { .. }) { &ONE } else { &SEVERAL };
+    // A study or series has several items, whatever it holds just now: multipart only.
+    let offers: &[Offer] = match target {
+        Target::Instance { .. } => &INSTANCE,
+        Target::Study { .. } | Target::Series { .. } => &INSTANCES,
+    };
     let (parts, _) = request.into_parts();
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
     let choices = candidates(&accept, offers);
