@@ -1,8 +1,8 @@
 //! What the arithmetic coder of code-blocks knows, for reading and writing alike: its table of
 //! states (ISO/IEC 15444-1 Table C.2) and the contexts of samples (§D.3).
 //!
-//! Owns the flags of samples. Holds: flags have a border, so that every sample has eight
-//! neighbours. Absent: bits.
+//! Owns the flags of samples. Holds: four samples of a column share a cell, which knows all their
+//! neighbours, and cells have a border. Absent: bits.
 
 /// One state: probability, next state after the more and the less probable symbol, and whether the
 /// latter makes them change places.
@@ -58,79 +58,164 @@ pub(super) const START: [u8; 32] = {
     start
 };
 
-/// Neighbours that are significant: right, left, below, above, and the four corners.
-pub(super) const EAST: u16 = 1;
-pub(super) const WEST: u16 = 2;
-pub(super) const SOUTH: u16 = 4;
-pub(super) const NORTH: u16 = 8;
-const SOUTH_EAST: u16 = 16;
-const SOUTH_WEST: u16 = 32;
-const NORTH_EAST: u16 = 64;
-const NORTH_WEST: u16 = 128;
-/// Any neighbour.
-pub(super) const AROUND: u16 = 0xFF;
-/// Those four neighbours are negative: eight bits on, in the same order.
-const NEGATIVE: u32 = 8;
-/// The sample is significant.
-pub(super) const SIGNIFICANT: u16 = 1 << 12;
-/// The sample was refined before.
-pub(super) const REFINED: u16 = 1 << 13;
-/// The sample had its turn in this bit plane.
-pub(super) const VISITED: u16 = 1 << 14;
-/// What a sample at the foot of a stripe must not see where contexts are causal.
-const BELOW: u16 = SOUTH | SOUTH_EAST | SOUTH_WEST | SOUTH << NEGATIVE;
+/// A cell has the significance of three columns in six rows, from the row above its four samples
+/// to the row below: bit 3 × row + column. Then come signs and what passes leave behind.
+const AROUND: u32 = 0x1EF;
+/// Where the significance of the cell's first sample is; three bits on that of the next.
+const OWN: u32 = 4;
+/// Where the sign of the sample above is, and that of the cell's first.
+const SIGN_ABOVE: u32 = 18;
+const SIGN_OWN: u32 = 19;
+const SIGN_BELOW: u32 = 31;
+const REFINED: u32 = 20;
+const VISITED: u32 = 21;
+/// All that a cell has of its own four samples' significance.
+pub(super) const ANY_OWN: u32 = 0x2490;
+/// All significance.
+pub(super) const ANY: u32 = 0x3FFFF;
+/// All marks of having had a turn.
+const ALL_VISITED: u32 = 0x4920_0000;
+/// What must not be seen where contexts are causal: the row below.
+const BELOW: u32 = 0x3_8000 | 1 << SIGN_BELOW;
 
 /// The flags of a code-block's samples.
 pub(super) struct Flags {
-    pub(super) cells: Vec<u16>,
+    pub(super) cells: Vec<u32>,
     pub(super) stride: usize,
 }
 
 impl Flags {
     pub(super) fn new(width: usize, height: usize) -> Self {
         let stride = width + 2;
-        Self { cells: vec![0; stride * (height + 2)], stride }
+        Self { cells: vec![0; stride * (height.div_ceil(4) + 2)], stride }
     }
 
-    /// Where a sample's flags are.
-    pub(super) fn at(&self, x: usize, y: usize) -> usize {
-        (y + 1) * self.stride + x + 1
-    }
-
-    /// A sample becomes significant: its neighbours hear of it.
+    /// Where the cell of a column in a stripe is.
     #[inline(always)]
-    pub(super) fn raise(&mut self, at: usize, negative: bool) {
-        let sign = |side: u16| if negative { side | side << NEGATIVE } else { side };
-        let (above, below) = (at - self.stride, at + self.stride);
-        if let Some([west, middle, east]) = self.cells.get_mut(above - 1..above + 2) {
-            *west |= SOUTH_EAST;
-            *middle |= sign(SOUTH);
-            *east |= SOUTH_WEST;
+    pub(super) fn at(&self, x: usize, stripe: usize) -> usize {
+        (stripe + 1) * self.stride + x + 1
+    }
+
+    /// A cell, without what is below it where contexts are causal.
+    #[inline(always)]
+    pub(super) fn cell(&self, at: usize, causal: bool) -> u32 {
+        let cell = self.cells[at];
+        if causal { cell & !BELOW } else { cell }
+    }
+
+    /// A sample becomes significant: all around hear of it.
+    #[inline(always)]
+    pub(super) fn raise(&mut self, at: usize, row: usize, negative: bool) {
+        let sign = u32::from(negative);
+        let down = 3 * row as u32;
+        if let Some([west, own, east]) = self.cells.get_mut(at - 1..at + 2) {
+            *west |= 1 << (OWN + 1 + down);
+            *own |= 1 << (OWN + down) | sign << (SIGN_OWN + down);
+            *east |= 1 << (OWN - 1 + down);
         }
-        if let Some([west, middle, east]) = self.cells.get_mut(at - 1..at + 2) {
-            *west |= sign(EAST);
-            *middle |= SIGNIFICANT;
-            *east |= sign(WEST);
+        if row == 0 {
+            let above = at - self.stride;
+            if let Some([west, own, east]) = self.cells.get_mut(above - 1..above + 2) {
+                *west |= 1 << 17;
+                *own |= 1 << 16 | sign << SIGN_BELOW;
+                *east |= 1 << 15;
+            }
         }
-        if let Some([west, middle, east]) = self.cells.get_mut(below - 1..below + 2) {
-            *west |= NORTH_EAST;
-            *middle |= sign(NORTH);
-            *east |= NORTH_WEST;
+        if row == 3 {
+            let below = at + self.stride;
+            if let Some([west, own, east]) = self.cells.get_mut(below - 1..below + 2) {
+                *west |= 1 << 2;
+                *own |= 1 << 1 | sign << SIGN_ABOVE;
+                *east |= 1;
+            }
         }
+    }
+
+    /// Context of a sample's sign, and whether the predicted sign is minus.
+    #[inline(always)]
+    pub(super) fn sign(&self, at: usize, row: usize, causal: bool) -> (usize, bool) {
+        let down = 3 * row as u32;
+        let cell = self.cell(at, causal);
+        let around = cell >> down;
+        // East, west, south, north.
+        let near = around >> 5 & 1 | around >> 2 & 2 | around >> 5 & 4 | around << 2 & 8;
+        let east = self.cells[at + 1] >> (SIGN_OWN + down) & 1;
+        let west = self.cells[at - 1] >> (SIGN_OWN + down) & 1;
+        let south = cell >> if row == 3 { SIGN_BELOW } else { SIGN_OWN + 3 + down } & 1;
+        let north = cell >> if row == 0 { SIGN_ABOVE } else { SIGN_OWN + down - 3 } & 1;
+        let minus = east | west << 1 | south << 2 | north << 3;
+        let (context, predicted) = SIGN[(near | minus << 4) as usize & 255];
+        (context.into(), predicted)
+    }
+
+    /// The sample had its turn in this bit plane.
+    #[inline(always)]
+    pub(super) fn visit(&mut self, at: usize, row: usize) {
+        self.cells[at] |= 1 << (VISITED + 3 * row as u32);
+    }
+
+    /// The sample was refined.
+    #[inline(always)]
+    pub(super) fn refine(&mut self, at: usize, row: usize) {
+        self.cells[at] |= 1 << (REFINED + 3 * row as u32);
+    }
+
+    /// A bit plane is done.
+    #[inline(always)]
+    pub(super) fn forget_visits(&mut self, at: usize) {
+        self.cells[at] &= !ALL_VISITED;
     }
 }
 
-/// Contexts of a sample not yet significant, by its neighbours: for bands without high
+/// Whether the sample in a cell's row is not significant and a neighbour is.
+#[inline(always)]
+pub(super) fn may_become(cell: u32, row: usize) -> bool {
+    let around = cell >> (3 * row);
+    around & 1 << OWN == 0 && around & AROUND != 0
+}
+
+/// Whether the sample is to be refined: significant before this bit plane.
+#[inline(always)]
+pub(super) fn is_refined_now(cell: u32, row: usize) -> bool {
+    let cell = cell >> (3 * row);
+    cell & (1 << OWN | 1 << VISITED) == 1 << OWN
+}
+
+/// Whether the sample is left for the cleanup pass.
+#[inline(always)]
+pub(super) fn is_left(cell: u32, row: usize) -> bool {
+    cell >> (3 * row) & (1 << OWN | 1 << VISITED) == 0
+}
+
+/// Where [`ZERO`] has the context of a sample.
+#[inline(always)]
+pub(super) fn zero_index(cell: u32, row: usize) -> usize {
+    (cell >> (3 * row) & 511) as usize
+}
+
+/// Context of a refining bit (Table D.4).
+#[inline(always)]
+pub(super) fn refine_context(cell: u32, row: usize) -> usize {
+    let cell = cell >> (3 * row);
+    if cell & 1 << REFINED != 0 {
+        16
+    } else if cell & AROUND != 0 {
+        15
+    } else {
+        14
+    }
+}
+
+/// Contexts of a sample not yet significant, by its surroundings: for bands without high
 /// horizontals, for those with high horizontals alone, for those with both (Table D.1).
-pub(super) static ZERO: [[u8; 256]; 3] = {
-    let mut tables = [[0; 256]; 3];
+pub(super) static ZERO: [[u8; 512]; 3] = {
+    let mut tables = [[0; 512]; 3];
     let mut around = 0;
-    while around < 256 {
-        let bits = around as u16;
-        let sides = (bits & (EAST | WEST)).count_ones();
-        let ends = (bits & (NORTH | SOUTH)).count_ones();
-        let corners =
-            (bits & (NORTH_EAST | NORTH_WEST | SOUTH_EAST | SOUTH_WEST)).count_ones();
+    while around < 512 {
+        let bits = around as u32;
+        let sides = (bits & 0b000_101_000).count_ones();
+        let ends = (bits & 0b010_000_010).count_ones();
+        let corners = (bits & 0b101_000_101).count_ones();
         tables[0][around] = zero_straight(sides, ends, corners);
         tables[1][around] = zero_straight(ends, sides, corners);
         tables[2][around] = zero_corner(sides + ends, corners);
@@ -168,14 +253,13 @@ const fn zero_corner(straight: u32, corners: u32) -> u8 {
 }
 
 /// Context of a sign and whether the predicted sign is minus (Table D.3), by the four straight
-/// neighbours and, four bits on, which of them are negative.
-pub(super) static SIGN: [(u8, bool); 256] = {
+/// neighbours (east, west, south, north) and, four bits on, which of them are negative.
+static SIGN: [(u8, bool); 256] = {
     let mut table = [(9, false); 256];
     let mut index = 0;
     while index < 256 {
-        let bits = index as u16;
-        let horizontal = sum(bits, EAST, WEST);
-        let vertical = sum(bits, SOUTH, NORTH);
+        let horizontal = sum(index, 1, 2);
+        let vertical = sum(index, 4, 8);
         table[index] = match (horizontal, vertical) {
             (1, 1) => (13, false),
             (1, 0) => (12, false),
@@ -192,7 +276,7 @@ pub(super) static SIGN: [(u8, bool); 256] = {
     table
 };
 
-const fn sum(bits: u16, one: u16, other: u16) -> i32 {
+const fn sum(bits: usize, one: usize, other: usize) -> i32 {
     let mut sum = 0;
     let mut index = 0;
     while index < 2 {
@@ -209,28 +293,4 @@ const fn sum(bits: u16, one: u16, other: u16) -> i32 {
     } else {
         sum
     }
-}
-
-/// The index into [`SIGN`] of a sample's flags.
-#[inline(always)]
-pub(super) fn sign_index(flags: u16) -> usize {
-    usize::from(flags & 15 | flags >> 4 & 0xF0)
-}
-
-/// Context of a refining bit (Table D.4).
-#[inline(always)]
-pub(super) fn refine_context(flags: u16) -> usize {
-    if flags & REFINED != 0 {
-        16
-    } else if flags & AROUND != 0 {
-        15
-    } else {
-        14
-    }
-}
-
-/// What a sample sees of its neighbours when it must not see below its stripe.
-#[inline(always)]
-pub(super) fn without_below(flags: u16) -> u16 {
-    flags & !BELOW
 }

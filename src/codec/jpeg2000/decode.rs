@@ -5,7 +5,7 @@
 
 use super::{
     super::CodecError,
-    block_decode,
+    block,
     header::{Codestream, Component, Parameters, Style},
     ht_decode, packets,
     tile::{Band, Block, Plan, Rect, TileComponent, cut},
@@ -215,7 +215,7 @@ impl Buffers {
             let segments = &block.segments;
             let orientation = band.orientation;
             let samples = &mut self.samples;
-            block_decode::decode(&self.bytes, segments, style, orientation, planes, size, samples);
+            block::decode(&self.bytes, segments, style, orientation, planes, size, samples);
         }
         if raised > 0 {
             self.lower(raised);

@@ -200,6 +200,11 @@ impl Style {
         Ok(Self { levels, block: (width + 2, height + 2), modes, reversible, precincts })
     }
 
+    /// Code-blocks of 64 times 64 and no precincts.
+    pub(super) fn new(levels: u8, modes: u8, reversible: bool) -> Self {
+        Self { levels, block: (6, 6), modes, reversible, precincts: Vec::new() }
+    }
+
     /// Exponents of the precincts' size in a resolution.
     pub(super) fn precinct(&self, resolution: u8) -> (u8, u8) {
         self.precincts.get(usize::from(resolution)).copied().unwrap_or((15, 15))
@@ -235,6 +240,15 @@ impl Quantisation {
             return Err(DAMAGED);
         }
         Ok(Self { guard: style >> 5, derived: style & 31 == 1, none: style & 31 == 0, steps })
+    }
+
+    /// A step for each band.
+    pub(super) fn new(guard: u8, none: bool, steps: Vec<(u8, u16)>) -> Self {
+        Self { guard, derived: false, none, steps }
+    }
+
+    pub(super) fn steps(&self) -> &[(u8, u16)] {
+        &self.steps
     }
 
     /// Exponent and mantissa of a band: 0 is the lowest, then three for each resolution.

@@ -2,7 +2,7 @@
 //! passes that refine it by one more.
 //!
 //! Holds: streams that end early give ones or zeros, so that reading always ends; coefficients come
-//! as [`super::block_decode`]'s do. Absent: several sets of passes.
+//! as [`super::block`]'s do. Absent: several sets of passes.
 
 use super::{
     super::CodecError,
