@@ -61,11 +61,16 @@ fn read(
 }
 
 fn retrieve(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
-    read(path, "retrieve", summary, RETRIEVE).gives(gives).parameters(WHOLE)
+    read(path, "retrieve", summary, RETRIEVE)
+        .gives(gives)
+        .statuses(&[200, 206, 400, 404, 406, 410, 503])
 }
 
-fn metadata(path: &'static str, summary: &'static str) -> Operation {
-    read(path, "metadata", summary, RETRIEVE).gives(&offers::METADATA).parameters(TEXT)
+fn metadata(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
+    read(path, "metadata", summary, RETRIEVE)
+        .gives(gives)
+        .parameters(TEXT)
+        .statuses(&[200, 304, 400, 404, 406, 410, 503])
 }
 
 /// A GET whose answer takes byte ranges.
@@ -92,6 +97,7 @@ fn store(path: &'static str, summary: &'static str) -> Operation {
     Operation::new(Method::POST, path, Partition, "store", summary, STORE)
         .takes(&["multipart/related; type=\"application/dicom\"", "application/dicom"])
         .gives(&offers::STORED)
+        .parameters(&[CHARSET])
         .statuses(&[200, 202, 400, 404, 406, 408, 409, 413, 415, 503])
 }
 
@@ -126,9 +132,15 @@ pub fn routes() -> Routes<App> {
         .add(retrieve(STUDY, "Retrieve a study", &offers::INSTANCES), wado::retrieve)
         .add(retrieve(SERIES, "Retrieve a series", &offers::INSTANCES), wado::retrieve)
         .add(retrieve(INSTANCE, "Retrieve an instance", &offers::INSTANCE), wado::retrieve)
-        .add(metadata(STUDY_METADATA, "Metadata of a study"), metadata::retrieve)
-        .add(metadata(SERIES_METADATA, "Metadata of a series"), metadata::retrieve)
-        .add(metadata(INSTANCE_METADATA, "Metadata of an instance"), metadata::retrieve)
+        .add(metadata(STUDY_METADATA, "Metadata of a study", &offers::METADATA), metadata::retrieve)
+        .add(
+            metadata(SERIES_METADATA, "Metadata of a series", &offers::METADATA),
+            metadata::retrieve,
+        )
+        .add(
+            metadata(INSTANCE_METADATA, "Metadata of an instance", &offers::METADATA_ONE),
+            metadata::retrieve,
+        )
         .add(bytes(FRAMES, "frames", "Retrieve frames"), frames::retrieve)
         .add(bytes(BULK, "bulkdata", "Retrieve a bulk value"), bulkdata::retrieve)
         .add(values(STUDY_BULK, "bulkdata", "Bulk values of a study"), pixeldata::values)
