@@ -22,6 +22,7 @@ mod search;
 mod splice;
 mod store;
 mod stored;
+mod streams;
 mod transcode;
 mod wanted;
 mod writer;

@@ -148,10 +148,12 @@ fn ways_of_encapsulated(choices: &[Choice], stored: &Uid) -> Vec<(Choice, Way)> 
     ways
 }
 
-/// Whether values of instances stored so can be given at all.
+/// Whether values of instances stored so may be given; of documents that shows only with each.
 pub(super) fn admits(choices: &[Choice], stored: &Uid) -> bool {
-    !ways_of_encapsulated(choices, stored).is_empty()
-        || choices.iter().any(|choice| octets(choice, stored, None).is_some())
+    let admits = |choice: &Choice| {
+        DOCUMENTS.contains(&choice.media_type) || octets(choice, stored, None).is_some()
+    };
+    choices.iter().any(admits) || !ways_of_encapsulated(choices, stored).is_empty()
 }
 
 /// The frames of pixel data as parts.

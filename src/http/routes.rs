@@ -49,6 +49,9 @@ const WHOLE: &[&[Parameter]] = &[CONDITIONAL];
 const TEXT: &[&[Parameter]] = &[CHARSET, CONDITIONAL];
 const BYTES: &[&[Parameter]] = &[CONDITIONAL, RANGES];
 
+/// Of what may have to be decoded, and of which a range may be asked.
+const PIXEL_STATUSES: [u16; 10] = [200, 206, 304, 400, 404, 406, 410, 413, 416, 503];
+
 /// A GET in a partition of something that is there or not.
 fn read(
     path: &'static str,
@@ -63,7 +66,8 @@ fn read(
 fn retrieve(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
     read(path, "retrieve", summary, RETRIEVE)
         .gives(gives)
-        .statuses(&[200, 206, 400, 404, 406, 410, 503])
+        .parameters(BYTES)
+        .statuses(&PIXEL_STATUSES)
 }
 
 fn metadata(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
@@ -78,12 +82,15 @@ fn bytes(path: &'static str, service: &'static str, summary: &'static str) -> Op
     read(path, service, summary, RETRIEVE)
         .gives(&offers::FRAMES)
         .parameters(BYTES)
-        .statuses(&[200, 206, 304, 400, 404, 406, 410, 416, 503])
+        .statuses(&PIXEL_STATUSES)
 }
 
 /// A GET of the values of several items.
 fn values(path: &'static str, service: &'static str, summary: &'static str) -> Operation {
-    read(path, service, summary, RETRIEVE).gives(&offers::COLLECTION).parameters(WHOLE)
+    read(path, service, summary, RETRIEVE)
+        .gives(&offers::COLLECTION)
+        .parameters(WHOLE)
+        .statuses(&[200, 206, 304, 400, 404, 406, 410, 413, 503])
 }
 
 fn search(path: &'static str, summary: &'static str) -> Operation {

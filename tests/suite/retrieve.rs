@@ -1,6 +1,7 @@
 //! Retrieve (PS3.18 §10.4): instances, metadata, frames and bulk values.
 
 mod bulkdata;
+mod collections;
 mod frames;
 mod instances;
 mod manners;
