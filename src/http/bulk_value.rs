@@ -123,8 +123,11 @@ fn octets(choice: &Choice, stored: &Uid, document: Option<&'static str>) -> Opti
         Syntax::Uid(uid) => uid.as_str() == EXPLICIT_LITTLE || uid == stored,
         Syntax::Default | Syntax::Stored | Syntax::Open => true,
     };
+    if choice.media_type != OCTET_STREAM || !fits {
+        return None;
+    }
     let content_type = media_type_with(OCTET_STREAM, &EXPLICIT_LITTLE.parse().ok()?);
-    (choice.media_type == OCTET_STREAM && fits).then(|| Way::Octets(content_type, OCTET_STREAM))
+    Some(Way::Octets(content_type, OCTET_STREAM))
 }
 
 fn ways_of_encapsulated(choices: &[Choice], stored: &Uid) -> Vec<(Choice, Way)> {
