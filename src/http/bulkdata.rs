@@ -12,14 +12,15 @@ use super::{
     App,
     accept::{AcceptSet, Choice, Form, NotAcceptable, Offer, Syntax, Syntaxes, candidates},
     admit::{Admitted, Read},
-    frames,
+    conditional,
+    frame_choice::{Label, labels},
     multipart::{Boundary, OutPart, PartStream, Related, media_type_with},
     place::Place,
     problem::Problem,
     range, wado,
 };
 use crate::{
-    archive::{Archive, ArchiveError, Bulk, Target},
+    archive::{Archive, ArchiveError, Bulk, Given, Target},
     dicom::{
         Uid,
         transfer_syntax::{EXPLICIT_LITTLE, OCTET_STREAM, TransferSyntax},
@@ -83,7 +84,10 @@ fn native(
     let content_type = media_type_with(OCTET_STREAM, &syntax);
     let boundary = Boundary::of(&[bulk.version().to_string().as_bytes(), path.as_bytes()]);
     let etag = format!("\"{}\"", boundary.as_str());
-    let mut response = match choice.form {
+    if conditional::not_modified(headers, &etag) {
+        return Ok(conditional::unchanged(&etag));
+    }
+    let response = match choice.form {
         Form::Single => {
             // A range is read as one, not cut out of the whole.
             let wanted = range::wanted(headers, total, Some(&etag))?;
@@ -99,10 +103,7 @@ fn native(
             Related::new(OCTET_STREAM, boundary).known(vec![part], headers, Some(&etag))?
         }
     };
-    if let Ok(etag) = HeaderValue::try_from(etag) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
-    Ok(response)
+    Ok(conditional::tagged(response, &etag))
 }
 
 /// Encapsulated pixel data: its frames, one part each, as they are stored and labelled so. (Octets
@@ -128,7 +129,11 @@ async fn encapsulated(
     let choice = candidates(accept, &offers)
         .into_iter()
         .filter(|choice| choice.form == Form::Multipart || count == 1)
-        .find(|choice| frames::label(choice, stored).is_some() || choice.syntax == Syntax::Default)
+        .find(|choice| {
+            let passes = |(_, label): &(Choice, Label)| label.given == Given::Stored;
+            labels(std::slice::from_ref(choice), stored).iter().any(passes)
+                || choice.syntax == Syntax::Default
+        })
         .ok_or_else(|| NotAcceptable::of(&offers))?;
     let content_type = media_type_with(entry.media_type, stored);
     if choice.form == Form::Single {
