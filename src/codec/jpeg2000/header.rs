@@ -332,7 +332,9 @@ impl Parameters {
                     return Err(DAMAGED);
                 }
                 if transform > 1 {
-                    return Err(CodecError::Unsupported("a component transform of JPEG 2000 part 2"));
+                    return Err(CodecError::Unsupported(
+                        "a component transform of JPEG 2000 part 2",
+                    ));
                 }
                 self.mixed = transform == 1;
                 self.end_markers = flags & 4 != 0;
@@ -392,7 +394,9 @@ impl Parameters {
                 let headers = self.packed.get_or_insert_default();
                 headers.extend_from_slice(from.take(from.remaining())?);
             }
-            0xFF60 => return Err(CodecError::Unsupported("JPEG 2000 packet headers in the main header")),
+            0xFF60 => {
+                return Err(CodecError::Unsupported("JPEG 2000 packet headers in the main header"));
+            }
             0xFF72..=0xFF79 => {
                 return Err(CodecError::Unsupported("extensions of JPEG 2000 part 2"));
             }

@@ -108,12 +108,7 @@ fn parts(offset: u32) -> [(u32, u32); 2] {
     }
 }
 
-fn put_offsets(
-    [first, second]: [u32; 2],
-    first_row: bool,
-    runs: &mut Runs,
-    words: &mut Backward,
-) {
+fn put_offsets([first, second]: [u32; 2], first_row: bool, runs: &mut Runs, words: &mut Backward) {
     let mut codes = [parts(first), parts(second)];
     if first_row && first > 0 && second > 0 {
         let large = first.min(second) > 2;
