@@ -18,6 +18,7 @@ use super::{
     admit::{Admitted, Read},
     conditional,
     frame_choice::{Label, available, labels},
+    hindered::Hindered,
     multipart::{Boundary, OutPart, PartStream, Related, media_type_with},
     place::Place,
     problem::Problem,
@@ -169,29 +170,6 @@ impl Asked<'_> {
             }
             Target::Study { .. } | Target::Series { .. } => None,
         }
-    }
-}
-
-/// Why an answer was not made.
-enum Hindered {
-    /// Another choice may do.
-    By(ArchiveError),
-    /// None will.
-    Refused(Problem),
-}
-
-impl From<ArchiveError> for Hindered {
-    fn from(error: ArchiveError) -> Self {
-        match error {
-            ArchiveError::Undecodable(_) | ArchiveError::TooLarge { .. } => Self::By(error),
-            error => Self::Refused(error.into()),
-        }
-    }
-}
-
-impl From<Problem> for Hindered {
-    fn from(problem: Problem) -> Self {
-        Self::Refused(problem)
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
         Reach::{self, Operator, Partition, Server},
     },
     parameters::{CHARSET, CONDITIONAL, RANGES, SEARCH as MATCHING},
-    partitions, qido, stow, wado,
+    partitions, pixeldata, qido, stow, wado,
 };
 
 const STUDY: &str = "/studies/{study}";
@@ -28,6 +28,12 @@ const STUDY_METADATA: &str = "/studies/{study}/metadata";
 const SERIES_METADATA: &str = "/studies/{study}/series/{series}/metadata";
 const INSTANCE_METADATA: &str = "/studies/{study}/series/{series}/instances/{instance}/metadata";
 const FRAMES: &str = "/studies/{study}/series/{series}/instances/{instance}/frames/{frames}";
+const STUDY_BULK: &str = "/studies/{study}/bulkdata";
+const SERIES_BULK: &str = "/studies/{study}/series/{series}/bulkdata";
+const INSTANCE_BULK: &str = "/studies/{study}/series/{series}/instances/{instance}/bulkdata";
+const STUDY_PIXELS: &str = "/studies/{study}/pixeldata";
+const SERIES_PIXELS: &str = "/studies/{study}/series/{series}/pixeldata";
+const INSTANCE_PIXELS: &str = "/studies/{study}/series/{series}/instances/{instance}/pixeldata";
 const BULK: &str = "/studies/{study}/series/{series}/instances/{instance}/bulkdata/{*path}";
 const STUDY_SERIES: &str = "/studies/{study}/series";
 const STUDY_INSTANCES: &str = "/studies/{study}/instances";
@@ -73,6 +79,11 @@ fn bytes(path: &'static str, service: &'static str, summary: &'static str) -> Op
         .gives(&offers::FRAMES)
         .parameters(BYTES)
         .statuses(&[200, 206, 304, 400, 404, 406, 410, 416, 503])
+}
+
+/// A GET of the values of several items.
+fn values(path: &'static str, service: &'static str, summary: &'static str) -> Operation {
+    read(path, service, summary, RETRIEVE).gives(&offers::COLLECTION).parameters(WHOLE)
 }
 
 fn search(path: &'static str, summary: &'static str) -> Operation {
@@ -132,6 +143,12 @@ pub fn routes() -> Routes<App> {
         )
         .add(bytes(FRAMES, "frames", "Retrieve frames"), frames::retrieve)
         .add(bytes(BULK, "bulkdata", "Retrieve a bulk value"), bulkdata::retrieve)
+        .add(values(STUDY_BULK, "bulkdata", "Bulk values of a study"), pixeldata::values)
+        .add(values(SERIES_BULK, "bulkdata", "Bulk values of a series"), pixeldata::values)
+        .add(values(INSTANCE_BULK, "bulkdata", "Bulk values of an instance"), pixeldata::values)
+        .add(values(STUDY_PIXELS, "pixeldata", "Pixel data of a study"), pixeldata::pixels)
+        .add(values(SERIES_PIXELS, "pixeldata", "Pixel data of a series"), pixeldata::pixels)
+        .add(bytes(INSTANCE_PIXELS, "pixeldata", "Pixel data of an instance"), bulkdata::pixels)
         .add(search("/studies", "Search for studies"), qido::studies)
         .add(search("/series", "Search for series"), qido::series)
         .add(search("/instances", "Search for instances"), qido::instances)

@@ -3,7 +3,10 @@
 mod bulkdata;
 mod frames;
 mod instances;
+mod manners;
 mod metadata;
+mod pixels;
+mod transcode;
 mod xml;
 
 /// `multipart/related` with instances as they are stored.
