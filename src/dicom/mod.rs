@@ -16,6 +16,7 @@ pub mod json;
 pub mod normalise;
 pub mod person_name;
 pub mod reader;
+pub mod rewrite;
 pub mod transfer_syntax;
 pub mod uid;
 pub mod xml;
