@@ -189,5 +189,5 @@ async fn statuses_come_as_they_are_listed() {
         assert!(operation.statuses.contains(&answer.status), "{}", answer.status);
         seen += 1;
     }
-    assert!(seen > 60, "{seen}");
+    assert!(seen > 50, "{seen}");
 }
