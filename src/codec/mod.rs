@@ -7,7 +7,10 @@
 //! calls keeps it away from the threads that serve requests. Absent: data sets, files, I/O.
 
 mod jpeg;
+mod jpeg_ls;
 mod layout;
+pub mod native;
+mod rle;
 
 pub use layout::{Layout, LayoutError, Photometric};
 
@@ -52,6 +55,9 @@ pub fn decodes(syntax: &Uid) -> bool {
     match syntax.as_str() {
         jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL | jpeg::PROGRESSIVE => true,
         jpeg::LOSSLESS | jpeg::LOSSLESS_SV1 => true,
+        ENCAPSULATED | DEFLATED_FRAME => true,
+        RLE => true,
+        JPEG_LS | JPEG_LS_NEAR => true,
         _ => TransferSyntax::of(syntax).pixels == PixelForm::Native,
     }
 }
@@ -60,13 +66,20 @@ pub fn decodes(syntax: &Uid) -> bool {
 pub fn encodes(syntax: &Uid) -> bool {
     match syntax.as_str() {
         jpeg::BASELINE | jpeg::EXTENDED | jpeg::LOSSLESS | jpeg::LOSSLESS_SV1 => true,
-        _ => TransferSyntax::of(syntax).pixels == PixelForm::Native,
+        ENCAPSULATED | DEFLATED_FRAME => true,
+        RLE => true,
+        JPEG_LS | JPEG_LS_NEAR => true,
+        uid => TransferSyntax::of(syntax).pixels == PixelForm::Native && native::encodes(uid),
     }
 }
 
 /// Whether encoding into this transfer syntax keeps every bit of every sample.
 pub fn is_lossless(syntax: &Uid) -> bool {
-    !matches!(syntax.as_str(), jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL | jpeg::PROGRESSIVE)
+    let lossy = [
+        [jpeg::BASELINE, jpeg::EXTENDED, jpeg::SPECTRAL, jpeg::PROGRESSIVE].as_slice(),
+        &[JPEG_LS_NEAR],
+    ];
+    !lossy.into_iter().flatten().any(|uid| *uid == syntax.as_str())
 }
 
 /// Decodes one frame.
@@ -77,11 +90,11 @@ pub fn decode(syntax: &Uid, layout: &Layout, frame: &[u8]) -> Result<Raster, Cod
     match syntax.as_str() {
         jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL => jpeg::decode(layout, frame),
         jpeg::PROGRESSIVE | jpeg::LOSSLESS | jpeg::LOSSLESS_SV1 => jpeg::decode(layout, frame),
-        _ if TransferSyntax::of(syntax).pixels == PixelForm::Native => {
-            let data = frame.get(..layout.frame_length());
-            let data = data.ok_or(CodecError::Damaged("too few bytes"))?;
-            Ok(Raster { layout: layout.clone(), data: data.to_vec() })
-        }
+        ENCAPSULATED => native::decode_little(layout, frame),
+        DEFLATED_FRAME => native::inflate(layout, frame),
+        RLE => rle::decode(layout, frame),
+        JPEG_LS | JPEG_LS_NEAR => jpeg_ls::decode(layout, frame),
+        uid if decodes(syntax) => native::decode(uid, layout, frame),
         _ => Err(CodecError::Unsupported("this transfer syntax")),
     }
 }
@@ -95,9 +108,21 @@ pub fn encode(syntax: &Uid, raster: &Raster, quality: u8) -> Result<Encoded, Cod
         jpeg::BASELINE => jpeg::encode_baseline(raster, quality),
         jpeg::EXTENDED => jpeg::encode_extended(raster, quality),
         uid @ (jpeg::LOSSLESS | jpeg::LOSSLESS_SV1) => jpeg::encode_lossless(raster, uid),
-        _ if TransferSyntax::of(syntax).pixels == PixelForm::Native => {
-            Ok(Encoded { layout: raster.layout.clone(), data: raster.data.clone() })
-        }
+        ENCAPSULATED => native::encode(raster),
+        DEFLATED_FRAME => native::deflate(raster),
+        RLE => rle::encode(raster),
+        JPEG_LS => jpeg_ls::encode(raster),
+        JPEG_LS_NEAR => jpeg_ls::encode_near(raster, quality),
+        _ if encodes(syntax) => native::encode(raster),
         _ => Err(CodecError::Unsupported("this transfer syntax")),
     }
 }
+
+const ENCAPSULATED: &str = "1.2.840.10008.1.2.1.98";
+const DEFLATED_FRAME: &str = "1.2.840.10008.1.2.8.1";
+const RLE: &str = "1.2.840.10008.1.2.5";
+const JPEG_LS: &str = "1.2.840.10008.1.2.4.80";
+const JPEG_LS_NEAR: &str = "1.2.840.10008.1.2.4.81";
+
+#[cfg(test)]
+mod tests;

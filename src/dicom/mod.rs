@@ -18,6 +18,7 @@ pub mod person_name;
 pub mod reader;
 pub mod transfer_syntax;
 pub mod uid;
+pub mod xml;
 
 pub use dicom_core::{Tag, VR};
 pub use error::{DicomError, Limits};
