@@ -1,4 +1,4 @@
-//! Frames and bulk values (PS3.18 §10.4.1.1.6, §10.4.1.1.4): ranges of a stored instance.
+//! Frames (PS3.18 §10.4.1.1.6): ranges of a stored instance.
 //!
 //! Holds: where a value can be read in place, only its bytes are read, and a frame costs the same
 //! whatever the size of the object. Only deflated and big-endian data sets, whose values cannot be
@@ -13,14 +13,13 @@ use tokio::sync::Mutex;
 use super::{Archive, ArchiveError, ByteStream, Target, retrieve::unreadable};
 use crate::{
     dicom::{
-        Uid, VR,
+        Uid,
         extract::Extract,
-        index::BulkEntry,
         reader::Reader,
         transfer_syntax::{Encoding, TransferSyntax},
     },
     index::{FramesLocated, Located, Presence},
-    tenancy::PartitionScope,
+    tenancy::{PartitionId, PartitionScope},
 };
 
 /// Paths of the pixel data of a data set (integer, float, double), see [`BulkEntry::path`].
@@ -40,9 +39,11 @@ pub struct Frames {
     scope: PartitionScope,
     located: Located,
     number_of_frames: u32,
-    locations: Vec<FrameLocation>,
+    locations: Arc<[FrameLocation]>,
     /// The pixel data, where it cannot be read in place.
     read_through: Arc<Mutex<Forward>>,
+    /// The whole file, where it is in memory.
+    file: Option<Bytes>,
 }
 
 impl Archive {
@@ -57,49 +58,50 @@ impl Archive {
         target: Target,
         numbers: &[u32],
     ) -> Result<Frames, ArchiveError> {
+        let frames = self.found(scope, &target, numbers).await?;
+        if frames.len() < numbers.len() {
+            return Err(ArchiveError::NoSuchFrame);
+        }
+        Ok(frames)
+    }
+
+    /// The frames `numbers`, up to the first that does not exist.
+    async fn found(
+        &self,
+        scope: PartitionScope,
+        target: &Target,
+        numbers: &[u32],
+    ) -> Result<Frames, ArchiveError> {
         let mut tx = self.0.db.begin_in(&scope).await?;
-        let Some(found) = tx.frames_locate(&target, numbers).await? else {
-            return Err(match tx.presence(&target).await? {
+        let Some(found) = tx.frames_locate(target, numbers).await? else {
+            return Err(match tx.presence(target).await? {
                 Presence::Deleted => ArchiveError::Gone,
                 Presence::Live => ArchiveError::NoSuchFrame,
                 Presence::Absent => ArchiveError::NotFound,
             });
         };
         drop(tx);
-        let locations = locations(&found, numbers).ok_or(ArchiveError::NoSuchFrame)?;
-        let FramesLocated { located, number_of_frames, .. } = found;
-        let open = {
-            let (archive, scope, located) = (self.clone(), scope.clone(), located.clone());
-            move || archive.extract(&scope, &located, &PIXEL_DATA)
-        };
-        let read_through = Arc::new(Mutex::new(Forward::new(open)));
-        let archive = self.clone();
-        Ok(Frames { archive, scope, located, number_of_frames, locations, read_through })
+        Ok(Frames::of(self.clone(), scope, found, numbers))
     }
 
-    /// Finds one bulk value of an instance.
+    /// Finds at most `count` frames of an instance from number `first` on, as many as there are.
     ///
     /// # Errors
-    /// [`ArchiveError::NotFound`], [`ArchiveError::Gone`].
-    pub async fn bulk(
+    /// As [`Archive::frames`]; [`ArchiveError::NoSuchFrame`] where there is not even the first.
+    pub async fn frames_from(
         &self,
         scope: PartitionScope,
         target: Target,
-        path: &str,
-    ) -> Result<Bulk, ArchiveError> {
-        let mut tx = self.0.db.begin_in(&scope).await?;
-        let Some((located, entry)) = tx.bulk_locate(&target, path).await? else {
-            return Err(match tx.presence(&target).await? {
-                Presence::Deleted => ArchiveError::Gone,
-                Presence::Live | Presence::Absent => ArchiveError::NotFound,
-            });
-        };
-        drop(tx);
-        Ok(Bulk { archive: self.clone(), scope, located, entry })
+        first: u32,
+        count: u32,
+    ) -> Result<Frames, ArchiveError> {
+        let numbers: Vec<u32> = (first..first.saturating_add(count)).collect();
+        let frames = self.found(scope, &target, &numbers).await?;
+        if frames.is_empty() { Err(ArchiveError::NoSuchFrame) } else { Ok(frames) }
     }
 
     /// Streams ranges of one instance's file, one after another.
-    fn ranges(
+    pub(super) fn ranges(
         &self,
         scope: &PartitionScope,
         located: &Located,
@@ -120,7 +122,12 @@ impl Archive {
     }
 
     /// Streams the first value at one of `paths` in little endian, by reading the instance through.
-    fn extract(&self, scope: &PartitionScope, located: &Located, paths: &[&str]) -> ByteStream {
+    pub(super) fn extract(
+        &self,
+        scope: &PartitionScope,
+        located: &Located,
+        paths: &[&str],
+    ) -> ByteStream {
         let limits = self.dicom_limits();
         let reader = Reader::new(Extract::new(paths), limits, self.bulk_threshold());
         let whole = Range { start: 0, end: located.length };
@@ -149,8 +156,8 @@ impl Archive {
     }
 }
 
-/// Where the frames `numbers` (from 1) are; `None` where one of them does not exist.
-fn locations(found: &FramesLocated, numbers: &[u32]) -> Option<Vec<FrameLocation>> {
+/// Where the frames `numbers` (from 1) are, up to the first that does not exist.
+fn locations(found: &FramesLocated, numbers: &[u32]) -> Arc<[FrameLocation]> {
     let locate = |(number, ranges): (&u32, &Option<Vec<(u64, u64)>>)| {
         let ranges = ranges.as_ref()?;
         let Some(native) = found.native else {
@@ -160,7 +167,7 @@ fn locations(found: &FramesLocated, numbers: &[u32]) -> Option<Vec<FrameLocation
         let first = u64::from(number.checked_sub(1)?).checked_mul(native.frame_bits)?;
         Some(FrameLocation::Bits { value: native.offset, first, bits: native.frame_bits })
     };
-    numbers.iter().zip(&found.ranges).map(locate).collect()
+    numbers.iter().zip(&found.ranges).map_while(locate).collect()
 }
 
 /// Joins ranges that touch, so that a run of frames is one read.
@@ -176,7 +183,7 @@ fn merge(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
 }
 
 /// Whether the bytes of a value can be sent as they lie in the file.
-fn in_place(located: &Located) -> bool {
+pub(super) fn in_place(located: &Located) -> bool {
     match TransferSyntax::of(&located.transfer_syntax).encoding {
         Encoding::ImplicitLittle | Encoding::ExplicitLittle => true,
         Encoding::ExplicitBig | Encoding::Deflated => false,
@@ -184,6 +191,58 @@ fn in_place(located: &Located) -> bool {
 }
 
 impl Frames {
+    /// The frames `numbers` that were found, up to the first that does not exist.
+    pub(super) fn of(
+        archive: Archive,
+        scope: PartitionScope,
+        found: FramesLocated,
+        numbers: &[u32],
+    ) -> Self {
+        let locations = locations(&found, numbers);
+        let FramesLocated { located, number_of_frames, .. } = found;
+        let open = {
+            let (archive, scope, located) = (archive.clone(), scope.clone(), located.clone());
+            move || archive.extract(&scope, &located, &PIXEL_DATA)
+        };
+        let read_through = Arc::new(Mutex::new(Forward::new(open)));
+        Self { archive, scope, located, number_of_frames, locations, read_through, file: None }
+    }
+
+    /// The same frames, out of the instance's file in memory.
+    pub(super) fn in_memory(mut self, file: Bytes) -> Self {
+        self.file = Some(file);
+        self
+    }
+
+    /// The same frames, for another reader; one that cannot read in place goes on with this pass.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            archive: self.archive.clone(),
+            scope: self.scope.clone(),
+            located: self.located.clone(),
+            number_of_frames: self.number_of_frames,
+            locations: self.locations.clone(),
+            read_through: self.read_through.clone(),
+            file: self.file.clone(),
+        }
+    }
+
+    pub(super) fn scope(&self) -> &PartitionScope {
+        &self.scope
+    }
+
+    pub(super) fn located(&self) -> &Located {
+        &self.located
+    }
+
+    pub(super) fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
+    pub(super) fn partition(&self) -> &PartitionId {
+        self.scope.partition()
+    }
+
     /// The transfer syntax that the frames are stored in.
     pub fn transfer_syntax(&self) -> &Uid {
         &self.located.transfer_syntax
@@ -221,20 +280,55 @@ impl Frames {
     /// headers, or its native pixels in little endian.
     pub fn read(&self, index: usize) -> ByteStream {
         match &self.locations[index] {
-            FrameLocation::Ranges(ranges) => {
-                self.archive.ranges(&self.scope, &self.located, ranges.clone())
-            }
+            FrameLocation::Ranges(ranges) => self.ranges(ranges.clone()),
             FrameLocation::Bits { value, first, bits } => {
                 let bytes = first / 8..(first + bits).div_ceil(8);
                 let cut = |range: &Range<u64>| value + range.start..value + range.end;
                 let source = if in_place(&self.located) {
-                    self.archive.ranges(&self.scope, &self.located, vec![cut(&bytes)])
+                    self.ranges(vec![cut(&bytes)])
                 } else {
                     forward(self.read_through.clone(), bytes)
                 };
                 align(source, first % 8, *bits)
             }
         }
+    }
+}
+
+impl Frames {
+    /// Where the first of the fragments of the frames begins and the last ends, in the file;
+    /// `None` for native frames.
+    pub(super) fn fragments(&self) -> Option<Range<u64>> {
+        let mut span: Option<Range<u64>> = None;
+        for location in self.locations.iter() {
+            let FrameLocation::Ranges(ranges) = location else { return None };
+            for range in ranges {
+                span = Some(match span {
+                    Some(span) => span.start.min(range.start)..span.end.max(range.end),
+                    None => range.clone(),
+                });
+            }
+        }
+        span
+    }
+
+    fn ranges(&self, ranges: Vec<Range<u64>>) -> ByteStream {
+        let Some(file) = &self.file else {
+            return self.archive.ranges(&self.scope, &self.located, ranges);
+        };
+        let cut = |range: Range<u64>| {
+            let (start, end) = (usize::try_from(range.start), usize::try_from(range.end));
+            match (start, end) {
+                (Ok(start), Ok(end)) if start <= end && end <= file.len() => {
+                    Ok(file.slice(start..end))
+                }
+                _ => {
+                    let error = anyhow::anyhow!("a frame lies outside its file");
+                    Err(ArchiveError::Internal(error))
+                }
+            }
+        };
+        stream::iter(ranges.into_iter().map(cut).collect::<Vec<_>>()).boxed()
     }
 }
 
@@ -296,7 +390,7 @@ fn forward(source: Arc<Mutex<Forward>>, range: Range<u64>) -> ByteStream {
 }
 
 /// The bytes `range` of a stream.
-fn window(source: ByteStream, range: Range<u64>) -> ByteStream {
+pub(super) fn window(source: ByteStream, range: Range<u64>) -> ByteStream {
     let state = (source, 0_u64, range);
     stream::try_unfold(state, |(mut source, mut at, range)| async move {
         while at < range.end {
@@ -372,52 +466,6 @@ fn align(source: ByteStream, shift: u64, bits: u64) -> ByteStream {
         Ok(None)
     })
     .boxed()
-}
-
-/// One bulk value.
-pub struct Bulk {
-    archive: Archive,
-    scope: PartitionScope,
-    located: Located,
-    entry: BulkEntry,
-}
-
-impl Bulk {
-    /// Its value representation.
-    pub fn vr(&self) -> VR {
-        self.entry.vr
-    }
-
-    /// Whether it is encapsulated pixel data, whose bytes are its frames.
-    pub fn is_encapsulated(&self) -> bool {
-        self.entry.length == 0
-    }
-
-    /// The transfer syntax of the instance.
-    pub fn transfer_syntax(&self) -> &Uid {
-        &self.located.transfer_syntax
-    }
-
-    /// Bytes of the value.
-    pub fn length(&self) -> u64 {
-        self.entry.length
-    }
-
-    /// Identifies the stored version.
-    pub fn version(&self) -> i64 {
-        self.located.watermark
-    }
-
-    /// Bytes `range` of the value, in little endian.
-    pub fn read(&self, range: Range<u64>) -> ByteStream {
-        if in_place(&self.located) {
-            let offset = self.entry.offset;
-            let range = offset + range.start..offset + range.end;
-            self.archive.ranges(&self.scope, &self.located, vec![range])
-        } else {
-            window(self.archive.extract(&self.scope, &self.located, &[&self.entry.path]), range)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,33 +4,50 @@
 //! committed, a transaction has ended before the first byte of an answer leaves, and every call
 //! takes a scope that somebody had to be given. Absent: HTTP, SQL, paths of blobs.
 
+mod bulk;
+mod changes;
+mod codec_pool;
 mod delete;
 mod error;
 mod frames;
+mod given;
+mod header_cache;
+mod image;
 mod metadata;
 mod part;
+mod pixels;
 mod retrieve;
+mod runs;
 mod search;
+mod splice;
 mod store;
+mod stored;
+mod transcode;
+mod wanted;
 mod writer;
 
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use sha2::{Digest, Sha256};
 
+pub use bulk::{Bulk, BulkValues, Values};
+pub use codec_pool::{CodecPool, Reserved};
 pub use error::ArchiveError;
-pub use frames::{Bulk, Frames};
-pub use metadata::{BulkBase, Metadata};
+pub use frames::Frames;
+pub use given::GivenFrames;
+pub use image::Image;
+pub use metadata::{BulkBase, Document, Metadata};
 pub use part::PartSink;
-pub use retrieve::{Encoding, InstanceHead, Instances, Wanted};
+pub use pixels::{Decoded, Given};
+pub use retrieve::{InstanceHead, Instances};
 pub use search::{RetrieveUrl, Returned, SearchPage};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
+pub use wanted::{Encoding, Wanted};
 
-pub use crate::index::{Condition, SearchPlan, SearchRow, Target, Test, Within};
+pub use crate::index::{Condition, Extent, SearchPlan, SearchRow, Target, Test, Within};
 use crate::{
     blob::BlobStore,
-    config::{DeleteConfig, LimitsConfig, StoreConfig},
+    config::{DeleteConfig, LimitsConfig, RetrieveConfig, StoreConfig},
     dicom::Limits,
     index::{Db, Presence},
     tenancy::PartitionScope,
@@ -50,7 +67,10 @@ struct Parts {
     budget: store::Budget,
     limits: LimitsConfig,
     store: StoreConfig,
+    retrieve: RetrieveConfig,
     delete: DeleteConfig,
+    codecs: CodecPool,
+    headers: header_cache::HeaderCache,
 }
 
 /// A stream whose first bytes are there: what cannot be read at all is known before an answer
@@ -70,11 +90,25 @@ impl Archive {
         blobs: BlobStore,
         limits: LimitsConfig,
         store: StoreConfig,
+        retrieve: RetrieveConfig,
         delete: DeleteConfig,
     ) -> Self {
         let writers = writer::Writers::new(db.clone(), blobs.clone(), &store);
         let budget = store::Budget::new(store.buffer_bytes);
-        Self(Arc::new(Parts { db, blobs, writers, budget, limits, store, delete }))
+        let codecs = CodecPool::new(&retrieve);
+        let headers = header_cache::HeaderCache::default();
+        Self(Arc::new(Parts {
+            db,
+            blobs,
+            writers,
+            budget,
+            limits,
+            store,
+            retrieve,
+            delete,
+            codecs,
+            headers,
+        }))
     }
 
     /// Makes sure that a target is there, before anything else is said about the request.
@@ -101,10 +135,4 @@ impl Archive {
     fn bulk_threshold(&self) -> u32 {
         u32::try_from(self.0.limits.bulk_threshold).unwrap_or(u32::MAX)
     }
-}
-
-/// A short name for bytes that identify a version: the beginning of their SHA-256, in hex.
-fn digest(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,25 +3,33 @@
 //! Owns every route of the server ([`routes()`], one page), reading requests and writing answers:
 //! which partition a request names ([`carrier`]), what it may be answered with ([`accept`]), its
 //! parts ([`multipart`]), the URLs in answers ([`urls`]), errors ([`problem`]), the layers around
-//! every route ([`layers`]), the published document ([`openapi`]), byte ranges ([`mod@range`]) and
-//! the serve loop ([`listen`]).
+//! every route ([`layers`]), what is published about routes ([`operation`], [`openapi`] and the
+//! capabilities), byte ranges ([`mod@range`]) and the serve loop ([`listen`]).
 //!
 //! Absent: SQL, DICOM parsing, decisions on who may do what (`tenancy::decide`).
 
 pub mod accept;
 mod admit;
+mod bulk_value;
 mod bulkdata;
+mod capabilities;
 pub mod carrier;
+mod charset;
 mod conditional;
 mod delete;
+mod frame_choice;
 mod frames;
 mod health;
+mod hindered;
 pub mod layers;
 pub mod listen;
 mod metadata;
 pub mod multipart;
 pub mod openapi;
+pub mod operation;
+mod parameters;
 mod partitions;
+mod pixeldata;
 mod place;
 pub mod problem;
 mod qido;
@@ -52,6 +60,8 @@ impl From<ArchiveError> for Problem {
             ArchiveError::Gone => Self::gone(),
             ArchiveError::NoSuchFrame => Self::not_found(),
             ArchiveError::NotAcceptable { available } => Self::not_acceptable(available),
+            ArchiveError::Undecodable(why) => Self::undecodable(why, Vec::new()),
+            ArchiveError::TooLarge { key, limit } => Self::too_large(key, limit),
             ArchiveError::Unavailable(source) => Self::unavailable(RETRY_AFTER, source),
             ArchiveError::Internal(source) => Self::internal(source),
         }

@@ -13,9 +13,10 @@ use axum::{
 
 use super::{
     App,
-    accept::{AcceptSet, Offer, choose},
+    accept::{AcceptSet, choose, offers},
     admit,
     carrier::{Carried, FIRST_PART_BYTES},
+    charset::Charset,
     multipart::{MultipartError, PartHead, PartReader},
     place::Place,
     problem::Problem,
@@ -30,10 +31,6 @@ use crate::{
 /// What the `type` of a request body can be; the second where the root part names the partition.
 const TAKEN: [&str; 2] = ["application/dicom", "application/json"];
 
-/// What the answer can be. The first is the default.
-const OFFERS: [Offer; 2] =
-    [Offer::plain("application/dicom+json"), Offer::plain("application/json")];
-
 /// While a client sends nothing for this long, what is complete is written instead of held.
 const LULL: Duration = Duration::from_millis(250);
 
@@ -46,14 +43,15 @@ pub async fn store(
     let (parts, body) = request.into_parts();
     let carried = Carried::read(&parts, &app.server, &app.tenancy, Action::Store)?;
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
-    let media_type = choose(&accept, &OFFERS)?.media_type;
+    let media_type = choose(&accept, &offers::STORED)?.media_type;
+    let form = (media_type, Charset::of(&parts.headers, parts.uri.query(), media_type)?);
     let mut reader = PartReader::open(&parts.headers, body, &app.limits, &TAKEN)?;
     if !reader.is_multipart() && reader.content_type().essence() != TAKEN[0] {
         reader.discard().await;
         return Err(unsupported());
     }
     match begin(&app, &parts, carried, &mut reader).await {
-        Ok(admitted) => take(&app, admitted, place, reader, media_type).await,
+        Ok(admitted) => take(&app, admitted, place, reader, form).await,
         Err(problem) => {
             reader.discard().await;
             Err(problem)
@@ -106,7 +104,7 @@ async fn take(
     Begun { scope, urls, head }: Begun,
     place: Place,
     mut reader: PartReader,
-    media_type: &'static str,
+    form: (&'static str, Charset),
 ) -> Result<Response, Problem> {
     let mut head = Some(head);
     let prepare = {
@@ -143,7 +141,7 @@ async fn take(
     }
     match broken {
         Some(error) if outcome.stored.is_empty() => Err(error.into()),
-        _ => Ok(store_response::answer(&outcome, &urls, media_type).into_response()),
+        _ => Ok(store_response::answer(&outcome, &urls, form).into_response()),
     }
 }
 

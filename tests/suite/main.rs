@@ -5,9 +5,11 @@
 mod harness;
 
 mod cli;
+mod conformance;
 mod crash;
 mod delete;
 mod hostile;
+mod http;
 mod isolation;
 mod partitions;
 mod retrieve;

@@ -3,7 +3,11 @@
 mod bulkdata;
 mod frames;
 mod instances;
+mod manners;
 mod metadata;
+mod pixels;
+mod transcode;
+mod xml;
 
 /// `multipart/related` with instances as they are stored.
 const STORED: &str = "multipart/related; type=\"application/dicom\"; transfer-syntax=*";
