@@ -27,6 +27,9 @@ mod view;
 mod viewport;
 mod voi;
 
+#[cfg(test)]
+mod tests;
+
 pub use animation::Animation;
 pub use encode::Format;
 pub use renderer::Renderer;
