@@ -63,6 +63,7 @@ impl Server {
             blobs.clone(),
             config.limits.clone(),
             config.store.clone(),
+            config.retrieve.clone(),
             config.delete.clone(),
         );
         let app = App::new(http::Parts {

@@ -21,6 +21,17 @@ pub enum ArchiveError {
         /// Transfer syntaxes that it can be given in.
         available: Vec<String>,
     },
+    /// The pixels cannot be decoded or encoded as wanted; the instance can be had as it is stored.
+    #[error("not decodable: {0}")]
+    Undecodable(&'static str),
+    /// More memory than one request may take would be needed.
+    #[error("larger than {key} allows")]
+    TooLarge {
+        /// The configuration key.
+        key: &'static str,
+        /// Its value, in bytes.
+        limit: u64,
+    },
     /// The index or the blob store does not answer now; the request may be repeated.
     #[error("a part of the archive is unavailable")]
     Unavailable(#[source] anyhow::Error),

@@ -20,7 +20,7 @@ use crate::{
         transfer_syntax::{Encoding, TransferSyntax},
     },
     index::{FramesLocated, Located, Presence},
-    tenancy::PartitionScope,
+    tenancy::{PartitionId, PartitionScope},
 };
 
 /// Paths of the pixel data of a data set (integer, float, double), see [`BulkEntry::path`].
@@ -66,15 +66,11 @@ impl Archive {
             });
         };
         drop(tx);
-        let locations = locations(&found, numbers).ok_or(ArchiveError::NoSuchFrame)?;
-        let FramesLocated { located, number_of_frames, .. } = found;
-        let open = {
-            let (archive, scope, located) = (self.clone(), scope.clone(), located.clone());
-            move || archive.extract(&scope, &located, &PIXEL_DATA)
-        };
-        let read_through = Arc::new(Mutex::new(Forward::new(open)));
-        let archive = self.clone();
-        Ok(Frames { archive, scope, located, number_of_frames, locations, read_through })
+        let frames = Frames::of(self.clone(), scope, found, numbers);
+        if frames.len() < numbers.len() {
+            return Err(ArchiveError::NoSuchFrame);
+        }
+        Ok(frames)
     }
 
     /// Finds one bulk value of an instance.
@@ -95,7 +91,7 @@ impl Archive {
             });
         };
         drop(tx);
-        Ok(Bulk { archive: self.clone(), scope, located, entry })
+        Ok(Bulk::of(self.clone(), scope, located, entry))
     }
 
     /// Streams ranges of one instance's file, one after another.
@@ -149,8 +145,8 @@ impl Archive {
     }
 }
 
-/// Where the frames `numbers` (from 1) are; `None` where one of them does not exist.
-fn locations(found: &FramesLocated, numbers: &[u32]) -> Option<Vec<FrameLocation>> {
+/// Where the frames `numbers` (from 1) are, up to the first that does not exist.
+fn locations(found: &FramesLocated, numbers: &[u32]) -> Vec<FrameLocation> {
     let locate = |(number, ranges): (&u32, &Option<Vec<(u64, u64)>>)| {
         let ranges = ranges.as_ref()?;
         let Some(native) = found.native else {
@@ -160,7 +156,7 @@ fn locations(found: &FramesLocated, numbers: &[u32]) -> Option<Vec<FrameLocation
         let first = u64::from(number.checked_sub(1)?).checked_mul(native.frame_bits)?;
         Some(FrameLocation::Bits { value: native.offset, first, bits: native.frame_bits })
     };
-    numbers.iter().zip(&found.ranges).map(locate).collect()
+    numbers.iter().zip(&found.ranges).map_while(locate).collect()
 }
 
 /// Joins ranges that touch, so that a run of frames is one read.
@@ -184,6 +180,31 @@ fn in_place(located: &Located) -> bool {
 }
 
 impl Frames {
+    /// The frames `numbers` that were found, up to the first that does not exist.
+    pub(super) fn of(
+        archive: Archive,
+        scope: PartitionScope,
+        found: FramesLocated,
+        numbers: &[u32],
+    ) -> Self {
+        let locations = locations(&found, numbers);
+        let FramesLocated { located, number_of_frames, .. } = found;
+        let open = {
+            let (archive, scope, located) = (archive.clone(), scope.clone(), located.clone());
+            move || archive.extract(&scope, &located, &PIXEL_DATA)
+        };
+        let read_through = Arc::new(Mutex::new(Forward::new(open)));
+        Self { archive, scope, located, number_of_frames, locations, read_through }
+    }
+
+    pub(super) fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
+    pub(super) fn partition(&self) -> &PartitionId {
+        self.scope.partition()
+    }
+
     /// The transfer syntax that the frames are stored in.
     pub fn transfer_syntax(&self) -> &Uid {
         &self.located.transfer_syntax
@@ -383,6 +404,15 @@ pub struct Bulk {
 }
 
 impl Bulk {
+    pub(super) fn of(
+        archive: Archive,
+        scope: PartitionScope,
+        located: Located,
+        entry: BulkEntry,
+    ) -> Self {
+        Self { archive, scope, located, entry }
+    }
+
     /// Its value representation.
     pub fn vr(&self) -> VR {
         self.entry.vr

@@ -4,11 +4,15 @@
 //! committed, a transaction has ended before the first byte of an answer leaves, and every call
 //! takes a scope that somebody had to be given. Absent: HTTP, SQL, paths of blobs.
 
+mod codec_pool;
 mod delete;
 mod error;
 mod frames;
+mod header_cache;
+mod image;
 mod metadata;
 mod part;
+mod pixels;
 mod retrieve;
 mod search;
 mod store;
@@ -19,10 +23,13 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use sha2::{Digest, Sha256};
 
+pub use codec_pool::{CodecPool, Reserved};
 pub use error::ArchiveError;
 pub use frames::{Bulk, Frames};
+pub use image::Image;
 pub use metadata::{BulkBase, Metadata};
 pub use part::PartSink;
+pub use pixels::Decoded;
 pub use retrieve::{Encoding, InstanceHead, Instances, Wanted};
 pub use search::{RetrieveUrl, Returned, SearchPage};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
@@ -30,7 +37,7 @@ pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use crate::index::{Condition, SearchPlan, SearchRow, Target, Test, Within};
 use crate::{
     blob::BlobStore,
-    config::{DeleteConfig, LimitsConfig, StoreConfig},
+    config::{DeleteConfig, LimitsConfig, RetrieveConfig, StoreConfig},
     dicom::Limits,
     index::{Db, Presence},
     tenancy::PartitionScope,
@@ -50,7 +57,10 @@ struct Parts {
     budget: store::Budget,
     limits: LimitsConfig,
     store: StoreConfig,
+    retrieve: RetrieveConfig,
     delete: DeleteConfig,
+    codecs: CodecPool,
+    headers: header_cache::HeaderCache,
 }
 
 /// A stream whose first bytes are there: what cannot be read at all is known before an answer
@@ -70,11 +80,25 @@ impl Archive {
         blobs: BlobStore,
         limits: LimitsConfig,
         store: StoreConfig,
+        retrieve: RetrieveConfig,
         delete: DeleteConfig,
     ) -> Self {
         let writers = writer::Writers::new(db.clone(), blobs.clone(), &store);
         let budget = store::Budget::new(store.buffer_bytes);
-        Self(Arc::new(Parts { db, blobs, writers, budget, limits, store, delete }))
+        let codecs = CodecPool::new(&retrieve);
+        let headers = header_cache::HeaderCache::default();
+        Self(Arc::new(Parts {
+            db,
+            blobs,
+            writers,
+            budget,
+            limits,
+            store,
+            retrieve,
+            delete,
+            codecs,
+            headers,
+        }))
     }
 
     /// Makes sure that a target is there, before anything else is said about the request.

@@ -362,12 +362,23 @@ pub enum MissingAccept {
 pub struct RetrieveConfig {
     /// `retrieve.missing_accept`: the answer where no Accept is sent.
     pub missing_accept: MissingAccept,
+    /// `retrieve.codec_threads`: threads that decode and encode; 0: one for each processor.
+    pub codec_threads: usize,
+    /// `retrieve.codec_bytes`: bytes of frames being decoded or waiting to be sent.
+    pub codec_bytes: u64,
+    /// `retrieve.read_ahead`: bytes read from the blob store before they are sent, per answer.
+    pub read_ahead: u64,
 }
 
 impl RetrieveConfig {
     pub(super) fn read(r: &mut Reader) -> Self {
         let choices = [("any", MissingAccept::Any), ("refuse", MissingAccept::Refuse)];
-        Self { missing_accept: r.choice("retrieve.missing_accept", &choices) }
+        Self {
+            missing_accept: r.choice("retrieve.missing_accept", &choices),
+            codec_threads: r.count("retrieve.codec_threads", 0..=1024),
+            codec_bytes: r.size("retrieve.codec_bytes", KIB * KIB..=TIB),
+            read_ahead: r.size("retrieve.read_ahead", 0..=GIB),
+        }
     }
 }
 

@@ -52,6 +52,8 @@ impl From<ArchiveError> for Problem {
             ArchiveError::Gone => Self::gone(),
             ArchiveError::NoSuchFrame => Self::not_found(),
             ArchiveError::NotAcceptable { available } => Self::not_acceptable(available),
+            ArchiveError::Undecodable(why) => Self::undecodable(why),
+            ArchiveError::TooLarge { key, limit } => Self::too_large(key, limit),
             ArchiveError::Unavailable(source) => Self::unavailable(RETRY_AFTER, source),
             ArchiveError::Internal(source) => Self::internal(source),
         }

@@ -114,6 +114,16 @@ impl Problem {
         problem
     }
 
+    /// 406: the pixels would have to be decoded or encoded, which cannot be done.
+    pub fn undecodable(why: &'static str) -> Self {
+        Self::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "undecodable",
+            "Not acceptable",
+            format!("{why}; it can be had as it is stored, with transfer-syntax=*"),
+        )
+    }
+
     /// 408: the request body brought nothing for too long. The connection is closed, since the
     /// rest of the body is still to come.
     pub fn request_timeout() -> Self {
