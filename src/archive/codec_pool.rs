@@ -119,6 +119,11 @@ impl CodecPool {
         self.memory.reserve(partition, bytes).await
     }
 
+    /// As [`CodecPool::reserve`], but only what is free at once.
+    pub fn reserve_now(&self, partition: &PartitionId, bytes: u64) -> Option<Reserved> {
+        self.memory.reserve_now(partition, bytes)
+    }
+
     async fn submit<T: Send + 'static>(
         &self,
         partition: &PartitionId,
@@ -281,7 +286,7 @@ impl Memory {
     }
 
     async fn reserve(&self, partition: &PartitionId, bytes: u64) -> Result<Reserved, ArchiveError> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).max(1);
+        let units = units(bytes);
         if units > self.units {
             return Err(ArchiveError::TooLarge { key: "retrieve.codec_bytes", limit: self.limit });
         }
@@ -291,6 +296,17 @@ impl Memory {
         let of_partition = share.await.map_err(closed)?;
         let of_all = self.total.clone().acquire_many_owned(units).await.map_err(closed)?;
         Ok(Reserved { _of_partition: of_partition, _of_all: of_all })
+    }
+
+    fn reserve_now(&self, partition: &PartitionId, bytes: u64) -> Option<Reserved> {
+        let units = units(bytes);
+        if units > self.units {
+            return None;
+        }
+        let share = self.share_of(partition);
+        let of_partition = share.try_acquire_many_owned(units.min(self.share)).ok()?;
+        let of_all = self.total.clone().try_acquire_many_owned(units).ok()?;
+        Some(Reserved { _of_partition: of_partition, _of_all: of_all })
     }
 
     fn share_of(&self, partition: &PartitionId) -> Arc<Semaphore> {
@@ -305,6 +321,10 @@ impl Memory {
         shares.insert(partition.clone(), share.clone());
         share
     }
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -435,6 +455,7 @@ mod tests {
         let first = pool.reserve(&a, 5 * UNIT).await.unwrap();
         let mut second = Box::pin(pool.reserve(&a, 5 * UNIT));
         assert!(begin(&mut second).is_pending(), "a partition gets half");
+        assert!(pool.reserve_now(&a, 4 * UNIT).is_none() && pool.reserve_now(&b, UNIT).is_some());
         let other = pool.reserve(&b, 8 * UNIT).await.unwrap();
         drop(first);
         let second = second.await.unwrap();

@@ -40,7 +40,7 @@ pub struct Frames {
     scope: PartitionScope,
     located: Located,
     number_of_frames: u32,
-    locations: Vec<FrameLocation>,
+    locations: Arc<[FrameLocation]>,
     /// The pixel data, where it cannot be read in place.
     read_through: Arc<Mutex<Forward>>,
 }
@@ -146,7 +146,7 @@ impl Archive {
 }
 
 /// Where the frames `numbers` (from 1) are, up to the first that does not exist.
-fn locations(found: &FramesLocated, numbers: &[u32]) -> Vec<FrameLocation> {
+fn locations(found: &FramesLocated, numbers: &[u32]) -> Arc<[FrameLocation]> {
     let locate = |(number, ranges): (&u32, &Option<Vec<(u64, u64)>>)| {
         let ranges = ranges.as_ref()?;
         let Some(native) = found.native else {
@@ -195,6 +195,26 @@ impl Frames {
         };
         let read_through = Arc::new(Mutex::new(Forward::new(open)));
         Self { archive, scope, located, number_of_frames, locations, read_through }
+    }
+
+    /// The same frames, for another reader; one that cannot read in place goes on with this pass.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            archive: self.archive.clone(),
+            scope: self.scope.clone(),
+            located: self.located.clone(),
+            number_of_frames: self.number_of_frames,
+            locations: self.locations.clone(),
+            read_through: self.read_through.clone(),
+        }
+    }
+
+    pub(super) fn scope(&self) -> &PartitionScope {
+        &self.scope
+    }
+
+    pub(super) fn located(&self) -> &Located {
+        &self.located
     }
 
     pub(super) fn archive(&self) -> &Archive {

@@ -13,7 +13,7 @@ use super::{
     Archive, ArchiveError, Bulk, Frames, Target,
     codec_pool::CodecPool,
     metadata::decompress,
-    pixels::{Begun, Decoded, Pixels},
+    pixels::{Begun, Decoded, Given, Pixels},
 };
 use crate::{
     dicom::{Uid, data_set::DataSet},
@@ -210,7 +210,9 @@ impl Image {
         let (first, frames) = self.frames_from(frame).await?;
         let index = frame.checked_sub(first).and_then(|index| usize::try_from(index).ok());
         let index = index.ok_or(ArchiveError::NoSuchFrame)?;
-        frames.decode(index, &pixels, Begun::No).await
+        let cost = frames.cost(index, &pixels, &Given::Native);
+        let reserved = self.archive.codecs().reserve(self.scope.partition(), cost).await?;
+        frames.decode(index, &pixels, reserved, Begun::No).await
     }
 
     /// Frames among which `frame` is, and the number of the first of them.

@@ -15,13 +15,16 @@ use crate::{
     dicom::{
         Uid,
         data_set::DataSet,
-        transfer_syntax::{EXPLICIT_LITTLE, PixelForm, TransferSyntax},
+        transfer_syntax::{OCTET_STREAM, PixelForm, TransferSyntax},
     },
     tenancy::PartitionId,
 };
 
 /// Native pixel data in words of the other byte order (GE's private syntax).
 const BIG_ENDIAN_PIXELS: &str = "1.2.840.113619.5.2";
+
+/// Quality of lossy encodings (1 to 100), which only those who name one get.
+const QUALITY: u8 = 90;
 
 /// What the frames of an instance are.
 #[derive(Clone, Debug)]
@@ -70,6 +73,17 @@ pub(super) struct Recoded {
     pub(super) data: Bytes,
 }
 
+/// How frames are given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// As they are stored, but for their byte order.
+    Stored,
+    /// As Explicit VR Little Endian has them.
+    Native,
+    /// Encoded anew in this transfer syntax.
+    Encoded(Uid),
+}
+
 /// Whether a request that has to wait may be refused instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begun {
@@ -100,14 +114,34 @@ impl Pixels {
         &self.layout
     }
 
+    /// Bytes of a frame without subsampling, which decoders undo.
+    fn decoded_bytes(&self) -> u64 {
+        let mut full = self.layout.clone();
+        if full.samples > 1 {
+            full.photometric = Photometric::Rgb;
+        }
+        full.frame_length() as u64
+    }
+
+    /// Bytes of a decoded frame, where that is known beforehand.
+    pub(super) fn decoded_length(&self) -> Option<u64> {
+        let is_subsampled = matches!(
+            self.layout.photometric,
+            Photometric::YbrFull422 | Photometric::YbrPartial422 | Photometric::YbrPartial420
+        );
+        // Codecs whose samples are those of native pixel data keep the subsampling.
+        let keeps = TransferSyntax::of(&self.stored).media_type == OCTET_STREAM;
+        (!is_subsampled || !keeps).then(|| self.decoded_bytes())
+    }
+
     /// The layout of native frames of `length` bytes. Some writers give the photometric
     /// interpretation of the compressed form, without subsampling.
     fn native_layout(&self, length: usize) -> Layout {
         let mut full = self.layout.clone();
-        full.photometric = match full.photometric {
-            Photometric::YbrFull422 => Photometric::YbrFull,
-            _ => return full,
-        };
+        if full.photometric != Photometric::YbrFull422 {
+            return full;
+        }
+        full.photometric = Photometric::YbrFull;
         if full.frame_length() == length { full } else { self.layout.clone() }
     }
 
@@ -138,17 +172,28 @@ impl From<CodecError> for ArchiveError {
 }
 
 impl Frames {
+    /// Bytes of memory that giving the frame at `index` of the request takes.
+    pub(super) fn cost(&self, index: usize, pixels: &Pixels, given: &Given) -> u64 {
+        let copies = match given {
+            Given::Stored => 0,
+            Given::Native => 1,
+            Given::Encoded(_) => 2,
+        };
+        self.length(index).saturating_add(pixels.decoded_bytes().saturating_mul(copies))
+    }
+
     /// The frame at `index` of the request, decoded.
     ///
     /// # Errors
-    /// [`ArchiveError::Undecodable`], [`ArchiveError::TooLarge`], [`ArchiveError::Unavailable`].
+    /// [`ArchiveError::Undecodable`], [`ArchiveError::Unavailable`].
     pub(super) async fn decode(
         &self,
         index: usize,
         pixels: &Pixels,
+        reserved: Reserved,
         begun: Begun,
     ) -> Result<Decoded, ArchiveError> {
-        let (stored, reserved) = self.held(index, pixels, 1).await?;
+        let stored = collect(self.read(index), self.length(index)).await?;
         if pixels.form == PixelForm::Native {
             return Ok(Decoded { raster: pixels.decode(stored)?, reserved });
         }
@@ -167,32 +212,18 @@ impl Frames {
         index: usize,
         pixels: &Pixels,
         wanted: &Uid,
-        quality: u8,
+        reserved: Reserved,
         begun: Begun,
     ) -> Result<Recoded, ArchiveError> {
-        let (stored, reserved) = self.held(index, pixels, 2).await?;
+        let stored = collect(self.read(index), self.length(index)).await?;
         let (pixels, wanted) = (pixels.clone(), wanted.clone());
         let work = move || {
             let raster = pixels.decode(stored)?;
-            codec::encode(&wanted, &raster, quality)
+            codec::encode(&wanted, &raster, QUALITY)
         };
         let Encoded { layout, data } = run(self.archive(), self.partition(), begun, work).await??;
         let data = Bytes::from_owner(Held { data, _reserved: reserved });
         Ok(Recoded { layout, data })
-    }
-
-    /// The stored bytes of a frame, with memory for them and for `copies` of it decoded.
-    async fn held(
-        &self,
-        index: usize,
-        pixels: &Pixels,
-        copies: u64,
-    ) -> Result<(Vec<u8>, Reserved), ArchiveError> {
-        let length = self.length(index);
-        let decoded = (pixels.layout.frame_length() as u64).saturating_mul(copies);
-        let bytes = length.saturating_add(decoded);
-        let reserved = self.archive().codecs().reserve(self.partition(), bytes).await?;
-        Ok((collect(self.read(index), length).await?, reserved))
     }
 }
 
@@ -215,11 +246,4 @@ async fn collect(mut stream: ByteStream, length: u64) -> Result<Vec<u8>, Archive
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
-}
-
-/// Explicit VR Little Endian, as a UID.
-pub(super) fn explicit_little() -> Result<Uid, ArchiveError> {
-    EXPLICIT_LITTLE
-        .parse()
-        .map_err(|error: crate::dicom::uid::InvalidUid| ArchiveError::Internal(error.into()))
 }

@@ -12,14 +12,14 @@ use super::{
     App,
     accept::{AcceptSet, Choice, Form, NotAcceptable, Offer, Syntax, Syntaxes, candidates},
     admit::{Admitted, Read},
-    frames,
+    frame_choice::{Label, labels},
     multipart::{Boundary, OutPart, PartStream, Related, media_type_with},
     place::Place,
     problem::Problem,
     range, wado,
 };
 use crate::{
-    archive::{Archive, ArchiveError, Bulk, Target},
+    archive::{Archive, ArchiveError, Bulk, Given, Target},
     dicom::{
         Uid,
         transfer_syntax::{EXPLICIT_LITTLE, OCTET_STREAM, TransferSyntax},
@@ -128,7 +128,11 @@ async fn encapsulated(
     let choice = candidates(accept, &offers)
         .into_iter()
         .filter(|choice| choice.form == Form::Multipart || count == 1)
-        .find(|choice| frames::label(choice, stored).is_some() || choice.syntax == Syntax::Default)
+        .find(|choice| {
+            let passes = |(_, label): &(Choice, Label)| label.given == Given::Stored;
+            labels(std::slice::from_ref(choice), stored).iter().any(passes)
+                || choice.syntax == Syntax::Default
+        })
         .ok_or_else(|| NotAcceptable::of(&offers))?;
     let content_type = media_type_with(entry.media_type, stored);
     if choice.form == Form::Single {

@@ -14,6 +14,7 @@ mod bulkdata;
 pub mod carrier;
 mod conditional;
 mod delete;
+mod frame_choice;
 mod frames;
 mod health;
 pub mod layers;
@@ -52,7 +53,7 @@ impl From<ArchiveError> for Problem {
             ArchiveError::Gone => Self::gone(),
             ArchiveError::NoSuchFrame => Self::not_found(),
             ArchiveError::NotAcceptable { available } => Self::not_acceptable(available),
-            ArchiveError::Undecodable(why) => Self::undecodable(why),
+            ArchiveError::Undecodable(why) => Self::undecodable(why, Vec::new()),
             ArchiveError::TooLarge { key, limit } => Self::too_large(key, limit),
             ArchiveError::Unavailable(source) => Self::unavailable(RETRY_AFTER, source),
             ArchiveError::Internal(source) => Self::internal(source),

@@ -114,14 +114,17 @@ impl Problem {
         problem
     }
 
-    /// 406: the pixels would have to be decoded or encoded, which cannot be done.
-    pub fn undecodable(why: &'static str) -> Self {
-        Self::new(
+    /// 406: the pixels would have to be decoded or encoded, which cannot be done; with what can be
+    /// had.
+    pub fn undecodable(why: &'static str, available: Vec<String>) -> Self {
+        let mut problem = Self::new(
             StatusCode::NOT_ACCEPTABLE,
             "undecodable",
             "Not acceptable",
             format!("{why}; it can be had as it is stored, with transfer-syntax=*"),
-        )
+        );
+        problem.0.available = available;
+        problem
     }
 
     /// 408: the request body brought nothing for too long. The connection is closed, since the

@@ -148,13 +148,19 @@ impl Related {
     ) -> Result<Response, Problem> {
         let total = self.length(&parts);
         let content_type = self.content_type();
-        let body = self.bytes(stream::iter(parts.into_iter().map(Ok)));
         let mut response = match total {
             Some(total) => {
                 let wanted = range::wanted(request, total, etag)?;
-                range::answer(wanted, total, |range| Body::from_stream(range::slice(body, range)))
+                range::answer(wanted, total, |range| {
+                    let (skipped, offset) = self.before(&parts, range.start);
+                    let parts = parts.into_iter().skip(skipped).map(Ok);
+                    let body = self.bytes_from(stream::iter(parts), skipped == 0);
+                    let range = range.start - offset..range.end - offset;
+                    Body::from_stream(range::slice(body, range))
+                })
             }
-            None => Body::from_stream(body).into_response(),
+            None => Body::from_stream(self.bytes(stream::iter(parts.into_iter().map(Ok))))
+                .into_response(),
         };
         response.headers_mut().insert(header::CONTENT_TYPE, content_type);
         Ok(response)
@@ -201,6 +207,21 @@ impl Related {
         Some(total)
     }
 
+    /// How many parts end before byte `start` of the answer, and the bytes that they take: their
+    /// content need not be read.
+    fn before(&self, parts: &[OutPart], start: u64) -> (usize, u64) {
+        let mut offset = 0_u64;
+        for (at, part) in parts.iter().enumerate() {
+            let opening = part.opening(&self.boundary, at == 0).len() as u64;
+            let end = offset.saturating_add(opening).saturating_add(part.length.unwrap_or(0));
+            if end > start {
+                return (at, offset);
+            }
+            offset = end;
+        }
+        (parts.len(), offset)
+    }
+
     fn closing(&self, empty: bool) -> String {
         let before = if empty { "" } else { "\r\n" };
         format!("{before}--{}--\r\n", self.boundary.0)
@@ -210,13 +231,16 @@ impl Related {
     where
         S: Stream<Item = Result<OutPart, BoxError>> + Send + 'static,
     {
-        Box::pin(Writer {
-            related: self,
-            parts: Box::pin(parts),
-            current: None,
-            first: true,
-            done: false,
-        })
+        self.bytes_from(parts, true)
+    }
+
+    /// The bytes from a part on, which may be the first.
+    fn bytes_from<S>(self, parts: S, first: bool) -> PartStream
+    where
+        S: Stream<Item = Result<OutPart, BoxError>> + Send + 'static,
+    {
+        let (parts, current) = (Box::pin(parts), None);
+        Box::pin(Writer { related: self, parts, current, first, done: false })
     }
 }
 
