@@ -43,6 +43,8 @@ pub struct Frames {
     locations: Arc<[FrameLocation]>,
     /// The pixel data, where it cannot be read in place.
     read_through: Arc<Mutex<Forward>>,
+    /// The whole file, where it is in memory.
+    file: Option<Bytes>,
 }
 
 impl Archive {
@@ -95,7 +97,7 @@ impl Archive {
     }
 
     /// Streams ranges of one instance's file, one after another.
-    fn ranges(
+    pub(super) fn ranges(
         &self,
         scope: &PartitionScope,
         located: &Located,
@@ -194,7 +196,13 @@ impl Frames {
             move || archive.extract(&scope, &located, &PIXEL_DATA)
         };
         let read_through = Arc::new(Mutex::new(Forward::new(open)));
-        Self { archive, scope, located, number_of_frames, locations, read_through }
+        Self { archive, scope, located, number_of_frames, locations, read_through, file: None }
+    }
+
+    /// The same frames, out of the instance's file in memory.
+    pub(super) fn in_memory(mut self, file: Bytes) -> Self {
+        self.file = Some(file);
+        self
     }
 
     /// The same frames, for another reader; one that cannot read in place goes on with this pass.
@@ -206,6 +214,7 @@ impl Frames {
             number_of_frames: self.number_of_frames,
             locations: self.locations.clone(),
             read_through: self.read_through.clone(),
+            file: self.file.clone(),
         }
     }
 
@@ -262,20 +271,55 @@ impl Frames {
     /// headers, or its native pixels in little endian.
     pub fn read(&self, index: usize) -> ByteStream {
         match &self.locations[index] {
-            FrameLocation::Ranges(ranges) => {
-                self.archive.ranges(&self.scope, &self.located, ranges.clone())
-            }
+            FrameLocation::Ranges(ranges) => self.ranges(ranges.clone()),
             FrameLocation::Bits { value, first, bits } => {
                 let bytes = first / 8..(first + bits).div_ceil(8);
                 let cut = |range: &Range<u64>| value + range.start..value + range.end;
                 let source = if in_place(&self.located) {
-                    self.archive.ranges(&self.scope, &self.located, vec![cut(&bytes)])
+                    self.ranges(vec![cut(&bytes)])
                 } else {
                     forward(self.read_through.clone(), bytes)
                 };
                 align(source, first % 8, *bits)
             }
         }
+    }
+}
+
+impl Frames {
+    /// Where the first of the fragments of the frames begins and the last ends, in the file;
+    /// `None` for native frames.
+    pub(super) fn fragments(&self) -> Option<Range<u64>> {
+        let mut span: Option<Range<u64>> = None;
+        for location in self.locations.iter() {
+            let FrameLocation::Ranges(ranges) = location else { return None };
+            for range in ranges {
+                span = Some(match span {
+                    Some(span) => span.start.min(range.start)..span.end.max(range.end),
+                    None => range.clone(),
+                });
+            }
+        }
+        span
+    }
+
+    fn ranges(&self, ranges: Vec<Range<u64>>) -> ByteStream {
+        let Some(file) = &self.file else {
+            return self.archive.ranges(&self.scope, &self.located, ranges);
+        };
+        let cut = |range: Range<u64>| {
+            let (start, end) = (usize::try_from(range.start), usize::try_from(range.end));
+            match (start, end) {
+                (Ok(start), Ok(end)) if start <= end && end <= file.len() => {
+                    Ok(file.slice(start..end))
+                }
+                _ => {
+                    let error = anyhow::anyhow!("a frame lies outside its file");
+                    Err(ArchiveError::Internal(error))
+                }
+            }
+        };
+        stream::iter(ranges.into_iter().map(cut).collect::<Vec<_>>()).boxed()
     }
 }
 

@@ -18,11 +18,20 @@ use super::{
     opened,
     pixels::{Begun, Given, Pixels},
 };
+use crate::codec::Layout;
 
 /// Frames that are made while one is sent.
 const AHEAD: usize = 2;
 
-type Made = AbortOnDropHandle<Result<Bytes, ArchiveError>>;
+type Making = AbortOnDropHandle<Result<Made, ArchiveError>>;
+
+/// A frame that the codecs made, counted to the memory that frames may take until its last byte is
+/// dropped.
+pub(super) struct Made {
+    /// What the data set must say about it.
+    pub(super) layout: Layout,
+    pub(super) data: Bytes,
+}
 
 /// The frames of a request, as they are given.
 pub struct GivenFrames {
@@ -31,7 +40,7 @@ pub struct GivenFrames {
     /// What is needed to make them; `None` where they pass through.
     pixels: Option<Pixels>,
     /// Frames that are being made or wait to be sent, by their place in the request, ascending.
-    ahead: Mutex<VecDeque<(usize, Made)>>,
+    ahead: Mutex<VecDeque<(usize, Making)>>,
 }
 
 impl Frames {
@@ -49,11 +58,15 @@ impl Frames {
                 Some(Pixels::of(&header, self.transfer_syntax())?)
             }
         };
-        Ok(Arc::new(GivenFrames { frames: self.again(), given, pixels, ahead: Mutex::default() }))
+        Ok(GivenFrames::new(self.again(), given, pixels))
     }
 }
 
 impl GivenFrames {
+    pub(super) fn new(frames: Frames, given: Given, pixels: Option<Pixels>) -> Arc<Self> {
+        Arc::new(Self { frames, given, pixels, ahead: Mutex::default() })
+    }
+
     /// The frames as they are stored.
     pub fn frames(&self) -> &Frames {
         &self.frames
@@ -78,13 +91,19 @@ impl GivenFrames {
         self: &Arc<Self>,
         index: usize,
     ) -> Result<(ByteStream, Option<u64>), ArchiveError> {
-        let Some(pixels) = &self.pixels else {
+        if self.pixels.is_none() {
             return Ok((opened(self.frames.read(index)).await?, self.length(index)));
-        };
+        }
+        let Made { data, .. } = self.made_first(index).await?;
+        let length = data.len() as u64;
+        Ok((stream::iter([Ok(data)]).boxed(), Some(length)))
+    }
+
+    /// The frame at `index`, made by the codecs before anything else is.
+    pub(super) async fn made_first(&self, index: usize) -> Result<Made, ArchiveError> {
+        let Some(pixels) = &self.pixels else { return Err(ArchiveError::NoSuchFrame) };
         let reserved = self.reserve(index, pixels).await?;
-        let bytes = self.make(index, pixels, reserved, Begun::No).await?;
-        let length = bytes.len() as u64;
-        Ok((stream::iter([Ok(bytes)]).boxed(), Some(length)))
+        make(&self.frames, &self.given, index, pixels, reserved, Begun::No).await
     }
 
     /// The bytes of the frame at `index` of the request. Nothing is read before it is polled.
@@ -93,10 +112,11 @@ impl GivenFrames {
             return self.frames.read(index);
         }
         let this = self.clone();
-        stream::once(async move { this.made(index).await }).boxed()
+        stream::once(async move { Ok(this.made(index).await?.data) }).boxed()
     }
 
-    async fn made(self: Arc<Self>, index: usize) -> Result<Bytes, ArchiveError> {
+    /// The frame at `index`, made by the codecs; the next ones are begun.
+    pub(super) async fn made(self: &Arc<Self>, index: usize) -> Result<Made, ArchiveError> {
         let Some(pixels) = &self.pixels else { return Err(ArchiveError::NoSuchFrame) };
         let known = self.take(index);
         let made = match known {
@@ -113,7 +133,7 @@ impl GivenFrames {
     }
 
     /// The frame at `index`, if it was begun; earlier ones are not wanted any more.
-    fn take(&self, index: usize) -> Option<Made> {
+    fn take(&self, index: usize) -> Option<Making> {
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((at, made)) = ahead.pop_front() {
             if at == index {
@@ -127,7 +147,7 @@ impl GivenFrames {
         None
     }
 
-    fn make_ahead(self: &Arc<Self>, index: usize, pixels: &Pixels) {
+    fn make_ahead(&self, index: usize, pixels: &Pixels) {
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = ahead.back().map_or(index, |(at, _)| *at);
         let last = index.saturating_add(AHEAD).min(self.frames.len().saturating_sub(1));
@@ -140,7 +160,7 @@ impl GivenFrames {
     }
 
     /// Makes a frame on a task of its own, which ends with the handle.
-    fn begin(self: &Arc<Self>, index: usize, reserved: Reserved) -> Made {
+    fn begin(&self, index: usize, reserved: Reserved) -> Making {
         // Not the whole: a frame made ahead must not keep the queue that it stands in alive.
         let (frames, given) = (self.frames.again(), self.given.clone());
         let pixels = self.pixels.clone();
@@ -154,16 +174,6 @@ impl GivenFrames {
         let cost = self.frames.cost(index, pixels, &self.given);
         self.frames.archive().codecs().reserve(self.frames.partition(), cost).await
     }
-
-    async fn make(
-        &self,
-        index: usize,
-        pixels: &Pixels,
-        reserved: Reserved,
-        begun: Begun,
-    ) -> Result<Bytes, ArchiveError> {
-        make(&self.frames, &self.given, index, pixels, reserved, begun).await
-    }
 }
 
 async fn make(
@@ -173,13 +183,12 @@ async fn make(
     pixels: &Pixels,
     reserved: Reserved,
     begun: Begun,
-) -> Result<Bytes, ArchiveError> {
+) -> Result<Made, ArchiveError> {
     match given {
         Given::Stored | Given::Native => {
-            Ok(frames.decode(index, pixels, reserved, begun).await?.into_bytes())
+            let decoded = frames.decode(index, pixels, reserved, begun).await?;
+            Ok(Made { layout: decoded.layout.clone(), data: decoded.into_bytes() })
         }
-        Given::Encoded(wanted) => {
-            Ok(frames.recode(index, pixels, wanted, reserved, begun).await?.data)
-        }
+        Given::Encoded(wanted) => frames.recode(index, pixels, wanted, reserved, begun).await,
     }
 }

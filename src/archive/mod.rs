@@ -4,6 +4,7 @@
 //! committed, a transaction has ended before the first byte of an answer leaves, and every call
 //! takes a scope that somebody had to be given. Absent: HTTP, SQL, paths of blobs.
 
+mod changes;
 mod codec_pool;
 mod delete;
 mod error;
@@ -15,8 +16,12 @@ mod metadata;
 mod part;
 mod pixels;
 mod retrieve;
+mod runs;
 mod search;
+mod splice;
 mod store;
+mod transcode;
+mod wanted;
 mod writer;
 
 use std::sync::Arc;
@@ -29,12 +34,13 @@ pub use error::ArchiveError;
 pub use frames::{Bulk, Frames};
 pub use given::GivenFrames;
 pub use image::Image;
-pub use metadata::{BulkBase, Metadata};
+pub use metadata::{BulkBase, Document, Metadata};
 pub use part::PartSink;
 pub use pixels::{Decoded, Given};
-pub use retrieve::{Encoding, InstanceHead, Instances, Wanted};
+pub use retrieve::{InstanceHead, Instances};
 pub use search::{RetrieveUrl, Returned, SearchPage};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
+pub use wanted::{Encoding, Wanted};
 
 pub use crate::index::{Condition, SearchPlan, SearchRow, Target, Test, Within};
 use crate::{

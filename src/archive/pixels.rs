@@ -9,7 +9,7 @@ use std::ops::Deref;
 use bytes::Bytes;
 use futures::TryStreamExt;
 
-use super::{Archive, ArchiveError, ByteStream, Frames, codec_pool::Reserved};
+use super::{Archive, ArchiveError, ByteStream, Frames, codec_pool::Reserved, given::Made};
 use crate::{
     codec::{self, CodecError, Encoded, Layout, Photometric, Raster},
     dicom::{
@@ -24,7 +24,7 @@ use crate::{
 const BIG_ENDIAN_PIXELS: &str = "1.2.840.113619.5.2";
 
 /// Quality of lossy encodings (1 to 100), which only those who name one get.
-const QUALITY: u8 = 90;
+pub(super) const QUALITY: u8 = 90;
 
 /// What the frames of an instance are.
 #[derive(Clone, Debug)]
@@ -65,12 +65,6 @@ impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
-}
-
-/// An encoded frame, counted likewise.
-pub(super) struct Recoded {
-    pub(super) layout: Layout,
-    pub(super) data: Bytes,
 }
 
 /// How frames are given.
@@ -214,7 +208,7 @@ impl Frames {
         wanted: &Uid,
         reserved: Reserved,
         begun: Begun,
-    ) -> Result<Recoded, ArchiveError> {
+    ) -> Result<Made, ArchiveError> {
         let stored = collect(self.read(index), self.length(index)).await?;
         let (pixels, wanted) = (pixels.clone(), wanted.clone());
         let work = move || {
@@ -223,7 +217,7 @@ impl Frames {
         };
         let Encoded { layout, data } = run(self.archive(), self.partition(), begun, work).await??;
         let data = Bytes::from_owner(Held { data, _reserved: reserved });
-        Ok(Recoded { layout, data })
+        Ok(Made { layout, data })
     }
 }
 

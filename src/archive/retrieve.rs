@@ -1,23 +1,28 @@
-//! Retrieve whole instances (PS3.18 §10.4.1.1.1–3): as stored, or re-encoded as Explicit VR
-//! Little Endian where that needs no codec.
+//! Retrieve whole instances (PS3.18 §10.4.1.1.1–3): as stored, re-encoded as Explicit VR Little
+//! Endian where that needs no codec, or transcoded.
 //!
 //! Holds: rows are read in short transactions that end before bytes flow; instances that lie side
-//! by side in a blob are read in one go; memory does not grow with instance or study.
+//! by side in a blob are read in one go; memory does not grow with instance or study. Once the
+//! first instance has begun, one that cannot be given in any acceptable form ends the answer with
+//! an error: by then nothing could tell that it was left out.
 
-use std::{collections::VecDeque, ops::Range};
+use std::collections::VecDeque;
 
-use bytes::Bytes;
-use futures::{StreamExt, stream::BoxStream};
-use uuid::Uuid;
+use bytes::{Bytes, BytesMut};
 
-use super::{Archive, ArchiveError, Target};
+use super::{
+    Archive, ArchiveError, Target,
+    runs::Runs,
+    splice::TOO_LONG,
+    transcode::Transcoding,
+    wanted::{Encoding, Wanted, available},
+};
 use crate::{
-    blob::BlobError,
     dicom::{
         Uid,
         explicit::{self, Explicit, Identity},
         reader::Reader,
-        transfer_syntax::{EXPLICIT_LITTLE, TransferSyntax},
+        transfer_syntax::EXPLICIT_LITTLE,
         uid::InvalidUid,
     },
     index::{Located, Presence},
@@ -26,55 +31,9 @@ use crate::{
 
 /// Rows read in one transaction.
 const PAGE: i64 = 500;
-
-/// Which transfer syntax a client asked for (PS3.18 §8.7.3.5).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// No parameter: Explicit VR Little Endian, or as stored where that would need a codec.
-    Default,
-    /// `*`: as stored.
-    Any,
-    /// One syntax.
-    Exactly(Uid),
-}
-
-/// How an instance is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// Byte for byte as it came.
-    Stored,
-    /// Re-encoded as Explicit VR Little Endian.
-    ExplicitLittle,
-}
-
-impl Wanted {
-    /// How an instance stored as `stored` answers this wish; `None` where it cannot.
-    pub fn encoding(&self, stored: &Uid) -> Option<Encoding> {
-        let converts = TransferSyntax::of(stored).convertible;
-        let stored = stored.as_str();
-        match self {
-            Self::Any => Some(Encoding::Stored),
-            Self::Exactly(wanted) if wanted.as_str() == stored => Some(Encoding::Stored),
-            Self::Exactly(wanted) if wanted.as_str() == EXPLICIT_LITTLE && converts => {
-                Some(Encoding::ExplicitLittle)
-            }
-            Self::Exactly(_) => None,
-            Self::Default if converts && stored != EXPLICIT_LITTLE => {
-                Some(Encoding::ExplicitLittle)
-            }
-            Self::Default => Some(Encoding::Stored),
-        }
-    }
-}
-
-/// The syntaxes that an instance stored as `stored` can be given in.
-pub(super) fn available(stored: &Uid) -> Vec<String> {
-    let mut available = vec![stored.to_string()];
-    if TransferSyntax::of(stored).convertible && stored.as_str() != EXPLICIT_LITTLE {
-        available.push(EXPLICIT_LITTLE.to_owned());
-    }
-    available
-}
+/// Instances up to this size, in bytes, are in memory while they are transcoded, so that they are
+/// read together with their neighbours.
+const SMALL: u64 = 4 << 20;
 
 /// One instance of an answer; its bytes come from [`Instances::chunk`].
 #[derive(Clone, Debug)]
@@ -96,33 +55,30 @@ pub struct Instances {
     archive: Archive,
     scope: PartitionScope,
     target: Target,
-    wanted: Wanted,
+    /// In what forms instances are acceptable, the most wanted first.
+    wanted: Vec<Wanted>,
     page: VecDeque<Located>,
     last_page: bool,
     after: Option<i64>,
-    run: Option<Run>,
+    runs: Runs,
+    /// The last instance (by watermark) that a stretch opened so far holds.
+    opened: i64,
     current: Current,
+    /// Whether an instance was given.
+    begun: bool,
+    /// Why instances were left out.
+    hindrance: Option<ArchiveError>,
     /// Whether instances had to be left out because they cannot be given as wanted.
     pub partial: bool,
     /// Identifies what is given: the watermarks of the first page, for a stable boundary.
     pub version: String,
 }
 
-/// A stretch of one blob that is being read.
-struct Run {
-    blob: Uuid,
-    end: u64,
-    stream: BoxStream<'static, Result<Bytes, BlobError>>,
-    /// What was read beyond the current instance.
-    rest: Bytes,
-    /// First byte of the blob that `rest` or else `stream` gives next.
-    at: u64,
-}
-
 enum Current {
     None,
     Stored { header: Option<Bytes>, end: u64 },
     Converted { end: u64, reader: Option<Box<Reader<Explicit>>>, ready: VecDeque<Bytes> },
+    Transcoded(Box<Transcoding>),
 }
 
 /// Length of the preamble with its prefix (PS3.10 §7.1), and the prefix.
@@ -139,7 +95,7 @@ impl Archive {
         &self,
         scope: PartitionScope,
         target: Target,
-        wanted: Wanted,
+        wanted: Vec<Wanted>,
     ) -> Result<Instances, ArchiveError> {
         let mut tx = self.0.db.begin_in(&scope).await?;
         let Some(summary) = tx.summary(&target).await? else {
@@ -149,7 +105,8 @@ impl Archive {
             });
         };
         let syntaxes = summary.transfer_syntaxes;
-        let given = syntaxes.iter().filter(|stored| wanted.encoding(stored).is_some()).count();
+        let is_given = |stored: &&Uid| wanted.iter().any(|wanted| wanted.admits(stored));
+        let given = syntaxes.iter().filter(is_given).count();
         if given == 0 {
             let mut available: Vec<String> = syntaxes.iter().flat_map(available).collect();
             available.sort();
@@ -162,6 +119,7 @@ impl Archive {
         for located in &page {
             version.extend_from_slice(&located.watermark.to_be_bytes());
         }
+        let blobs = self.0.blobs.within(scope.partition());
         let mut instances = Instances {
             archive: self.clone(),
             scope,
@@ -170,8 +128,11 @@ impl Archive {
             page: VecDeque::new(),
             last_page: false,
             after: None,
-            run: None,
+            runs: Runs::new(blobs, self.0.retrieve.read_ahead),
+            opened: i64::MIN,
             current: Current::None,
+            begun: false,
+            hindrance: None,
             partial: given < syntaxes.len(),
             version: super::digest(&version),
         };
@@ -196,7 +157,8 @@ impl Instances {
         loop {
             let Some(located) = self.page.pop_front() else {
                 if self.last_page {
-                    return Ok(None);
+                    let hindrance = self.hindrance.take().filter(|_| !self.begun);
+                    return hindrance.map_or(Ok(None), Err);
                 }
                 let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
                 let page = tx.instances_page(&self.target, self.after, i64::MAX, PAGE).await?;
@@ -204,38 +166,100 @@ impl Instances {
                 self.take_page(page);
                 continue;
             };
-            let Some(encoding) = self.wanted.encoding(&located.transfer_syntax) else { continue };
-            return self.open(&located, encoding).await.map(Some);
+            let encodings = self.encodings(&located);
+            if encodings.is_empty() {
+                continue;
+            }
+            match self.open(&located, encodings).await {
+                Ok(head) => {
+                    self.begun = true;
+                    return Ok(Some(head));
+                }
+                Err(error @ (ArchiveError::Undecodable(_) | ArchiveError::TooLarge { .. }))
+                    if !self.begun =>
+                {
+                    self.partial = true;
+                    self.hindrance.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
-    /// Makes the run stand at the first byte of `located`.
+    /// How an instance may be given, the most wanted first.
+    fn encodings(&self, located: &Located) -> Vec<Encoding> {
+        let mut encodings = Vec::new();
+        for encoding in
+            self.wanted.iter().flat_map(|wanted| wanted.encodings(&located.transfer_syntax))
+        {
+            if !encodings.contains(&encoding) {
+                encodings.push(encoding);
+            }
+        }
+        encodings
+    }
+
+    /// Opens an instance in the first form that it can be given in.
     async fn open(
         &mut self,
         located: &Located,
-        encoding: Encoding,
+        encodings: Vec<Encoding>,
     ) -> Result<InstanceHead, ArchiveError> {
-        let range = self.stretch(located);
-        let run = match self.run.take() {
-            Some(run) if run.blob == located.blob && run.at == range.start && run.at < run.end => {
-                run
+        let (mut file, mut hindrance) = (None, None);
+        let mut encodings = VecDeque::from(encodings);
+        while let Some(encoding) = encodings.pop_front() {
+            match self.open_as(located, &encoding, &mut file).await {
+                Err(error @ (ArchiveError::Undecodable(_) | ArchiveError::TooLarge { .. })) => {
+                    // What is too long for a native form may be had as it is, unless that form was
+                    // insisted on (PS3.18 §8.7.3.5.2).
+                    let too_long = matches!(error, ArchiveError::Undecodable(TOO_LONG));
+                    if too_long && self.wanted.iter().any(Wanted::is_open) {
+                        encodings.push_back(Encoding::Stored);
+                    }
+                    hindrance.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+                Ok((transfer_syntax, length, current)) => {
+                    self.current = current;
+                    return Ok(InstanceHead {
+                        study: located.study.clone(),
+                        series: located.series.clone(),
+                        instance: located.instance.clone(),
+                        transfer_syntax,
+                        length,
+                    });
+                }
             }
-            _ => {
-                let blobs = self.archive.0.blobs.within(self.scope.partition());
-                let stream = blobs.read(located.blob, range.clone()).await?.boxed();
-                let (at, end) = (range.start, range.end);
-                Run { blob: located.blob, end, stream, rest: Bytes::new(), at }
-            }
-        };
-        let run = self.run.insert(run);
+        }
+        Err(hindrance.unwrap_or(ArchiveError::NotFound))
+    }
+
+    /// Makes ready to give an instance in one form: its transfer syntax, its length where that is
+    /// known, and where its bytes come from. `file` is the instance, once it is in memory.
+    async fn open_as(
+        &mut self,
+        located: &Located,
+        encoding: &Encoding,
+        file: &mut Option<Bytes>,
+    ) -> Result<(Uid, Option<u64>, Current), ArchiveError> {
         let end = located.offset + located.length;
+        let is_run = is_run(located, encoding);
+        if is_run && file.is_none() {
+            self.runs.stand(located.blob, located.offset..self.stretch_end(located)).await?;
+            self.open_ahead();
+        }
+        if !matches!(encoding, Encoding::Transcoded(_))
+            && let Some(whole) = file.take()
+        {
+            self.runs.put_back(whole);
+        }
         let identity = Identity {
             sop_class: located.sop_class.clone(),
             sop_instance: located.instance.clone(),
         };
-        let (transfer_syntax, length, current) = match encoding {
+        Ok(match encoding {
             Encoding::Stored => {
-                let header = run.missing_header(located, &identity, end).await?;
+                let header = self.missing_header(located, &identity, end).await?;
                 let length = located.length + header.as_ref().map_or(0, |h| h.len() as u64);
                 (located.transfer_syntax.clone(), Some(length), Current::Stored { header, end })
             }
@@ -246,31 +270,80 @@ impl Instances {
                 let (reader, ready) = (Some(Box::new(reader)), VecDeque::new());
                 (explicit_little()?, None, Current::Converted { end, reader, ready })
             }
-        };
-        self.current = current;
-        Ok(InstanceHead {
-            study: located.study.clone(),
-            series: located.series.clone(),
-            instance: located.instance.clone(),
-            transfer_syntax,
-            length,
+            Encoding::Transcoded(wanted) => {
+                if is_run && file.is_none() {
+                    *file = Some(self.read_whole(located, end).await?);
+                }
+                let file = file.clone();
+                let made = self.archive.transcode(&self.scope, located, wanted, file).await?;
+                (wanted.clone(), None, Current::Transcoded(Box::new(made)))
+            }
         })
     }
 
-    /// The longest stretch of the blob that starts with `located` and goes on with instances that
-    /// come next.
-    fn stretch(&self, located: &Located) -> Range<u64> {
+    async fn read_whole(&mut self, located: &Located, end: u64) -> Result<Bytes, ArchiveError> {
+        let mut whole =
+            BytesMut::with_capacity(usize::try_from(located.length).unwrap_or_default());
+        while let Some(chunk) = self.runs.next(end).await? {
+            if chunk.len() as u64 == located.length {
+                return Ok(chunk);
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// The end of the longest stretch of the blob that starts with `located` and goes on with
+    /// instances that come next.
+    fn stretch_end(&self, located: &Located) -> u64 {
         let mut end = located.offset + located.length;
         for next in &self.page {
-            if next.blob != located.blob
-                || next.offset != end
-                || self.wanted.encoding(&next.transfer_syntax).is_none()
-            {
+            if next.blob != located.blob || next.offset != end || !self.is_read_in_a_run(next) {
                 break;
             }
             end += next.length;
         }
-        located.offset..end
+        end
+    }
+
+    fn is_read_in_a_run(&self, located: &Located) -> bool {
+        self.encodings(located).first().is_some_and(|encoding| is_run(located, encoding))
+    }
+
+    /// Opens the stretches that come next, as far as there is room.
+    fn open_ahead(&mut self) {
+        let mut at = 0;
+        // What lies in stretches that are open.
+        let mut covered = self.runs.end();
+        while let Some(located) = self.page.get(at) {
+            let (blob, start) = (located.blob, located.offset);
+            let mut last = located.watermark;
+            let in_current = covered.is_some_and(|(of, end)| of == blob && start < end);
+            if in_current || last <= self.opened || !self.is_read_in_a_run(located) {
+                if !in_current {
+                    covered = None;
+                }
+                at += 1;
+                continue;
+            }
+            if !self.runs.has_room() {
+                return;
+            }
+            let mut end = start + located.length;
+            at += 1;
+            while let Some(next) = self.page.get(at)
+                && next.blob == blob
+                && next.offset == end
+                && self.is_read_in_a_run(next)
+            {
+                end += next.length;
+                last = next.watermark;
+                at += 1;
+            }
+            self.opened = last;
+            covered = None;
+            self.runs.open_ahead(blob, start..end);
+        }
     }
 
     /// The next bytes of the current instance; `None` at its end.
@@ -279,14 +352,20 @@ impl Instances {
     /// As [`Instances::next`].
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ArchiveError> {
         loop {
-            let Some(run) = &mut self.run else { return Ok(None) };
             match &mut self.current {
                 Current::None => return Ok(None),
                 Current::Stored { header, end } => {
                     if let Some(header) = header.take() {
                         return Ok(Some(header));
                     }
-                    let chunk = run.next(*end).await?;
+                    let chunk = self.runs.next(*end).await?;
+                    if chunk.is_none() {
+                        self.current = Current::None;
+                    }
+                    return Ok(chunk);
+                }
+                Current::Transcoded(made) => {
+                    let chunk = made.chunk().await?;
                     if chunk.is_none() {
                         self.current = Current::None;
                     }
@@ -300,7 +379,7 @@ impl Instances {
                         self.current = Current::None;
                         return Ok(None);
                     };
-                    match run.next(*end).await? {
+                    match self.runs.next(*end).await? {
                         Some(bytes) => {
                             let mut bytes = bytes.as_ref();
                             while open.push_some(&mut bytes).map_err(unreadable)? {
@@ -320,12 +399,17 @@ impl Instances {
     }
 }
 
+/// Whether an instance is read along with its neighbours to be given so.
+fn is_run(located: &Located, encoding: &Encoding) -> bool {
+    !matches!(encoding, Encoding::Transcoded(_)) || located.length <= SMALL
+}
+
 /// A stored instance was read through when it came; that it cannot be read now is an alarm.
 pub(super) fn unreadable(error: crate::dicom::DicomError) -> ArchiveError {
     ArchiveError::Internal(anyhow::Error::new(error).context("a stored instance is not readable"))
 }
 
-impl Run {
+impl Instances {
     /// What an instance that came without the header of a Part 10 file (PS3.10 §7.1) is given out
     /// with, so that it can be read as one: nothing for nearly all.
     async fn missing_header(
@@ -339,47 +423,17 @@ impl Run {
         }
         let mut begin = Vec::new();
         while begin.len() < PREAMBLE {
-            let Some(chunk) = self.next(end).await? else { break };
+            let Some(chunk) = self.runs.next(end).await? else { break };
             if begin.is_empty() && chunk.len() >= PREAMBLE {
                 let has_prefix = chunk.get(PREAMBLE - PREFIX.len()..PREAMBLE) == Some(PREFIX);
-                self.put_back(chunk);
+                self.runs.put_back(chunk);
                 return Ok((!has_prefix).then(preamble));
             }
             begin.extend_from_slice(&chunk);
         }
         let has_prefix = begin.get(PREAMBLE - PREFIX.len()..PREAMBLE) == Some(PREFIX);
-        self.put_back(begin.into());
+        self.runs.put_back(begin.into());
         Ok((!has_prefix).then(preamble))
-    }
-
-    /// Undoes reading `chunk`, the last bytes that were read.
-    fn put_back(&mut self, chunk: Bytes) {
-        self.at -= chunk.len() as u64;
-        self.rest = if self.rest.is_empty() {
-            chunk
-        } else {
-            [chunk.as_ref(), self.rest.as_ref()].concat().into()
-        };
-    }
-
-    /// The next bytes before `end`; `None` at `end`.
-    async fn next(&mut self, end: u64) -> Result<Option<Bytes>, ArchiveError> {
-        if self.at >= end {
-            return Ok(None);
-        }
-        while self.rest.is_empty() {
-            self.rest = match self.stream.next().await {
-                Some(chunk) => chunk?,
-                None => {
-                    let error = anyhow::anyhow!("blob {} ended at byte {}", self.blob, self.at);
-                    return Err(ArchiveError::Internal(error));
-                }
-            };
-        }
-        let left = usize::try_from(end - self.at).unwrap_or(usize::MAX);
-        let chunk = self.rest.split_to(left.min(self.rest.len()));
-        self.at += chunk.len() as u64;
-        Ok(Some(chunk))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Search (PS3.18 §10.6): a plan in, a stream of DICOM JSON out.
+//! Search (PS3.18 §10.6): a plan in, a stream of DICOM JSON or XML out.
 //!
 //! Holds: the keys of all results are found first, in one transaction, so that the answer is in one
 //! order and its number is known; what is said about them is read page by page, as the client takes
@@ -7,17 +7,24 @@
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use serde_json::{
     Value, json,
     value::{RawValue, to_raw_value},
 };
 
-use super::{Archive, ArchiveError, ByteStream, metadata::decompress};
+use super::{
+    Archive, ArchiveError, ByteStream,
+    metadata::{decompress, document},
+};
 use crate::{
     dicom::{
         Tag,
         attributes::{self, Level},
+        xml,
     },
     index::{Include, RowKey, SearchPlan, SearchRow},
     tenancy::Scope,
@@ -75,11 +82,10 @@ pub struct SearchPage {
     pub results: usize,
     /// Matches beyond this answer.
     pub remaining: i64,
-    /// One DICOM JSON array.
-    pub body: ByteStream,
+    rows: Rows,
 }
 
-struct State {
+struct Rows {
     archive: Archive,
     scope: Scope,
     level: Level,
@@ -87,8 +93,6 @@ struct State {
     returned: Returned,
     retrieve_url: RetrieveUrl,
     keys: std::vec::IntoIter<RowKey>,
-    first: bool,
-    done: bool,
 }
 
 impl Archive {
@@ -116,7 +120,7 @@ impl Archive {
         }
         drop(tx);
         let results = keys.len();
-        let state = State {
+        let rows = Rows {
             archive: self.clone(),
             scope,
             level: plan.level,
@@ -124,14 +128,46 @@ impl Archive {
             returned,
             retrieve_url,
             keys: keys.into_iter(),
-            first: true,
-            done: false,
         };
-        let body = stream::try_unfold(state, |mut state| async move {
-            let chunk = state.chunk().await?;
-            Ok(chunk.map(|chunk| (chunk, state)))
+        Ok(SearchPage { results, remaining, rows })
+    }
+}
+
+impl SearchPage {
+    /// One DICOM JSON array. Its pieces end between results.
+    pub fn array(self) -> ByteStream {
+        let chunks = stream::try_unfold(Some((self.rows, true)), |state| async move {
+            let Some((mut rows, mut first)) = state else { return Ok(None) };
+            let mut out = Vec::with_capacity(16 * 1024);
+            for json in rows.next().await? {
+                out.push(if first { b'[' } else { b',' });
+                out.extend_from_slice(&json);
+                first = false;
+            }
+            if rows.keys.len() > 0 {
+                return Ok(Some((out.into(), Some((rows, first)))));
+            }
+            out.extend_from_slice(if first { b"[]" } else { b"]" });
+            Ok(Some((Bytes::from(out), None)))
         });
-        Ok(SearchPage { results, remaining, body: body.boxed() })
+        chunks.boxed()
+    }
+
+    /// One document in the Native DICOM Model for each result.
+    pub fn documents(
+        self,
+        encoding: xml::Encoding,
+    ) -> BoxStream<'static, Result<Bytes, ArchiveError>> {
+        let pages = stream::try_unfold(self.rows, move |mut rows| async move {
+            if rows.keys.len() == 0 {
+                return Ok::<_, ArchiveError>(None);
+            }
+            let page = rows.next().await?;
+            let documents =
+                page.into_iter().map(move |json| document(&json, encoding).map(Bytes::from));
+            Ok(Some((stream::iter(documents), rows)))
+        });
+        pages.try_flatten().boxed()
     }
 }
 
@@ -172,33 +208,24 @@ fn is_other(tag: Tag) -> bool {
     attributes::by_tag(tag).is_none() && !COMPUTED.contains(&tag)
 }
 
-impl State {
-    async fn chunk(&mut self) -> Result<Option<Bytes>, ArchiveError> {
-        if self.done {
-            return Ok(None);
-        }
+impl Rows {
+    /// The next results as DICOM JSON objects; none at the end.
+    async fn next(&mut self) -> Result<Vec<Vec<u8>>, ArchiveError> {
         let page = if self.include.metadata { PAGE_WITH_METADATA } else { PAGE };
         let keys: Vec<RowKey> = self.keys.by_ref().take(page).collect();
-        let mut out = Vec::with_capacity(keys.len() * 2048 + 2);
-        if !keys.is_empty() {
-            let mut tx = self.archive.0.db.begin(&self.scope).await?;
-            let rows = tx.search_rows(self.level, &keys, self.include).await?;
-            drop(tx);
-            for row in &rows {
-                out.push(if self.first { b'[' } else { b',' });
-                self.first = false;
-                let url = (self.retrieve_url)(row);
-                result(row, self.level, &self.returned, &url, &mut out)?;
-            }
+        if keys.is_empty() {
+            return Ok(Vec::new());
         }
-        if self.keys.len() == 0 {
-            if self.first {
-                out.push(b'[');
-            }
-            out.push(b']');
-            self.done = true;
-        }
-        Ok(Some(out.into()))
+        let mut tx = self.archive.0.db.begin(&self.scope).await?;
+        let rows = tx.search_rows(self.level, &keys, self.include).await?;
+        drop(tx);
+        let results = rows.iter().map(|row| {
+            let url = (self.retrieve_url)(row);
+            let mut json = Vec::with_capacity(2048);
+            result(row, self.level, &self.returned, &url, &mut json)?;
+            Ok(json)
+        });
+        results.collect()
     }
 }
 

@@ -165,12 +165,14 @@ impl Layout {
 
     /// Bytes of a native frame that stands alone, without padding to even length.
     pub fn frame_length(&self) -> usize {
-        let samples = match self.photometric {
+        let plane = self.pixels() * usize::from(self.bits_allocated);
+        let bits = match self.photometric {
             // Two luminance samples share a pair of chroma samples (PS3.3 §C.7.6.3.1.2).
-            Photometric::YbrFull422 | Photometric::YbrPartial422 => 2 * self.pixels(),
-            Photometric::YbrPartial420 => 3 * self.pixels() / 2,
-            _ => usize::from(self.samples) * self.pixels(),
+            Photometric::YbrFull422 | Photometric::YbrPartial422 if self.samples == 3 => 2 * plane,
+            // Four of them do.
+            Photometric::YbrPartial420 if self.samples == 3 => 3 * plane / 2,
+            _ => usize::from(self.samples) * plane,
         };
-        (samples * usize::from(self.bits_allocated)).div_ceil(8)
+        bits.div_ceil(8)
     }
 }

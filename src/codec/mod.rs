@@ -6,7 +6,11 @@
 //! and what does not agree with it is an error, never a wrong picture. Pure and synchronous; who
 //! calls keeps it away from the threads that serve requests. Absent: data sets, files, I/O.
 
+mod jpeg;
+mod jpeg_ls;
 mod layout;
+pub mod native;
+mod rle;
 
 pub use layout::{Layout, LayoutError, Photometric};
 
@@ -48,17 +52,34 @@ pub enum CodecError {
 
 /// Whether frames of this transfer syntax can be turned into native ones.
 pub fn decodes(syntax: &Uid) -> bool {
-    TransferSyntax::of(syntax).pixels == PixelForm::Native
+    match syntax.as_str() {
+        jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL | jpeg::PROGRESSIVE => true,
+        jpeg::LOSSLESS | jpeg::LOSSLESS_SV1 => true,
+        ENCAPSULATED | DEFLATED_FRAME => true,
+        RLE => true,
+        JPEG_LS | JPEG_LS_NEAR => true,
+        _ => TransferSyntax::of(syntax).pixels == PixelForm::Native,
+    }
 }
 
 /// Whether native frames can be turned into ones of this transfer syntax.
 pub fn encodes(syntax: &Uid) -> bool {
-    TransferSyntax::of(syntax).pixels == PixelForm::Native
+    match syntax.as_str() {
+        jpeg::BASELINE | jpeg::EXTENDED | jpeg::LOSSLESS | jpeg::LOSSLESS_SV1 => true,
+        ENCAPSULATED | DEFLATED_FRAME => true,
+        RLE => true,
+        JPEG_LS | JPEG_LS_NEAR => true,
+        uid => TransferSyntax::of(syntax).pixels == PixelForm::Native && native::encodes(uid),
+    }
 }
 
 /// Whether encoding into this transfer syntax keeps every bit of every sample.
-pub fn is_lossless(_syntax: &Uid) -> bool {
-    true
+pub fn is_lossless(syntax: &Uid) -> bool {
+    match syntax.as_str() {
+        jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL | jpeg::PROGRESSIVE => false,
+        JPEG_LS_NEAR => false,
+        _ => true,
+    }
 }
 
 /// Decodes one frame.
@@ -66,20 +87,39 @@ pub fn is_lossless(_syntax: &Uid) -> bool {
 /// # Errors
 /// [`CodecError`].
 pub fn decode(syntax: &Uid, layout: &Layout, frame: &[u8]) -> Result<Raster, CodecError> {
-    if TransferSyntax::of(syntax).pixels != PixelForm::Native {
-        return Err(CodecError::Unsupported("this transfer syntax"));
+    match syntax.as_str() {
+        jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL => jpeg::decode(layout, frame),
+        jpeg::PROGRESSIVE | jpeg::LOSSLESS | jpeg::LOSSLESS_SV1 => jpeg::decode(layout, frame),
+        ENCAPSULATED => native::decode_little(layout, frame),
+        DEFLATED_FRAME => native::inflate(layout, frame),
+        RLE => rle::decode(layout, frame),
+        JPEG_LS | JPEG_LS_NEAR => jpeg_ls::decode(layout, frame),
+        uid if decodes(syntax) => native::decode(uid, layout, frame),
+        _ => Err(CodecError::Unsupported("this transfer syntax")),
     }
-    let data = frame.get(..layout.frame_length()).ok_or(CodecError::Damaged("too few bytes"))?;
-    Ok(Raster { layout: layout.clone(), data: data.to_vec() })
 }
 
 /// Encodes one frame. `quality` (1 to 100) is for lossy syntaxes.
 ///
 /// # Errors
 /// [`CodecError::Unsupported`] where this syntax cannot hold such pixels.
-pub fn encode(syntax: &Uid, raster: &Raster, _quality: u8) -> Result<Encoded, CodecError> {
-    if TransferSyntax::of(syntax).pixels != PixelForm::Native {
-        return Err(CodecError::Unsupported("this transfer syntax"));
+pub fn encode(syntax: &Uid, raster: &Raster, quality: u8) -> Result<Encoded, CodecError> {
+    match syntax.as_str() {
+        jpeg::BASELINE => jpeg::encode_baseline(raster, quality),
+        jpeg::EXTENDED => jpeg::encode_extended(raster, quality),
+        uid @ (jpeg::LOSSLESS | jpeg::LOSSLESS_SV1) => jpeg::encode_lossless(raster, uid),
+        ENCAPSULATED => native::encode(raster),
+        DEFLATED_FRAME => native::deflate(raster),
+        RLE => rle::encode(raster),
+        JPEG_LS => jpeg_ls::encode(raster),
+        JPEG_LS_NEAR => jpeg_ls::encode_near(raster, quality),
+        _ if encodes(syntax) => native::encode(raster),
+        _ => Err(CodecError::Unsupported("this transfer syntax")),
     }
-    Ok(Encoded { layout: raster.layout.clone(), data: raster.data.clone() })
 }
+
+const ENCAPSULATED: &str = "1.2.840.10008.1.2.1.98";
+const DEFLATED_FRAME: &str = "1.2.840.10008.1.2.8.1";
+const RLE: &str = "1.2.840.10008.1.2.5";
+const JPEG_LS: &str = "1.2.840.10008.1.2.4.80";
+const JPEG_LS_NEAR: &str = "1.2.840.10008.1.2.4.81";

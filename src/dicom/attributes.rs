@@ -206,6 +206,12 @@ pub fn tag_of_keyword(keyword: &str) -> Option<Tag> {
     }
 }
 
+/// The keyword that PS3.6 gives a tag. `None`: private or unknown.
+pub fn keyword_of(tag: Tag) -> Option<&'static str> {
+    let entry = StandardDataDictionary.by_tag(tag).filter(|_| tag.0 % 2 == 0)?;
+    Some(entry.alias)
+}
+
 /// The value representation that PS3.6 gives a tag; of several, the first that it names.
 /// `None`: private or unknown.
 pub fn vr_of(tag: Tag) -> Option<VR> {

@@ -12,7 +12,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
 use bytes::{Bytes, BytesMut};
 
@@ -33,6 +33,10 @@ const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
 /// (0002,0012) of File Meta Information that had none.
 const IMPLEMENTATION_CLASS: &str = "2.25.60830696768768316492454989746651876477";
 
+/// (0002,0013) of what we wrote: at most 16 characters.
+const IMPLEMENTATION_VERSION: &str =
+    concat!("COLLIMATOR_", env!("CARGO_PKG_VERSION_MAJOR"), "_", env!("CARGO_PKG_VERSION_MINOR"));
+
 /// What File Meta Information must name; the archive knows it when a file does not say it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -46,6 +50,8 @@ pub struct Identity {
 pub struct Explicit {
     out: Out,
     identity: Option<Identity>,
+    /// (0002,0010), where it is not Explicit VR Little Endian or the writer is us.
+    rewritten_as: Option<Uid>,
     /// Elements of the File Meta Information but for (0002,0000), by element number.
     meta: Vec<(u16, VR, Vec<u8>)>,
     endian: Endian,
@@ -72,6 +78,7 @@ impl Explicit {
         Self {
             out: Out::default(),
             identity,
+            rewritten_as: None,
             meta: Vec::new(),
             endian: Endian::Little,
             depth: 0,
@@ -87,11 +94,43 @@ impl Explicit {
 
     /// Nothing more comes: the pieces that were not taken, the last one of up to [`CHUNK`] bytes.
     pub fn finish(self) -> impl Iterator<Item = Bytes> {
-        let Out { mut ready, current } = self.out;
-        if !current.is_empty() {
-            ready.push_back(current.freeze());
+        self.out.all()
+    }
+
+    /// A writer for a data set that changes: `identity` and the transfer syntax go before what the
+    /// file said, and the implementation that wrote it is ours.
+    pub(super) fn rewriting(identity: Identity, transfer_syntax: Uid) -> Self {
+        Self { rewritten_as: Some(transfer_syntax), ..Self::new(Some(identity)) }
+    }
+
+    /// Writes an element with a value in little endian.
+    pub(super) fn write_element(&mut self, tag: Tag, vr: VR, value: &[u8]) {
+        let length = u32::try_from(value.len()).unwrap_or(UNDEFINED - 1);
+        self.out.element(tag, vr, length.saturating_add(length % 2));
+        self.out.write(value);
+        if length % 2 == 1 {
+            self.out.write(&[vr::padding(vr)]);
         }
-        ready.into_iter()
+    }
+
+    /// What was written and not taken, to the last byte.
+    pub(super) fn flush(&mut self) -> impl Iterator<Item = Bytes> + use<> {
+        mem::take(&mut self.out).all()
+    }
+
+    /// Bytes that were written and not taken.
+    pub(super) fn written(&self) -> usize {
+        self.out.current.len() + self.out.ready.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    /// Goes on writing to `out`; what was written so far.
+    pub(super) fn swap(&mut self, out: Out) -> Out {
+        mem::replace(&mut self.out, out)
+    }
+
+    /// Writes what was written elsewhere.
+    pub(super) fn append(&mut self, out: Out) {
+        out.all().for_each(|bytes| self.out.write(&bytes));
     }
 
     fn order(&self, vr: VR) -> usize {
@@ -124,8 +163,14 @@ impl Sink for Explicit {
 
     fn data_set_start(&mut self, meta: &FileMeta) -> Result<(), DicomError> {
         self.endian = meta.endian;
-        let elements = std::mem::take(&mut self.meta);
-        write_file_meta(&mut self.out, elements, EXPLICIT_LITTLE, self.identity.as_ref());
+        let mut elements = mem::take(&mut self.meta);
+        let mut syntax = EXPLICIT_LITTLE;
+        if let Some(rewritten) = &self.rewritten_as {
+            syntax = rewritten.as_str();
+            elements.retain(|(element, ..)| !matches!(element, 0x0002 | 0x0003 | 0x0012 | 0x0013));
+            elements.push((0x0013, VR::SH, IMPLEMENTATION_VERSION.into()));
+        }
+        write_file_meta(&mut self.out, elements, syntax, self.identity.as_ref());
         Ok(())
     }
 
@@ -169,7 +214,7 @@ impl Sink for Explicit {
     }
 
     fn bulk_end(&mut self) -> Result<(), DicomError> {
-        let Bulk { begun, pad, .. } = std::mem::take(&mut self.bulk);
+        let Bulk { begun, pad, .. } = mem::take(&mut self.bulk);
         self.out.write(&begun);
         self.out.write(pad.as_slice());
         Ok(())
@@ -280,12 +325,21 @@ fn write_file_meta(
 
 /// Output in pieces.
 #[derive(Default)]
-struct Out {
+pub(super) struct Out {
     ready: VecDeque<Bytes>,
     current: BytesMut,
 }
 
 impl Out {
+    /// All pieces, the last one of up to [`CHUNK`] bytes.
+    fn all(self) -> impl Iterator<Item = Bytes> + use<> {
+        let Self { mut ready, current } = self;
+        if !current.is_empty() {
+            ready.push_back(current.freeze());
+        }
+        ready.into_iter()
+    }
+
     fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.current.capacity() == 0 {
@@ -296,7 +350,7 @@ impl Out {
             self.current.extend_from_slice(now);
             bytes = rest;
             if self.current.len() >= CHUNK {
-                self.ready.push_back(std::mem::take(&mut self.current).freeze());
+                self.ready.push_back(mem::take(&mut self.current).freeze());
             }
         }
     }

@@ -16,8 +16,10 @@ pub mod json;
 pub mod normalise;
 pub mod person_name;
 pub mod reader;
+pub mod rewrite;
 pub mod transfer_syntax;
 pub mod uid;
+pub mod xml;
 
 pub use dicom_core::{Tag, VR};
 pub use error::{DicomError, Limits};

@@ -1,26 +1,47 @@
-//! Retrieve metadata (PS3.18 §10.4.1.1.5) as DICOM JSON at three levels.
+//! Retrieve metadata (PS3.18 §10.4.1.1.5) as DICOM JSON or XML at three levels.
 
 use std::sync::Arc;
 
 use axum::{
+    BoxError,
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, header},
+    http::header,
     response::{IntoResponse, Response},
 };
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
     App,
-    accept::{AcceptSet, NotAcceptable, Offer, choose},
+    accept::{AcceptSet, Choice, Form, NotAcceptable, Offer, Syntaxes, choose},
     admit::{Admitted, Read},
+    charset::Charset,
     conditional,
+    multipart::{Boundary, OutPart, Related},
     place::Place,
     problem::Problem,
+    urls::PartitionUrls,
 };
+use crate::archive::{ArchiveError, Document, Metadata, Target};
 
-/// One JSON array, never multipart (PS3.18 Table 10.4.4-1).
-const OFFERS: [Offer; 2] =
-    [Offer::plain("application/dicom+json"), Offer::plain("application/json")];
+/// The Native DICOM Model.
+pub(super) const XML: &str = "application/dicom+xml";
+
+/// JSON is one array, XML one part for each instance (PS3.18 Table 10.4.4-1).
+const OFFERS: [Offer; 4] = [
+    Offer::plain("application/dicom+json"),
+    Offer::plain("application/json"),
+    Offer::multipart(XML, Syntaxes::None),
+    Offer::plain(XML),
+];
+
+/// What can be had of one instance, and of more: all but the single document.
+fn offers(target: &Target) -> &'static [Offer] {
+    match target {
+        Target::Instance { .. } => &OFFERS,
+        Target::Study { .. } | Target::Series { .. } => OFFERS.split_last().map_or(&[], |l| l.1),
+    }
+}
 
 /// Retrieves the metadata of a study, series or instance.
 pub async fn retrieve(
@@ -31,27 +52,82 @@ pub async fn retrieve(
 ) -> Result<Response, Problem> {
     let target = place.target()?;
     let (parts, _) = request.into_parts();
-    let urls = Arc::new(caller.urls);
+    let query = parts.uri.query();
+    let accept = AcceptSet::of(&parts.headers, query, app.retrieve.missing_accept);
+    let offers = offers(&target);
+    let chosen = choose(&accept, offers).map_err(|_| Problem::from(NotAcceptable::of(offers)));
+    let chosen = chosen.and_then(|choice| {
+        let charset = Charset::of(&parts.headers, query, choice.media_type)?;
+        Ok((choice, charset))
+    });
+    let (choice, charset) = match chosen {
+        Ok(chosen) => chosen,
+        Err(problem) => {
+            app.archive.require(&caller.scope, &target).await?;
+            return Err(problem);
+        }
+    };
+    let urls = caller.urls.clone();
     let base = Arc::new(move |study: &_, series: &_, instance: &_| {
         let (before, after) = urls.bulk_data_around(study, series, instance);
         (before.trim_end_matches('/').to_owned(), after.to_owned())
     });
-    let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
-    let choice = match choose(&accept, &OFFERS) {
-        Ok(choice) => choice,
-        Err(NotAcceptable { .. }) => {
-            app.archive.require(&caller.scope, &target).await?;
-            return Err(NotAcceptable::of(&OFFERS).into());
-        }
-    };
     let metadata = app.archive.metadata(caller.scope, target, base).await?;
-    // Weak: the answer may be compressed on its way out, and URLs differ with the host asked.
-    let etag = format!("W/\"{}\"", metadata.version);
+    let etag = etag(&metadata.version, &choice, charset);
     if conditional::not_modified(&parts.headers, &etag) {
         return Ok(conditional::unchanged(&etag));
     }
-    let mut response = Body::from_stream(metadata.body).into_response();
-    let content_type = HeaderValue::from_static(choice.media_type);
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    let response = if choice.media_type == XML {
+        documents(metadata, &choice, charset, caller.urls).await?
+    } else {
+        let body = metadata.array().map_ok(move |json| charset.json(json));
+        let mut response = Body::from_stream(body).into_response();
+        let content_type = charset.content_type(choice.media_type);
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response
+    };
     Ok(conditional::tagged(response, &etag))
+}
+
+/// Weak: the answer may be compressed on its way out, and URLs differ with the host asked.
+fn etag(version: &str, choice: &Choice, charset: Charset) -> String {
+    let mark = charset.mark();
+    match (choice.media_type, choice.form) {
+        (XML, Form::Single) => format!("W/\"{version}-document{mark}\""),
+        (XML, Form::Multipart) => format!("W/\"{version}-documents{mark}\""),
+        _ => format!("W/\"{version}{mark}\""),
+    }
+}
+
+/// One document for each instance; where the answer is no multipart, there is one.
+async fn documents(
+    metadata: Metadata,
+    choice: &Choice,
+    charset: Charset,
+    urls: PartitionUrls,
+) -> Result<Response, Problem> {
+    let pieces = [metadata.version.as_bytes(), XML.as_bytes(), charset.mark().as_bytes()];
+    let boundary = Boundary::of(&pieces);
+    let mut documents = metadata.documents(charset.xml());
+    // Made before the status is sent: what goes wrong with it still has a status of its own.
+    let first = documents.next().await.ok_or(ArchiveError::NotFound)??;
+    let content_type = charset.parameterised(XML);
+    if choice.form == Form::Single {
+        let location = location(&urls, &first);
+        let mut response = Body::from(first.xml).into_response();
+        super::wado::set(response.headers_mut(), header::CONTENT_TYPE, content_type);
+        super::wado::set(response.headers_mut(), header::CONTENT_LOCATION, location);
+        return Ok(response);
+    }
+    let all = stream::iter([Ok(first)]).chain(documents).map_err(BoxError::from);
+    let parts = all.map_ok(move |document| {
+        let location = location(&urls, &document);
+        OutPart::whole(content_type.clone(), document.xml).with_location(location)
+    });
+    Ok(Related::new(XML, boundary).streamed(parts))
+}
+
+fn location(urls: &PartitionUrls, of: &Document) -> String {
+    let Document { study, series, instance, .. } = of;
+    urls.at(&format!("/studies/{study}/series/{series}/instances/{instance}/metadata"))
 }

@@ -3,15 +3,17 @@
 //! Owns every route of the server ([`routes()`], one page), reading requests and writing answers:
 //! which partition a request names ([`carrier`]), what it may be answered with ([`accept`]), its
 //! parts ([`multipart`]), the URLs in answers ([`urls`]), errors ([`problem`]), the layers around
-//! every route ([`layers`]), the published document ([`openapi`]), byte ranges ([`mod@range`]) and
-//! the serve loop ([`listen`]).
+//! every route ([`layers`]), what is published about routes ([`operation`], [`openapi`] and the
+//! capabilities), byte ranges ([`mod@range`]) and the serve loop ([`listen`]).
 //!
 //! Absent: SQL, DICOM parsing, decisions on who may do what (`tenancy::decide`).
 
 pub mod accept;
 mod admit;
 mod bulkdata;
+mod capabilities;
 pub mod carrier;
+mod charset;
 mod conditional;
 mod delete;
 mod frame_choice;
@@ -22,6 +24,8 @@ pub mod listen;
 mod metadata;
 pub mod multipart;
 pub mod openapi;
+pub mod operation;
+mod parameters;
 mod partitions;
 mod place;
 pub mod problem;

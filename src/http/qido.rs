@@ -3,24 +3,36 @@
 use std::sync::Arc;
 
 use axum::{
+    BoxError,
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use futures::TryStreamExt;
 
 use super::{
     App,
-    accept::{AcceptSet, Offer, choose},
+    accept::{AcceptSet, Offer, Syntaxes, choose},
     admit::{Admitted, Search},
+    charset::Charset,
+    metadata::XML,
+    multipart::{Boundary, OutPart, Related},
     place::Place,
     problem::Problem,
     search_query::{self, Resource},
 };
-use crate::{archive::SearchRow, dicom::attributes::Level};
+use crate::{
+    archive::{SearchPage, SearchRow},
+    dicom::attributes::Level,
+};
 
-const OFFERS: [Offer; 2] =
-    [Offer::plain("application/dicom+json"), Offer::plain("application/json")];
+/// JSON is one array, XML one part for each result (PS3.18 Table 10.6.4-1).
+const OFFERS: [Offer; 3] = [
+    Offer::plain("application/dicom+json"),
+    Offer::plain("application/json"),
+    Offer::multipart(XML, Syntaxes::None),
+];
 
 /// The agent of `Warning: 299` (RFC 7234 §5.5).
 const AGENT: &str = "collimator";
@@ -66,6 +78,7 @@ async fn search(
     let (parts, _) = request.into_parts();
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
     let media_type = choose(&accept, &OFFERS)?.media_type;
+    let charset = Charset::of(&parts.headers, parts.uri.query(), media_type)?;
     let resource = Resource { level, study: place.study, series: place.series };
     let mut query =
         search_query::read(&resource, parts.uri.query().unwrap_or_default(), &app.search)?;
@@ -88,10 +101,7 @@ async fn search(
     let mut response = if page.results == 0 && app.search.no_match == 204 {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        let mut response = Body::from_stream(page.body).into_response();
-        let content_type = HeaderValue::from_static(media_type);
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        response
+        answer(page, media_type, charset, &parts.uri)
     };
     for warning in warnings {
         if let Ok(value) = HeaderValue::try_from(format!("299 {AGENT}: {warning}")) {
@@ -99,4 +109,20 @@ async fn search(
         }
     }
     Ok(response)
+}
+
+/// The results. The boundary follows from the question, so that it is the same the next time; no
+/// result can hold it at the beginning of a line, since XML is written without ends of lines.
+fn answer(page: SearchPage, media_type: &'static str, charset: Charset, uri: &Uri) -> Response {
+    if media_type == XML {
+        let boundary = Boundary::of(&[b"search", uri.to_string().as_bytes()]);
+        let content_type = charset.parameterised(XML);
+        let documents = page.documents(charset.xml()).map_err(BoxError::from);
+        let parts = documents.map_ok(move |xml| OutPart::whole(content_type.clone(), xml));
+        return Related::new(XML, boundary).streamed(parts);
+    }
+    let body = page.array().map_ok(move |json| charset.json(json));
+    let mut response = Body::from_stream(body).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, charset.content_type(media_type));
+    response
 }

@@ -1,17 +1,23 @@
 //! Every route of the server, on one page.
 //!
-//! Holds: a route exists exactly if it stands here; the router, the published document and the
-//! attack matrix of the tests are all made from this list.
+//! Holds: a route exists exactly if it stands here; the router, the published documents, the
+//! tables of the conformance statement and the attack matrix of the tests are all made from this
+//! list. `OPTIONS` is the one method that every path of a service has without a line of its own.
 
-use axum::{Json, Router, http::Method};
+use std::sync::LazyLock;
+
+use axum::{Router, http::Method};
 
 use super::{
-    App, bulkdata, delete, frames, health, metadata,
-    openapi::{
-        Operation,
+    App,
+    accept::{Offer, offers},
+    bulkdata, capabilities, delete, frames, health, metadata,
+    openapi::{self, Routes},
+    operation::{
+        Operation, Parameter,
         Reach::{self, Operator, Partition, Server},
-        Routes,
     },
+    parameters::{CHARSET, CONDITIONAL, RANGES, SEARCH as MATCHING},
     partitions, qido, stow, wado,
 };
 
@@ -31,37 +37,74 @@ const STORE: &str = "§10.5";
 const RETRIEVE: &str = "§10.4.1.1";
 const SEARCH: &str = "§10.6";
 
-fn operation(
-    method: Method,
-    path: &'static str,
-    reach: Reach,
-    service: &'static str,
-    summary: &'static str,
-    section: &'static str,
-) -> Operation {
-    Operation { method, path, reach, service, summary, section }
-}
+/// Groups of parameters, besides those that every route has.
+const NOTHING: &[&[Parameter]] = &[];
+const WHOLE: &[&[Parameter]] = &[CONDITIONAL];
+const TEXT: &[&[Parameter]] = &[CHARSET, CONDITIONAL];
+const BYTES: &[&[Parameter]] = &[CONDITIONAL, RANGES];
 
-/// A GET in a partition.
+/// A GET in a partition of something that is there or not.
 fn read(
     path: &'static str,
     service: &'static str,
     summary: &'static str,
     section: &'static str,
 ) -> Operation {
-    operation(Method::GET, path, Partition, service, summary, section)
+    Operation::new(Method::GET, path, Partition, service, summary, section)
+        .statuses(&[200, 206, 304, 400, 404, 406, 410, 503])
+}
+
+fn retrieve(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
+    read(path, "retrieve", summary, RETRIEVE).gives(gives).parameters(WHOLE)
+}
+
+fn metadata(path: &'static str, summary: &'static str) -> Operation {
+    read(path, "metadata", summary, RETRIEVE).gives(&offers::METADATA).parameters(TEXT)
+}
+
+/// A GET whose answer takes byte ranges.
+fn bytes(path: &'static str, service: &'static str, summary: &'static str) -> Operation {
+    read(path, service, summary, RETRIEVE)
+        .gives(&offers::FRAMES)
+        .parameters(BYTES)
+        .statuses(&[200, 206, 304, 400, 404, 406, 410, 416, 503])
+}
+
+fn search(path: &'static str, summary: &'static str) -> Operation {
+    read(path, "search", summary, SEARCH)
+        .gives(&offers::SEARCH)
+        .parameters(&[CHARSET, MATCHING])
+        .statuses(&[200, 204, 400, 404, 406, 503])
 }
 
 fn store(path: &'static str, summary: &'static str) -> Operation {
-    operation(Method::POST, path, Partition, "store", summary, STORE)
+    Operation::new(Method::POST, path, Partition, "store", summary, STORE)
+        .takes(&["multipart/related; type=\"application/dicom\"", "application/dicom"])
+        .gives(&offers::STORED)
+        .statuses(&[200, 202, 400, 404, 406, 408, 409, 413, 415, 503])
 }
 
 fn remove(path: &'static str, summary: &'static str) -> Operation {
-    operation(Method::DELETE, path, Partition, "delete", summary, "")
+    Operation::new(Method::DELETE, path, Partition, "delete", summary, "")
+        .statuses(&[204, 400, 404, 503])
 }
 
-fn operator(path: &'static str, summary: &'static str) -> Operation {
-    operation(Method::GET, path, Operator, "health", summary, "")
+/// A GET of something of the server's own.
+fn own(
+    path: &'static str,
+    reach: Reach,
+    service: &'static str,
+    summary: &'static str,
+    gives: &'static [Offer],
+) -> Operation {
+    Operation::new(Method::GET, path, reach, service, summary, "")
+        .gives(gives)
+        .parameters(NOTHING)
+        .statuses(&[200, 503])
+}
+
+fn health(path: &'static str, summary: &'static str) -> Operation {
+    own(path, Operator, "health", summary, &offers::OWN_JSON)
 }
 
 /// Every route.
@@ -69,44 +112,52 @@ pub fn routes() -> Routes<App> {
     Routes::default()
         .add(store("/studies", "Store instances"), stow::store)
         .add(store(STUDY, "Store instances of one study"), stow::store)
-        .add(read(STUDY, "retrieve", "Retrieve a study", RETRIEVE), wado::retrieve)
-        .add(read(SERIES, "retrieve", "Retrieve a series", RETRIEVE), wado::retrieve)
-        .add(read(INSTANCE, "retrieve", "Retrieve an instance", RETRIEVE), wado::retrieve)
-        .add(read(STUDY_METADATA, "metadata", "Metadata of a study", RETRIEVE), metadata::retrieve)
-        .add(
-            read(SERIES_METADATA, "metadata", "Metadata of a series", RETRIEVE),
-            metadata::retrieve,
-        )
-        .add(
-            read(INSTANCE_METADATA, "metadata", "Metadata of an instance", RETRIEVE),
-            metadata::retrieve,
-        )
-        .add(read(FRAMES, "frames", "Retrieve frames", RETRIEVE), frames::retrieve)
-        .add(read(BULK, "bulkdata", "Retrieve a bulk value", RETRIEVE), bulkdata::retrieve)
-        .add(read("/studies", "search", "Search for studies", SEARCH), qido::studies)
-        .add(read("/series", "search", "Search for series", SEARCH), qido::series)
-        .add(read("/instances", "search", "Search for instances", SEARCH), qido::instances)
-        .add(read(STUDY_SERIES, "search", "Search for series of a study", SEARCH), qido::series)
-        .add(
-            read(STUDY_INSTANCES, "search", "Search for instances of a study", SEARCH),
-            qido::instances,
-        )
-        .add(
-            read(SERIES_INSTANCES, "search", "Search for instances of a series", SEARCH),
-            qido::instances,
-        )
+        .add(retrieve(STUDY, "Retrieve a study", &offers::INSTANCES), wado::retrieve)
+        .add(retrieve(SERIES, "Retrieve a series", &offers::INSTANCES), wado::retrieve)
+        .add(retrieve(INSTANCE, "Retrieve an instance", &offers::INSTANCE), wado::retrieve)
+        .add(metadata(STUDY_METADATA, "Metadata of a study"), metadata::retrieve)
+        .add(metadata(SERIES_METADATA, "Metadata of a series"), metadata::retrieve)
+        .add(metadata(INSTANCE_METADATA, "Metadata of an instance"), metadata::retrieve)
+        .add(bytes(FRAMES, "frames", "Retrieve frames"), frames::retrieve)
+        .add(bytes(BULK, "bulkdata", "Retrieve a bulk value"), bulkdata::retrieve)
+        .add(search("/studies", "Search for studies"), qido::studies)
+        .add(search("/series", "Search for series"), qido::series)
+        .add(search("/instances", "Search for instances"), qido::instances)
+        .add(search(STUDY_SERIES, "Search for series of a study"), qido::series)
+        .add(search(STUDY_INSTANCES, "Search for instances of a study"), qido::instances)
+        .add(search(SERIES_INSTANCES, "Search for instances of a series"), qido::instances)
         .add(remove(STUDY, "Delete a study"), delete::delete)
         .add(remove(SERIES, "Delete a series"), delete::delete)
         .add(remove(INSTANCE, "Delete an instance"), delete::delete)
         .add(
-            operation(Method::GET, "/partitions", Server, "partitions", "List partitions", ""),
+            own("/partitions", Server, "partitions", "List partitions", &offers::OWN_JSON),
             partitions::list,
         )
-        .add(operator("/health/live", "Whether the process serves"), health::live)
-        .add(operator("/health/ready", "Whether the server can do its work"), health::ready)
-        .add(operator("/metrics", "Metrics for Prometheus"), health::metrics)
-        .add(operator("/openapi.json", "This document"), async || Json(routes().document()))
+        .add(health("/health/live", "Whether the process serves"), health::live)
+        .add(health("/health/ready", "Whether the server can do its work"), health::ready)
+        .add(
+            own("/metrics", Operator, "health", "Metrics for Prometheus", &offers::METRICS),
+            health::metrics,
+        )
+        .add(
+            own("/openapi.json", Operator, "health", "The routes as OpenAPI", &offers::OWN_JSON),
+            openapi::json,
+        )
+        .add(
+            own("/docs", Operator, "health", "The routes for readers", &offers::PAGE),
+            openapi::page,
+        )
+        .with_capabilities(
+            Operation::new(Method::OPTIONS, "/", Partition, "capabilities", "Capabilities", "§8.9")
+                .gives(&offers::CAPABILITIES)
+                .parameters(WHOLE)
+                .statuses(&[200, 304, 400, 406]),
+            capabilities::describe,
+        )
 }
+
+/// The descriptions of all routes.
+pub static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| routes().operations().to_vec());
 
 /// The router of all routes, with its layers.
 pub fn router(app: App) -> Router {

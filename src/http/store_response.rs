@@ -9,10 +9,10 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{problem::Problem, urls::PartitionUrls};
+use super::{charset::Charset, metadata::XML, problem::Problem, urls::PartitionUrls};
 use crate::{
     archive::{Failed, Outcome, Stored},
-    dicom::{Tag, Uid, index::Warning},
+    dicom::{Tag, Uid, index::Warning, xml},
 };
 
 /// (0008,1196) where attributes of a stored instance break their rules: B007H, "data set does not
@@ -26,7 +26,11 @@ const COMMENT: usize = 64;
 const MAX_COMMENTS: usize = 16;
 
 /// The answer to a Store request whose parts have all been dealt with.
-pub fn answer(outcome: &Outcome, urls: &PartitionUrls, media_type: &'static str) -> Response {
+pub fn answer(
+    outcome: &Outcome,
+    urls: &PartitionUrls,
+    (media_type, charset): (&'static str, Charset),
+) -> Response {
     if outcome.stored.is_empty() && outcome.unavailable {
         let source = anyhow::anyhow!("no instance of the request could be stored");
         return Problem::unavailable(super::RETRY_AFTER, source).into_response();
@@ -50,10 +54,20 @@ pub fn answer(outcome: &Outcome, urls: &PartitionUrls, media_type: &'static str)
     sequence("00081199", outcome.stored.iter().map(|stored| success(stored, urls)).collect());
     sequence("0008119A", others.into_iter().map(failure).collect());
 
-    let mut response = Response::new(Body::from(Value::Object(body).to_string()));
+    let json = Value::Object(body).to_string();
+    let bytes = if media_type == XML {
+        let mut out = Vec::new();
+        match xml::write(&mut out, json.as_bytes(), charset.xml()) {
+            Ok(()) => out.into(),
+            Err(error) => return Problem::internal(anyhow::Error::new(error)).into_response(),
+        }
+    } else {
+        charset.json(json.into())
+    };
+    let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status(outcome);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CONTENT_TYPE, charset.content_type(media_type));
     if let Some(url) = study_url.and_then(|url| HeaderValue::try_from(url).ok()) {
         headers.insert(header::LOCATION, url.clone());
         headers.insert(header::CONTENT_LOCATION, url);

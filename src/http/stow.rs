@@ -16,6 +16,8 @@ use super::{
     accept::{AcceptSet, Offer, choose},
     admit,
     carrier::{Carried, FIRST_PART_BYTES},
+    charset::Charset,
+    metadata::XML,
     multipart::{MultipartError, PartHead, PartReader},
     place::Place,
     problem::Problem,
@@ -31,8 +33,8 @@ use crate::{
 const TAKEN: [&str; 2] = ["application/dicom", "application/json"];
 
 /// What the answer can be. The first is the default.
-const OFFERS: [Offer; 2] =
-    [Offer::plain("application/dicom+json"), Offer::plain("application/json")];
+const OFFERS: [Offer; 3] =
+    [Offer::plain("application/dicom+json"), Offer::plain("application/json"), Offer::plain(XML)];
 
 /// While a client sends nothing for this long, what is complete is written instead of held.
 const LULL: Duration = Duration::from_millis(250);
@@ -47,13 +49,14 @@ pub async fn store(
     let carried = Carried::read(&parts, &app.server, &app.tenancy, Action::Store)?;
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
     let media_type = choose(&accept, &OFFERS)?.media_type;
+    let form = (media_type, Charset::of(&parts.headers, parts.uri.query(), media_type)?);
     let mut reader = PartReader::open(&parts.headers, body, &app.limits, &TAKEN)?;
     if !reader.is_multipart() && reader.content_type().essence() != TAKEN[0] {
         reader.discard().await;
         return Err(unsupported());
     }
     match begin(&app, &parts, carried, &mut reader).await {
-        Ok(admitted) => take(&app, admitted, place, reader, media_type).await,
+        Ok(admitted) => take(&app, admitted, place, reader, form).await,
         Err(problem) => {
             reader.discard().await;
             Err(problem)
@@ -106,7 +109,7 @@ async fn take(
     Begun { scope, urls, head }: Begun,
     place: Place,
     mut reader: PartReader,
-    media_type: &'static str,
+    form: (&'static str, Charset),
 ) -> Result<Response, Problem> {
     let mut head = Some(head);
     let prepare = {
@@ -143,7 +146,7 @@ async fn take(
     }
     match broken {
         Some(error) if outcome.stored.is_empty() => Err(error.into()),
-        _ => Ok(store_response::answer(&outcome, &urls, media_type).into_response()),
+        _ => Ok(store_response::answer(&outcome, &urls, form).into_response()),
     }
 }
 

@@ -81,6 +81,17 @@ impl Urls {
         Ok(Self { base, style })
     }
 
+    /// Where the service begins, whatever partition is meant; without a slash at the end.
+    pub fn service(&self) -> &str {
+        &self.base
+    }
+
+    /// Where the service begins in a partition, without a slash at the end, and whether requests
+    /// name the partition in their query.
+    pub fn service_in(&self, partition: &PartitionId) -> (String, bool) {
+        (self.within(partition).head, self.style == Style::Query)
+    }
+
     /// URLs of what lies in one partition.
     pub fn within(&self, partition: &PartitionId) -> PartitionUrls {
         let (head, tail) = match self.style {

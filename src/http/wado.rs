@@ -43,10 +43,13 @@ pub async fn retrieve(
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
     let choices = candidates(&accept, offers);
     let mut available = Vec::new();
-    for choice in &choices {
-        let wanted = wanted(choice);
+    let mut forms: Vec<Form> = choices.iter().map(|choice| choice.form).collect();
+    forms.dedup();
+    for form in forms {
+        // Each instance is given in the first of these that it can be given in.
+        let wanted = choices.iter().filter(|choice| choice.form == form).map(wanted).collect();
         match app.archive.instances(caller.scope.clone(), target.clone(), wanted).await {
-            Ok(instances) => return answer(choice, instances, caller.urls).await,
+            Ok(instances) => return answer(form, instances, caller.urls).await,
             Err(ArchiveError::NotAcceptable { available: syntaxes }) => available = syntaxes,
             Err(error) => return Err(error.into()),
         }
@@ -75,24 +78,25 @@ fn describe(offer: &Offer, syntax: &str) -> String {
 
 fn wanted(choice: &Choice) -> Wanted {
     match &choice.syntax {
-        Syntax::Default | Syntax::Open => Wanted::Default,
+        Syntax::Default => Wanted::Default,
+        Syntax::Open => Wanted::Open,
         Syntax::Stored => Wanted::Any,
         Syntax::Uid(uid) => Wanted::Exactly(uid.clone()),
     }
 }
 
 async fn answer(
-    choice: &Choice,
+    form: Form,
     mut instances: Instances,
     urls: PartitionUrls,
 ) -> Result<Response, Problem> {
+    let first = instances.next().await?.ok_or(ArchiveError::NotFound)?;
     // 206: "some but not all of the target resources" (PS3.18 Table 10.4.3-1).
     let status = if instances.partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    let boundary =
-        Boundary::of(&[instances.version.as_bytes(), format!("{:?}", choice.syntax).as_bytes()]);
-    let mut response = match choice.form {
+    let boundary = Boundary::of(&[instances.version.as_bytes()]);
+    let mut response = match form {
         Form::Single => {
-            let head = instances.next().await?.ok_or(ArchiveError::NotFound)?;
+            let head = first;
             let content_type = media_type_with(DICOM, &head.transfer_syntax);
             let location = location(&urls, &head);
             let mut response =
@@ -105,11 +109,7 @@ async fn answer(
             }
             response
         }
-        Form::Multipart => {
-            // Opened before the status is sent, so that a store that does not answer is a 503.
-            let first = instances.next().await?.ok_or(ArchiveError::NotFound)?;
-            Related::new(DICOM, boundary).streamed(parts(first, instances, urls))
-        }
+        Form::Multipart => Related::new(DICOM, boundary).streamed(parts(first, instances, urls)),
     };
     *response.status_mut() = status;
     Ok(response)

@@ -22,6 +22,7 @@ from pydicom.uid import UID
 
 from expected import BARE, DIFFERENT_JSON, REFUSED
 from jsonmodel import model, normalise
+import nativemodel
 
 warnings.simplefilter("ignore")
 DATA = Path(pydicom.__file__).parent / "data"
@@ -158,6 +159,19 @@ def check_metadata(url, path, ds):
     known = set(DIFFERENT_JSON.get(path.relative_to(DATA).as_posix(), {}))
     lines = [f"{k}: ours {str(ours.get(k))[:300]} pydicom {str(theirs.get(k))[:300]}" for k in sorted(different ^ known)]
     check(different == known, "metadata differs:\n    " + "\n    ".join(lines))
+    check_xml(f"{url}/metadata", got.text)
+
+
+def check_xml(url, text):
+    """The Native DICOM Model says what the JSON says, in the order in which that says it."""
+    (ours,) = json.loads(text, parse_int=str, parse_float=str)
+    got = requests.get(url, headers={"Accept": "application/dicom+xml"}, timeout=60)
+    check(got.status_code == 200, f"metadata as XML: {got.status_code} {got.text[:300]}")
+    found, wanted = nativemodel.read(got.content), nativemodel.expected(ours)
+    different = [key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key)]
+    lines = [f"{k}: XML {str(found.get(k))[:300]} JSON {str(wanted.get(k))[:300]}" for k in different]
+    check(not different, "the XML differs from the JSON:\n    " + "\n    ".join(lines))
+    check(list(found) == list(wanted), "the XML has another order than the JSON")
 
 
 def resolve(ours, ds):

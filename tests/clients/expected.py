@@ -75,3 +75,12 @@ DIFFERENT_JSON = {
     "test_files/rtdose_rle.dcm": ["300C0002"],
     "test_files/rtdose_rle_1frame.dcm": ["300C0002"],
 }
+
+# Files whose frames no codec of the server decodes, each with the reason.
+UNDECODED = {}
+
+# Files with pixel data that are not compared with pydicom's pixels, each with the reason.
+NOT_COMPARED = {}
+
+# Files that are rendered otherwise than by dcmj2pnm, each with the reason.
+NOT_RENDERED_ALIKE = {}

@@ -8,7 +8,7 @@ use std::{
 
 use collimator::{
     dicom::attributes::{self, Level},
-    http::{openapi::Reach, routes},
+    http::{operation::Reach, routes},
 };
 use regex::Regex;
 

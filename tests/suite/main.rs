@@ -8,6 +8,7 @@ mod cli;
 mod crash;
 mod delete;
 mod hostile;
+mod http;
 mod isolation;
 mod partitions;
 mod retrieve;

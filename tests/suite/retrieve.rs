@@ -4,6 +4,7 @@ mod bulkdata;
 mod frames;
 mod instances;
 mod metadata;
+mod xml;
 
 /// `multipart/related` with instances as they are stored.
 const STORED: &str = "multipart/related; type=\"application/dicom\"; transfer-syntax=*";

@@ -28,35 +28,48 @@ pub enum Syntaxes {
 pub struct Offer {
     /// Single part or multipart.
     pub form: Form,
-    /// Media type (of the parts), in lower case.
+    /// Media type (of the parts), as it is written in answers.
     pub media_type: &'static str,
     /// What `transfer-syntax` may ask.
     pub syntaxes: Syntaxes,
+    /// Whether it is the default of the resource's category: given where `accept` in the query
+    /// names nothing that can be had (PS3.18 §8.3.3.1).
+    pub default: bool,
 }
 
 impl Offer {
     /// A single-part offer without transfer syntax, such as JSON.
     pub const fn plain(media_type: &'static str) -> Self {
-        Self { form: Form::Single, media_type, syntaxes: Syntaxes::None }
+        Self::single(media_type, Syntaxes::None)
     }
 
     /// A single-part offer.
     pub const fn single(media_type: &'static str, syntaxes: Syntaxes) -> Self {
-        Self { form: Form::Single, media_type, syntaxes }
+        Self { form: Form::Single, media_type, syntaxes, default: false }
     }
 
     /// A multipart offer.
     pub const fn multipart(media_type: &'static str, syntaxes: Syntaxes) -> Self {
-        Self { form: Form::Multipart, media_type, syntaxes }
+        Self { form: Form::Multipart, media_type, syntaxes, default: false }
+    }
+
+    /// The same as the default of its category.
+    pub const fn by_default(mut self) -> Self {
+        self.default = true;
+        self
+    }
+
+    /// The media type as it stands in `Accept` and `Content-Type`, without transfer syntax.
+    pub fn name(&self) -> String {
+        match self.form {
+            Form::Single => self.media_type.to_owned(),
+            Form::Multipart => format!("multipart/related; type=\"{}\"", self.media_type),
+        }
     }
 
     /// The offer as a client would ask for it in `Accept`.
-    fn describe(&self) -> Vec<String> {
-        let Self { form, media_type, .. } = self;
-        let base = match form {
-            Form::Single => (*media_type).to_owned(),
-            Form::Multipart => format!("multipart/related; type=\"{media_type}\""),
-        };
+    pub fn describe(&self) -> Vec<String> {
+        let base = self.name();
         let with = |syntax: &str| format!("{base}; transfer-syntax={syntax}");
         match self.syntaxes {
             Syntaxes::None => vec![base],
@@ -151,7 +164,23 @@ pub fn candidates(accept: &AcceptSet, offers: &[Offer]) -> Vec<Choice> {
         }
     }
     found.sort_by_key(|(rank, _)| *rank);
+    if found.is_empty() && accept.is_linked() {
+        return defaults(offers);
+    }
     found.into_iter().map(|(_, choice)| choice).collect()
+}
+
+/// What a link gets whose `accept` names nothing that can be had: the category's default, if
+/// there is one (PS3.18 §8.3.3.1).
+fn defaults(offers: &[Offer]) -> Vec<Choice> {
+    let default = offers.iter().filter(|offer| offer.default);
+    default
+        .map(|offer| Choice {
+            form: offer.form,
+            media_type: offer.media_type,
+            syntax: if offer.syntaxes == Syntaxes::None { Syntax::Default } else { Syntax::Open },
+        })
+        .collect()
 }
 
 /// What the ranges ask of one offer, without what they refuse.
@@ -214,6 +243,19 @@ struct Rank {
     at_offer: usize,
 }
 
+impl MediaRange {
+    /// Whether the range names the offer's media type, by one of its names. That of a codestream
+    /// outside of DICOM stands for the one of DICOM, where codestreams are offered.
+    fn names(&self, offer: &Offer) -> bool {
+        let asked = match self.media_type.as_str() {
+            "image/j2c" | "image/j2k" if offer.syntaxes != Syntaxes::None => "image/jp2",
+            "image/jph" if offer.syntaxes != Syntaxes::None => "image/jphc",
+            other => other,
+        };
+        asked.eq_ignore_ascii_case(offer.media_type)
+    }
+}
+
 fn closeness(range: &MediaRange, offer: &Offer) -> Option<Closeness> {
     if range.media_type == "*/*" && !range.multipart {
         return Some(Closeness::Anything);
@@ -221,7 +263,7 @@ fn closeness(range: &MediaRange, offer: &Offer) -> Option<Closeness> {
     if range.multipart != (offer.form == Form::Multipart) {
         return None;
     }
-    if range.media_type == offer.media_type {
+    if range.names(offer) {
         return Some(Closeness::Exact);
     }
     let kind = range.media_type.strip_suffix("/*")?;

@@ -19,6 +19,8 @@ const MAX_PARAMETERS: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptSet {
     ranges: Vec<MediaRange>,
+    /// Whether there was an `accept` in the query.
+    linked: bool,
 }
 
 /// One media range.
@@ -47,15 +49,17 @@ pub enum RangeSyntax {
 }
 
 impl AcceptSet {
-    /// Reads what a request accepts. `query` is its raw query. A request that says nothing is
-    /// taken for `*/*` or refused, as `missing` says.
+    /// Reads what a request accepts. `query` is its raw query. A request without the header is
+    /// taken for one with `*/*`, or accepts nothing at all, as `missing` says: "the presence of
+    /// an Accept query parameter does not eliminate the need for an Accept header" (PS3.18
+    /// §8.7.5).
     pub fn of(headers: &HeaderMap, query: Option<&str>, missing: MissingAccept) -> Self {
         let mut budget = MAX_BYTES;
         let mut ranges = Vec::new();
-        let mut silent = true;
+        let (mut linked, mut silent) = (false, true);
         for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if name == "accept" && !value.trim().is_empty() {
-                silent = false;
+                linked = true;
                 read(&value, true, &mut budget, &mut ranges);
             }
         }
@@ -67,15 +71,22 @@ impl AcceptSet {
                 read(&text, false, &mut budget, &mut ranges);
             }
         }
-        if silent && missing == MissingAccept::Any {
-            ranges.push(MediaRange::anything());
+        match missing {
+            MissingAccept::Any if silent => ranges.push(MediaRange::anything()),
+            MissingAccept::Refuse if silent => return Self { ranges: Vec::new(), linked: false },
+            MissingAccept::Any | MissingAccept::Refuse => {}
         }
-        Self { ranges }
+        Self { ranges, linked }
     }
 
     /// The ranges, in the order in which they stood, those of the query first.
     pub fn ranges(&self) -> &[MediaRange] {
         &self.ranges
+    }
+
+    /// Whether the query had a say: then a default is better than a refusal (PS3.18 §8.3.3.1).
+    pub(super) fn is_linked(&self) -> bool {
+        self.linked
     }
 }
 
@@ -125,7 +136,9 @@ fn range(element: &str, from_query: bool) -> Option<MediaRange> {
         // Without the required `type`, any part will do.
         range.media_type = part_type.unwrap_or_else(|| "*/*".into());
     }
-    Some(range)
+    // In a query there are no wildcards (PS3.18 §8.3.3.1).
+    let is_wildcard = range.media_type.ends_with("/*");
+    (!from_query || !is_wildcard).then_some(range)
 }
 
 fn parameters<'a>(

@@ -24,12 +24,14 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DEL
 
 /// Headers that pages may send, besides those that start with `x-`.
 const REQUEST_HEADERS: &str = "accept, authorization, cache-control, content-type, if-match, \
-                               if-none-match, if-range, microsoft.partitionid, pragma, range";
+                               if-none-match, if-range, microsoft.partitionid, pragma, range, \
+                               traceparent, tracestate";
 
 /// Headers of answers that pages may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "accept-ranges, content-length, content-location, content-range, content-type, etag, link, \
-     location, retry-after, warning, www-authenticate, x-request-id",
+    "accept-ranges, allow, content-disposition, content-encoding, content-length, \
+     content-location, content-range, content-type, etag, link, location, retry-after, warning, \
+     www-authenticate, x-request-id",
 );
 
 /// Bytes of `Access-Control-Request-Headers` that are read.

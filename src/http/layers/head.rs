@@ -17,8 +17,9 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// What an answer may depend on besides the URL.
-const VARY: HeaderValue =
-    HeaderValue::from_static("accept, accept-encoding, origin, microsoft.partitionid");
+const VARY: HeaderValue = HeaderValue::from_static(
+    "accept, accept-charset, accept-encoding, origin, microsoft.partitionid",
+);
 
 /// `collimator/<version>`
 const SERVER: HeaderValue =

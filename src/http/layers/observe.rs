@@ -170,12 +170,19 @@ impl http_body::Body for Observed {
         Poll::Ready(frame)
     }
 
+    /// A body without bytes has ended, also where a layer below does not say so.
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() || self.body.size_hint().exact() == Some(0)
     }
 
+    /// Nothing, where the answer has no body by its status: what is known here would become a
+    /// `Content-Length`, which a 204 must not have and which tells of a 304 what is not true
+    /// (RFC 9110 §8.6).
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.record.status {
+            Some(StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) => SizeHint::default(),
+            _ => self.body.size_hint(),
+        }
     }
 }
 

@@ -38,6 +38,12 @@ impl Client {
         Self { base, http }
     }
 
+    /// The same server over HTTP/2, without being asked whether it speaks it.
+    pub fn over_http2(&self) -> Self {
+        let http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+        Self { base: self.base.clone(), http }
+    }
+
     /// `host:port`.
     pub fn authority(&self) -> &str {
         self.base.strip_prefix("http://").unwrap()
@@ -60,6 +66,13 @@ impl Client {
 
     pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let request = self.request(Method::GET, path);
+        let add =
+            |request: RequestBuilder, (name, value): &(&str, &str)| request.header(*name, *value);
+        send(headers.iter().fold(request, add)).await
+    }
+
+    pub async fn options(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = self.request(Method::OPTIONS, path);
         let add =
             |request: RequestBuilder, (name, value): &(&str, &str)| request.header(*name, *value);
         send(headers.iter().fold(request, add)).await

@@ -48,13 +48,16 @@ const MATRIX: &[(&str, &str, &str, Expect)] = &[
 ];
 
 /// Routes that tell nothing of what a partition holds. With authentication off, everybody may see
-/// every partition's name.
+/// every partition's name. (`OPTIONS` of every other path is the same route as that of the root:
+/// `capabilities_say_the_same_of_what_is_there_and_what_is_not` attacks them.)
 const OPEN_TO_ALL: &[(&str, &str)] = &[
+    ("OPTIONS", "/"),
     ("GET", "/partitions"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
+    ("GET", "/docs"),
 ];
 
 /// How an attack names the partition `south`.
@@ -105,7 +108,8 @@ impl Uids {
 /// The route of a template, without version and partition.
 fn base(template: &str) -> &str {
     let rest = template.strip_prefix("/v1").or(template.strip_prefix("/v2")).unwrap_or(template);
-    rest.strip_prefix("/partitions/{partition}").unwrap_or(rest)
+    let rest = rest.strip_prefix("/partitions/{partition}").unwrap_or(rest);
+    if rest.is_empty() { "/" } else { rest }
 }
 
 #[test]
@@ -116,7 +120,8 @@ fn every_published_route_is_attacked() {
             || OPEN_TO_ALL.contains(&(method, path))
     };
     for (method, template) in &published {
-        assert!(listed(method, base(template)), "{method} {template} is not in the matrix");
+        let path = if method == "OPTIONS" { "/" } else { base(template) };
+        assert!(listed(method, path), "{method} {template} is not in the matrix");
     }
     let all = MATRIX.iter().map(|(m, p, ..)| (*m, *p)).chain(OPEN_TO_ALL.iter().copied());
     for (method, path) in all {
@@ -254,6 +259,30 @@ async fn foreign_is_answered_as_absent() {
         assert_eq!(shown(was, UNUSED), shown(is, UNUSED));
     }
     assert_eq!(server.count(events).await, 3);
+}
+
+#[tokio::test]
+async fn capabilities_say_the_same_of_what_is_there_and_what_is_not() {
+    let server = north_and_south().await;
+    for (method, template) in routes().published().into_iter().filter(|(m, _)| m == "OPTIONS") {
+        let call = (&*method, &*template, "");
+        for carrier in carriers(&template, Absent) {
+            let unused = attack(&server, call, carrier, UNUSED).await;
+            assert_eq!(unused.status, 200, "{template} by {carrier:?}: {}", unused.text());
+            for uids in [LIVE, DELETED] {
+                let foreign = attack(&server, call, carrier, uids).await;
+                let case = format!("{template} by {carrier:?}");
+                assert_eq!(shown(&foreign, uids), shown(&unused, UNUSED), "{case}");
+            }
+        }
+        // And of a partition that nobody has: what names it apart.
+        let path = UNUSED.fill(&template);
+        let south = send(server.request(Method::OPTIONS, &path)).await;
+        let nowhere =
+            send(server.request(Method::OPTIONS, &path.replace("south", "nowhere"))).await;
+        assert_eq!(nowhere.status, south.status, "{template}");
+        assert_eq!(nowhere.text().replace("nowhere", "south"), south.text(), "{template}");
+    }
 }
 
 #[tokio::test]

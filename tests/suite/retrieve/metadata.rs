@@ -20,7 +20,7 @@ async fn at_three_levels_as_one_array() {
         assert_eq!(answer.header("content-type"), given, "{accept}");
         assert_eq!(answer.json()[0]["00080018"]["Value"], json!(["1.2.1.1.7"]));
     }
-    let problem = server.get_as(path, "application/dicom+xml").await.problem(406);
+    let problem = server.get_as(path, "text/html").await.problem(406);
     assert!(problem["available"].as_array().unwrap().contains(&json!("application/dicom+json")));
 }
 

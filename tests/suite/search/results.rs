@@ -120,3 +120,37 @@ async fn includefield_adds_and_all_adds_all() {
     assert_eq!(result["00280102"]["Value"], json!([15]));
     assert!(result.get("00280030").is_none(), "what it does not have is not made up");
 }
+
+#[tokio::test]
+async fn as_xml_one_part_for_each_result() {
+    let server = filled().await;
+    let accept = "multipart/related; type=\"application/dicom+xml\"";
+    let json = server.search("/studies?StudyDate=20240102").await;
+    let path = "/studies?StudyDate=20240102";
+    let answer = server.get_as(path, accept).await.is(200);
+    let parts = answer.parts();
+    assert_eq!(parts.len(), json.len());
+    for (part, result) in parts.iter().zip(&json) {
+        assert_eq!(part.header("content-type"), "application/dicom+xml");
+        assert_eq!(part.header("content-location"), "");
+        let text = String::from_utf8(part.body.clone()).unwrap();
+        let attributes = text.matches("<DicomAttribute ").count();
+        assert_eq!(attributes, result.as_object().unwrap().len(), "{text}");
+        let id = result["00100020"]["Value"][0].as_str().unwrap();
+        assert!(text.contains(&format!("keyword=\"PatientID\"><Value number=\"1\">{id}</Value>")));
+    }
+    assert_eq!(server.get_as(path, accept).await.body, answer.body, "the same the next time");
+
+    // More than a page of rows, told as with JSON; and nothing at all.
+    let answer = server.get_as("/instances?limit=3&offset=1", accept).await.is(200);
+    assert_eq!(answer.parts().len(), 3);
+    assert!(answer.header("warning").contains("12 additional results"), "{:?}", answer.headers);
+    server.get_as("/studies?PatientID=none", accept).await.is(204);
+    server.get_as("/studies", "application/dicom+xml").await.problem(406);
+    let latin = [("accept-charset", "iso-8859-1")];
+    let answer = server.get_with("/studies?PatientID=PAT-1", &latin).await.is(200);
+    assert!(answer.body.is_ascii());
+    assert_eq!(answer.json(), server.get("/studies?PatientID=PAT-1").await.json());
+    let server = server.restart(&[("search.no_match", "200")]).await;
+    assert!(server.get_as("/studies?PatientID=none", accept).await.is(200).body.starts_with(b"--"));
+}

@@ -191,3 +191,31 @@ async fn many_stores_of_one_study_at_once() {
     // Each store wrote its event.
     assert_eq!(server.count("SELECT count(*) FROM change_feed").await, 120);
 }
+
+#[tokio::test]
+async fn the_answer_as_xml() {
+    let server = Server::start().await;
+    let file = Dicom::ct("1.2.1", "1.2.1.1", "1.2.1.1.1").file();
+    let post = async |accept: &str, file: &[u8]| {
+        let request = server.request(reqwest::Method::POST, "/studies");
+        let request = request.header("content-type", "application/dicom").header("accept", accept);
+        crate::harness::client::send(request.body(file.to_vec())).await
+    };
+    let answer = post("application/dicom+xml", &file).await.is(200);
+    assert_eq!(answer.header("content-type"), "application/dicom+xml");
+    let study = format!("{}/studies/1.2.1", server.base);
+    assert_eq!(answer.header("location"), study);
+    let text = answer.text();
+    for piece in [
+        format!(
+            "tag=\"00081190\" vr=\"UR\" keyword=\"RetrieveURL\"><Value number=\"1\">{study}</Value>"
+        ),
+        "keyword=\"ReferencedSOPSequence\"><Item number=\"1\">".to_owned(),
+        format!("<Value number=\"1\">{study}/series/1.2.1.1/instances/1.2.1.1.1</Value>"),
+    ] {
+        assert!(text.contains(&piece), "{piece} in {text}");
+    }
+    let answer = post("application/dicom+xml", b"nothing").await.is(409);
+    assert!(answer.text().contains("keyword=\"OtherFailuresSequence\""), "{}", answer.text());
+    post("text/html", &file).await.problem(406);
+}

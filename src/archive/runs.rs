@@ -1,0 +1,166 @@
+//! Stretches of blobs, read one after another for one answer, the next ones opened ahead.
+//!
+//! Holds: what is opened ahead of what is being read is bounded in bytes and in number, and is
+//! opened in order; nothing is read twice. A store's latency is then waited for once, not once for
+//! each stretch.
+
+use std::{collections::VecDeque, future::poll_fn, ops::Range, task::Poll};
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use uuid::Uuid;
+
+use super::ArchiveError;
+use crate::blob::{BlobError, BlobStream, PartitionBlobs};
+
+/// Stretches that are open at once, the current one aside.
+const OPEN: usize = 16;
+
+/// The stretches of one answer.
+pub(super) struct Runs {
+    blobs: PartitionBlobs,
+    /// Most bytes between what is being read and the end of what was opened ahead.
+    read_ahead: u64,
+    current: Option<Run>,
+    ahead: VecDeque<Opening>,
+}
+
+/// A stretch of one blob that is being read.
+struct Run {
+    blob: Uuid,
+    end: u64,
+    stream: BlobStream,
+    /// What was read beyond the current instance.
+    rest: Bytes,
+    /// First byte of the blob that `rest` or else `stream` gives next.
+    at: u64,
+}
+
+/// A stretch that is being opened, or open.
+struct Opening {
+    blob: Uuid,
+    range: Range<u64>,
+    stream: BoxFuture<'static, Result<BlobStream, BlobError>>,
+    opened: Option<Result<BlobStream, BlobError>>,
+}
+
+impl Opening {
+    fn new(blobs: &PartitionBlobs, blob: Uuid, range: Range<u64>) -> Self {
+        let (blobs, wanted) = (blobs.clone(), range.clone());
+        let stream = async move { blobs.read(blob, wanted).await }.boxed();
+        Self { blob, range, stream, opened: None }
+    }
+
+    async fn run(self) -> Result<Run, BlobError> {
+        let stream = match self.opened {
+            Some(opened) => opened?,
+            None => self.stream.await?,
+        };
+        let Range { start: at, end } = self.range;
+        Ok(Run { blob: self.blob, end, stream, rest: Bytes::new(), at })
+    }
+}
+
+impl Runs {
+    pub(super) fn new(blobs: PartitionBlobs, read_ahead: u64) -> Self {
+        Self { blobs, read_ahead, current: None, ahead: VecDeque::new() }
+    }
+
+    /// Stands at the first byte of `range`, which begins an instance; where it is not in a stretch
+    /// that is open, it is one of its own.
+    pub(super) async fn stand(
+        &mut self,
+        blob: Uuid,
+        range: Range<u64>,
+    ) -> Result<(), ArchiveError> {
+        if let Some(run) = &self.current
+            && run.blob == blob
+            && run.at == range.start
+            && run.at < run.end
+        {
+            return Ok(());
+        }
+        self.current = None;
+        let is_it = |opening: &Opening| opening.blob == blob && opening.range.start == range.start;
+        let opening = match self.ahead.iter().position(is_it) {
+            Some(at) => self.ahead.drain(..=at).next_back(),
+            None => None,
+        };
+        let opening = opening.unwrap_or_else(|| Opening::new(&self.blobs, blob, range));
+        let mut opening = Box::pin(opening.run());
+        let ahead = &mut self.ahead;
+        let run = poll_fn(|context| {
+            let run = opening.as_mut().poll(context);
+            advance(ahead, context);
+            run
+        })
+        .await?;
+        self.current = Some(run);
+        Ok(())
+    }
+
+    /// Whether one more stretch may be opened ahead.
+    pub(super) fn has_room(&self) -> bool {
+        let current = self.current.as_ref().map_or(0, |run| run.end.saturating_sub(run.at));
+        let ahead = self.ahead.iter().map(|opening| opening.range.end - opening.range.start);
+        let bytes = ahead.fold(current, u64::saturating_add);
+        self.ahead.len() < OPEN && bytes < self.read_ahead
+    }
+
+    /// Opens a stretch ahead; it comes after those opened before.
+    pub(super) fn open_ahead(&mut self, blob: Uuid, range: Range<u64>) {
+        self.ahead.push_back(Opening::new(&self.blobs, blob, range));
+    }
+
+    /// Where the current stretch ends.
+    pub(super) fn end(&self) -> Option<(Uuid, u64)> {
+        self.current.as_ref().map(|run| (run.blob, run.end))
+    }
+
+    /// Undoes reading `chunk`, the last bytes that were read.
+    pub(super) fn put_back(&mut self, chunk: Bytes) {
+        let Some(run) = &mut self.current else { return };
+        run.at -= chunk.len() as u64;
+        run.rest = if run.rest.is_empty() {
+            chunk
+        } else {
+            [chunk.as_ref(), run.rest.as_ref()].concat().into()
+        };
+    }
+
+    /// The next bytes of the current stretch before `end`; `None` at `end`.
+    pub(super) async fn next(&mut self, end: u64) -> Result<Option<Bytes>, ArchiveError> {
+        let Some(run) = &mut self.current else { return Ok(None) };
+        if run.at >= end {
+            return Ok(None);
+        }
+        while run.rest.is_empty() {
+            let ahead = &mut self.ahead;
+            let next = poll_fn(|context| {
+                let next = run.stream.poll_next_unpin(context);
+                advance(ahead, context);
+                next
+            });
+            run.rest = match next.await {
+                Some(chunk) => chunk?,
+                None => {
+                    let error = anyhow::anyhow!("blob {} ended at byte {}", run.blob, run.at);
+                    return Err(ArchiveError::Internal(error));
+                }
+            };
+        }
+        let left = usize::try_from(end - run.at).unwrap_or(usize::MAX);
+        let chunk = run.rest.split_to(left.min(run.rest.len()));
+        run.at += chunk.len() as u64;
+        Ok(Some(chunk))
+    }
+}
+
+/// Goes on opening what is not open yet.
+fn advance(ahead: &mut VecDeque<Opening>, context: &mut std::task::Context<'_>) {
+    for opening in ahead.iter_mut().filter(|opening| opening.opened.is_none()) {
+        if let Poll::Ready(opened) = opening.stream.poll_unpin(context) {
+            opening.opened = Some(opened);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What PS3.18 lets each kind of resource be answered with (Tables 8.7.3-2 to -5, 8.7.4-1,
+//! 10.4.4-1, 10.5.4-1, 10.6.4-1), as offers: the default first, and marked where the standard
+//! names one.
+
+use super::{Offer, Syntaxes};
+
+/// Media types of frames, without the experimental names that [`super::parse`] knows too. Octets
+/// come first: every image can be had so.
+const PIXELS: [&str; 11] = [
+    "application/octet-stream",
+    "image/jpeg",
+    "image/jls",
+    "image/jp2",
+    "image/jpx",
+    "image/jphc",
+    "image/jxl",
+    "image/dicom-rle",
+    "video/mp4",
+    "video/mpeg",
+    "video/H265",
+];
+
+const JSON: Offer = Offer::plain("application/dicom+json").by_default();
+const PLAIN_JSON: Offer = Offer::plain("application/json");
+const XML_PARTS: Offer = Offer::multipart("application/dicom+xml", Syntaxes::None);
+const DICOM_PARTS: Offer = Offer::multipart("application/dicom", Syntaxes::Any).by_default();
+
+/// Instances of a study or series: several items, whatever it holds just now.
+pub const INSTANCES: [Offer; 1] = [DICOM_PARTS];
+
+/// One instance.
+pub const INSTANCE: [Offer; 2] = [DICOM_PARTS, Offer::single("application/dicom", Syntaxes::Any)];
+
+/// Frames, bulk values and pixel data: as parts, and as one part where it is one item. The
+/// standard names no default: what fits of the acceptable is given.
+pub const FRAMES: [Offer; 22] = {
+    let mut offers = [Offer::multipart(PIXELS[0], Syntaxes::Any); 22];
+    let mut at = 0;
+    while at < PIXELS.len() {
+        offers[2 * at] = Offer::multipart(PIXELS[at], Syntaxes::Any);
+        offers[2 * at + 1] = Offer::single(PIXELS[at], Syntaxes::Any);
+        at += 1;
+    }
+    offers
+};
+
+/// Values of several items (`/bulkdata` and `/pixeldata` of a study or series): parts only.
+pub const COLLECTION: [Offer; 11] = {
+    let mut offers = [Offer::multipart(PIXELS[0], Syntaxes::Any); 11];
+    let mut at = 0;
+    while at < PIXELS.len() {
+        offers[at] = Offer::multipart(PIXELS[at], Syntaxes::Any);
+        at += 1;
+    }
+    offers
+};
+
+/// Metadata: one JSON array, or a Native DICOM Model for each instance.
+pub const METADATA: [Offer; 3] = [JSON, PLAIN_JSON, XML_PARTS];
+
+/// Results of a search.
+pub const SEARCH: [Offer; 3] = METADATA;
+
+/// The answer to a Store: one object or one document.
+pub const STORED: [Offer; 3] = [JSON, PLAIN_JSON, Offer::plain("application/dicom+xml")];
+
+/// Pictures of one frame (Table 8.7.4-1).
+pub const RENDERED_FRAME: [Offer; 5] = [
+    Offer::plain("image/jpeg").by_default(),
+    Offer::plain("image/png"),
+    Offer::plain("image/gif"),
+    Offer::plain("image/jxl"),
+    Offer::plain("image/jp2"),
+];
+
+/// One object of text: a structured report, an encapsulated document.
+pub const RENDERED_TEXT: [Offer; 4] = [
+    Offer::plain("text/html").by_default(),
+    Offer::plain("text/plain"),
+    Offer::plain("text/xml"),
+    Offer::plain("application/pdf"),
+];
+
+/// Pictures of several items.
+pub const RENDERED_PARTS: [Offer; 9] = [
+    Offer::multipart("image/jpeg", Syntaxes::None).by_default(),
+    Offer::multipart("image/png", Syntaxes::None),
+    Offer::multipart("image/gif", Syntaxes::None),
+    Offer::multipart("image/jxl", Syntaxes::None),
+    Offer::multipart("image/jp2", Syntaxes::None),
+    Offer::multipart("text/html", Syntaxes::None),
+    Offer::multipart("text/plain", Syntaxes::None),
+    Offer::multipart("text/xml", Syntaxes::None),
+    Offer::multipart("application/pdf", Syntaxes::None),
+];
+
+/// A thumbnail: always one picture.
+pub const THUMBNAIL: [Offer; 3] =
+    [Offer::plain("image/jpeg").by_default(), Offer::plain("image/png"), Offer::plain("image/gif")];
+
+/// Capabilities (§8.9, Annex G).
+pub const CAPABILITIES: [Offer; 3] = [
+    Offer::plain("application/vnd.sun.wadl+xml").by_default(),
+    Offer::plain("application/json"),
+    Offer::plain("application/xml"),
+];
+
+/// Plain JSON of our own resources.
+pub const OWN_JSON: [Offer; 1] = [PLAIN_JSON];
+
+/// What Prometheus reads.
+pub const METRICS: [Offer; 1] = [Offer::plain("text/plain")];
+
+/// A page for readers.
+pub const PAGE: [Offer; 1] = [Offer::plain("text/html")];

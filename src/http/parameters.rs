@@ -1,0 +1,80 @@
+//! The parameters that routes read, as they are published.
+//!
+//! Holds: what stands here is what the services read; the tests of the conformance statement
+//! compare its table with these lists. Absent: the parameters of paths, which the templates name.
+
+use super::{carrier::PARTITION_ID, operation::Parameter};
+use crate::dicom::attributes::{self, Level};
+
+/// The name that stands for those of all attributes that can be matched.
+pub const ATTRIBUTE: &str = "{attribute}";
+
+/// Matched through what is in the study, not by a value of its own.
+const COMPUTED: [&str; 2] = ["ModalitiesInStudy", "SOPClassesInStudy"];
+
+/// A parameter for each attribute that a search at this path matches: those of the level of its
+/// results and above.
+pub fn matching(path: &str) -> Vec<Parameter> {
+    let deepest = match path.rsplit('/').next() {
+        Some("instances") => Level::Instance,
+        Some("series") => Level::Series,
+        _ => Level::Study,
+    };
+    let own = attributes::TABLE.iter().filter(|attribute| attribute.column.is_some());
+    own.filter(|attribute| attribute.level <= deepest)
+        .map(|attribute| attribute.keyword)
+        .chain(COMPUTED)
+        .map(|keyword| Parameter::query(keyword, "A value to match."))
+        .collect()
+}
+
+/// Which partition: of every route in a partition.
+pub const PARTITION: &[Parameter] = &[
+    Parameter::query(PARTITION_ID, "The partition; for a search also several, by commas."),
+    Parameter::header(PARTITION_ID, "The partition."),
+];
+
+/// What the answer may be (PS3.18 §8.3.3, §8.7.5).
+pub const ACCEPT: &[Parameter] = &[
+    Parameter::header("Accept", "Media types that the answer may have, with weights.").or("*/*"),
+    Parameter::query("accept", "The same for links; goes before the header, no wildcards.")
+        .repeating(),
+];
+
+/// Characters of text (PS3.18 §8.8). The header is the only one whose name differs.
+pub const CHARSET: &[Parameter] = &[
+    Parameter::header("Accept-Charset", "Character sets that the answer may have.")
+        .or("utf-8")
+        .of(&["utf-8"]),
+    Parameter::query("charset", "The same for links; goes before the header.")
+        .or("utf-8")
+        .of(&["utf-8"]),
+];
+
+/// Conditional requests (RFC 9110 §13).
+pub const CONDITIONAL: &[Parameter] =
+    &[Parameter::header("If-None-Match", "Entity tags that the client has: 304 for one of them.")];
+
+/// Byte ranges (RFC 9110 §14).
+pub const RANGES: &[Parameter] = &[
+    Parameter::header("Range", "One range of the answer's bytes."),
+    Parameter::header("If-Range", "The entity tag for which the range is meant."),
+];
+
+/// Search (PS3.18 §8.3.4, §10.6.1.2).
+pub const SEARCH: &[Parameter] = &[
+    Parameter::query(ATTRIBUTE, "A value to match, by keyword or eight hexadecimal digits."),
+    Parameter::query("includefield", "Attributes to return, by keyword or tag, or `all`.")
+        .repeating(),
+    Parameter::query("limit", "Most results to return."),
+    Parameter::query("offset", "Results to leave out at the start.").or("0"),
+    Parameter::query("fuzzymatching", "Not supported: `true` is answered with a Warning.")
+        .or("false")
+        .of(&["true", "false"]),
+    Parameter::query("emptyvaluematching", "Not supported: `true` is answered with a Warning.")
+        .or("false")
+        .of(&["true", "false"]),
+    Parameter::query("multiplevaluematching", "Not supported: `true` is answered with a Warning.")
+        .or("false")
+        .of(&["true", "false"]),
+];
