@@ -75,11 +75,11 @@ pub fn encodes(syntax: &Uid) -> bool {
 
 /// Whether encoding into this transfer syntax keeps every bit of every sample.
 pub fn is_lossless(syntax: &Uid) -> bool {
-    match syntax.as_str() {
-        jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL | jpeg::PROGRESSIVE => false,
-        JPEG_LS_NEAR => false,
-        _ => true,
-    }
+    let lossy = [
+        [jpeg::BASELINE, jpeg::EXTENDED, jpeg::SPECTRAL, jpeg::PROGRESSIVE].as_slice(),
+        &[JPEG_LS_NEAR],
+    ];
+    !lossy.into_iter().flatten().any(|uid| *uid == syntax.as_str())
 }
 
 /// Decodes one frame.
@@ -123,3 +123,6 @@ const DEFLATED_FRAME: &str = "1.2.840.10008.1.2.8.1";
 const RLE: &str = "1.2.840.10008.1.2.5";
 const JPEG_LS: &str = "1.2.840.10008.1.2.4.80";
 const JPEG_LS_NEAR: &str = "1.2.840.10008.1.2.4.81";
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,10 @@ pub(super) fn decode(layout: &Layout, frame: &[u8]) -> Result<Raster, CodecError
     }
     let offsets: Vec<usize> = header.take(segments).chain([frame.len()]).collect();
     let pixels = layout.pixels();
+    // Two bytes make 128 at the most.
+    if frame.len().saturating_mul(64) < layout.frame_length() {
+        return Err(CodecError::Damaged("too few bytes"));
+    }
     let mut plane = Vec::with_capacity(pixels);
     let mut data =
         if layout.bits_allocated == 1 { Vec::new() } else { vec![0; layout.frame_length()] };
@@ -142,14 +146,15 @@ pub(super) fn encode(raster: &Raster) -> Result<Encoded, CodecError> {
     let segments = segments(layout)?;
     let single = layout.bits_allocated == 1;
     let pixels = layout.pixels();
-    let mut data = vec![0; HEADER];
+    let mut data = Vec::with_capacity(HEADER + raster.data.len());
+    data.resize(HEADER, 0);
     let mut header = vec![segments as u32];
     for number in 0..segments {
         let plane: Vec<u8> = if single {
             native::unpacked(&raster.data, pixels)
         } else {
             let (first, stride) = place(layout, number);
-            raster.data.iter().skip(first).step_by(stride).take(pixels).copied().collect()
+            gather(raster.data.get(first..).unwrap_or_default(), stride, pixels)
         };
         let offset = u32::try_from(data.len());
         header.push(offset.map_err(|_| CodecError::Unsupported("RLE frames beyond 4 GiB"))?);
@@ -165,25 +170,32 @@ pub(super) fn encode(raster: &Raster) -> Result<Encoded, CodecError> {
     Ok(Encoded { layout: layout.clone(), data })
 }
 
+/// The first byte of each of the first `pixels` runs of `stride`.
+fn gather(cells: &[u8], stride: usize, pixels: usize) -> Vec<u8> {
+    let first = |run: &[u8]| run.first().copied().unwrap_or_default();
+    match stride {
+        2 => cells.chunks(2).take(pixels).map(first).collect(),
+        _ => cells.iter().step_by(stride).take(pixels).copied().collect(),
+    }
+}
+
 /// Packs one row as runs (§G.3.1).
 fn pack(row: &[u8], out: &mut Vec<u8>) {
     let mut rest = row;
-    // Bytes at the start of `rest` that have been seen and stand for themselves.
-    let mut literal = 0;
-    while let Some((&byte, after)) = rest.get(literal..).and_then(<[u8]>::split_first) {
+    while let Some((&byte, after)) = rest.split_first() {
         let run = 1 + after.iter().take(127).take_while(|next| **next == byte).count();
-        // Two bytes alike inside a literal run cost less as part of it.
-        if run < 3 && (run == 1 || literal > 0) {
-            literal += run;
+        if run > 1 {
+            out.extend([(257 - run) as u8, byte]);
+            rest = rest.get(run..).unwrap_or_default();
             continue;
         }
+        // Two bytes alike inside a literal run cost less as part of it, three do not.
+        let alike = |bytes: &[u8; 3]| bytes[0] == bytes[1] && bytes[1] == bytes[2];
+        let literal = rest.array_windows().position(alike).unwrap_or(rest.len());
         let (bytes, after) = rest.split_at(literal);
         pack_literal(bytes, out);
-        out.extend([(257 - run) as u8, byte]);
-        rest = after.get(run..).unwrap_or_default();
-        literal = 0;
+        rest = after;
     }
-    pack_literal(rest, out);
 }
 
 /// Writes bytes that stand for themselves.

@@ -41,6 +41,10 @@ pub(super) fn decode(layout: &Layout, bytes: &[u8]) -> Result<Raster, CodecError
             }
             Marker::Frame(header) => {
                 let header = agreed(header, &layout)?;
+                // A line takes one bit at the least.
+                if usize::from(layout.rows) > bytes.len().saturating_mul(8) {
+                    return Err(CodecError::Damaged("too few bytes"));
+                }
                 image = Some(Image::new(layout.clone(), &header));
                 frame = Some(header);
             }
@@ -159,7 +163,8 @@ pub(super) fn encode(raster: &Raster) -> Result<Encoded, CodecError> {
 /// `quality` runs from 100, which is without loss, down to 1; every 10 less allow 0.4 % of the range
 /// from the least to the greatest sample of the frame more: 90 is ±1 and 50 is ±5 for 8 bits in
 /// full use, ±16 and ±82 for 12 bits. NEAR is at most 255 (T.87 §C.2.3). Signed frames get a lesser
-/// one where reconstructed samples could otherwise change sign.
+/// one where reconstructed samples could otherwise change sign, and frames that use bits outside
+/// the sample get 0.
 ///
 /// # Errors
 /// As [`encode`]; also [`CodecError::Unsupported`] for palette indices, which have no nearness.
@@ -209,6 +214,10 @@ fn cells(raster: &Raster, signed: bool) -> impl Iterator<Item = i32> {
 
 /// NEAR for a quality, see [`encode_near`].
 fn near(raster: &Raster, precision: u32, quality: u8) -> u32 {
+    if precision > u32::from(raster.layout.bits_stored).max(2) {
+        // Bits outside the sample mean something of their own.
+        return 0;
+    }
     let signed = raster.layout.signed;
     let extremes = |(least, most): (i32, i32), cell: i32| (least.min(cell), most.max(cell));
     let (least, most) = cells(raster, signed).fold((i32::MAX, i32::MIN), extremes);
