@@ -142,6 +142,22 @@ impl<'a> Item<'a> {
         Some(Binary::Bulk(path.strip_prefix('@').unwrap_or(path)))
     }
 
+    /// The DICOM JSON of the data set or item. Numbers are as JSON reads them: without the zeros
+    /// at their end.
+    pub fn to_json(self) -> Vec<u8> {
+        serde_json::to_vec(self.0).unwrap_or_default()
+    }
+
+    /// The component groups of a person name that are not empty, each value with up to three.
+    pub fn names(self, tag: Tag) -> impl Iterator<Item = Vec<&'a str>> {
+        self.values(tag).iter().filter_map(Value::as_object).map(|name| {
+            ["Alphabetic", "Ideographic", "Phonetic"]
+                .iter()
+                .filter_map(|group| name.get(*group)?.as_str())
+                .collect()
+        })
+    }
+
     /// The JSON of the attribute, as it is.
     pub fn raw(self, tag: Tag) -> Option<&'a Map<String, Value>> {
         self.attribute(tag)

@@ -2,6 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
+use dicom_core::dictionary::UidDictionary as _;
+use dicom_dictionary_std::sop_class::StandardSopClassDictionary;
+
 /// A DICOM unique identifier (PS3.5 §9.1): 1 to 64 characters, components of digits joined by
 /// single dots. Components with leading zeros are not valid by the letter but are seen in real
 /// archives: they are kept, and [`Uid::has_leading_zero`] lets Store warn.
@@ -53,6 +56,11 @@ impl fmt::Display for Uid {
     }
 }
 
+/// The name that PS3.6 gives to a SOP class.
+pub fn name_of(sop_class: &str) -> Option<&'static str> {
+    StandardSopClassDictionary.by_uid(sop_class).map(|entry| entry.name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +74,12 @@ mod tests {
         assert_eq!(Uid::from_value(b"1.2.3  ").unwrap().as_str(), "1.2.3");
         assert!("1.02".parse::<Uid>().unwrap().has_leading_zero());
         assert!(!"1.0.2".parse::<Uid>().unwrap().has_leading_zero());
+    }
+
+    #[test]
+    fn sop_classes_have_names() {
+        assert_eq!(name_of("1.2.840.10008.5.1.4.1.1.2"), Some("CT Image Storage"));
+        assert_eq!(name_of("1.2.3"), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod animation;
 mod annotation;
 mod arabic;
 mod colour;
+pub mod document;
 mod encode;
 mod font;
 mod grey;
