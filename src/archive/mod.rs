@@ -9,17 +9,20 @@ mod codec_pool;
 mod delete;
 mod error;
 mod frames;
+mod gallery;
 mod given;
 mod header_cache;
 mod image;
 mod metadata;
 mod part;
+mod picture;
 mod pixels;
 mod retrieve;
 mod runs;
 mod search;
 mod splice;
 mod store;
+mod thumbnails;
 mod transcode;
 mod wanted;
 mod writer;
@@ -32,10 +35,12 @@ use sha2::{Digest, Sha256};
 pub use codec_pool::{CodecPool, Reserved};
 pub use error::ArchiveError;
 pub use frames::{Bulk, Frames};
+pub use gallery::{Exhibit, Gallery, Shows};
 pub use given::GivenFrames;
 pub use image::Image;
 pub use metadata::{BulkBase, Document, Metadata};
 pub use part::PartSink;
+pub use picture::{Kind, RENDERING, Rendering};
 pub use pixels::{Decoded, Given};
 pub use retrieve::{InstanceHead, Instances};
 pub use search::{RetrieveUrl, Returned, SearchPage};
@@ -69,6 +74,7 @@ struct Parts {
     delete: DeleteConfig,
     codecs: CodecPool,
     headers: header_cache::HeaderCache,
+    thumbnails: thumbnails::Thumbnails,
 }
 
 /// A stream whose first bytes are there: what cannot be read at all is known before an answer
@@ -95,6 +101,7 @@ impl Archive {
         let budget = store::Budget::new(store.buffer_bytes);
         let codecs = CodecPool::new(&retrieve);
         let headers = header_cache::HeaderCache::default();
+        let thumbnails = thumbnails::Thumbnails::new(retrieve.thumbnail_cache);
         Self(Arc::new(Parts {
             db,
             blobs,
@@ -106,6 +113,7 @@ impl Archive {
             delete,
             codecs,
             headers,
+            thumbnails,
         }))
     }
 

@@ -9,6 +9,7 @@
 mod animation;
 mod annotation;
 mod arabic;
+mod card;
 mod colour;
 pub mod document;
 mod encode;
