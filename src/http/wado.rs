@@ -85,7 +85,7 @@ fn wanted(choice: &Choice) -> Wanted {
     }
 }
 
-async fn answer(
+pub(super) async fn answer(
     form: Form,
     mut instances: Instances,
     urls: PartitionUrls,

@@ -4,6 +4,10 @@ mod bulkdata;
 mod frames;
 mod instances;
 mod metadata;
+mod pictures;
+mod rendered;
+mod thumbnails;
+mod wado_uri;
 mod xml;
 
 /// `multipart/related` with instances as they are stored.
