@@ -15,13 +15,14 @@ use super::{
     Archive, ArchiveError, ByteStream, CodecPool, Image, Reserved, Target, opened, pixels::Begun,
 };
 use crate::{
-    codec::Raster,
+    codec::{Photometric, Raster},
     dicom::{
         Tag, Uid,
+        data_set::DataSet,
         transfer_syntax::{PixelForm, TransferSyntax},
     },
     render::{
-        Animation, Format, RenderError, Renderer, View,
+        Animation, Format, MAX_SIDE, RenderError, Renderer, Turn, View, Viewport,
         document::{self, DocumentFormat, Links},
     },
     tenancy::PartitionScope,
@@ -64,9 +65,26 @@ struct Inner {
     archive: Archive,
     scope: PartitionScope,
     target: Target,
-    image: Image,
+    image: Arc<Image>,
     kind: Kind,
+    /// What a presentation state makes of it.
+    look: Option<Look>,
     renderer: OnceCell<Arc<Renderer>>,
+}
+
+/// How an image is shown instead of as it says itself (see [`super::presentation`]).
+#[derive(Clone)]
+pub(super) struct Look {
+    /// The header to draw by.
+    pub header: Arc<DataSet>,
+    /// The part to show: left, top, width and height in pixels of the image.
+    pub region: Option<(f64, f64, f64, f64)>,
+    /// How much larger than its pixels it is shown where no size is asked for.
+    pub magnified: Option<f64>,
+    /// Turn and mirroring.
+    pub turn: Turn,
+    /// Whether overlays of the image are drawn.
+    pub overlays: bool,
 }
 
 impl From<RenderError> for ArchiveError {
@@ -90,8 +108,9 @@ impl Archive {
     ) -> Result<Rendering, ArchiveError> {
         let image = self.image(scope.clone(), target.clone()).await?;
         let kind = kind(&image);
+        let image = Arc::new(image);
         let (archive, renderer) = (self.clone(), OnceCell::new());
-        Ok(Rendering(Arc::new(Inner { archive, scope, target, image, kind, renderer })))
+        Ok(Rendering(Arc::new(Inner { archive, scope, target, image, kind, look: None, renderer })))
     }
 }
 
@@ -123,9 +142,27 @@ pub(super) fn is_state(sop_class: &Uid) -> bool {
 }
 
 impl Rendering {
+    /// The same image, as a presentation state shows it.
+    pub(super) fn looking(&self, look: Look) -> Self {
+        let inner = &*self.0;
+        Self(Arc::new(Inner {
+            archive: inner.archive.clone(),
+            scope: inner.scope.clone(),
+            target: inner.target.clone(),
+            image: inner.image.clone(),
+            kind: inner.kind,
+            look: Some(look),
+            renderer: OnceCell::new(),
+        }))
+    }
+
     /// What kind of resource it is.
     pub fn kind(&self) -> Kind {
         self.0.kind
+    }
+
+    pub(super) fn archive(&self) -> &Archive {
+        &self.0.archive
     }
 
     /// The stored instance.
@@ -189,10 +226,17 @@ impl Rendering {
         begun: bool,
     ) -> Result<Bytes, ArchiveError> {
         let renderer = self.renderer().await?;
-        let reserved = self.reserve(frame, view).await?;
+        let view = self.viewed(view);
+        let reserved = self.reserve(frame, &view).await?;
         let admission = if begun { Begun::Yes } else { Begun::No };
-        let view = view.clone();
-        let work = move |raster: &Raster| renderer.draw(frame, raster, &view)?.encode(&format);
+        let plain = self.0.look.is_some();
+        let work = move |mut raster: Raster| {
+            if plain && raster.layout.photometric == Photometric::Monochrome1 {
+                // The state's own polarity counts (PS3.4 §N.2.1).
+                raster.layout.photometric = Photometric::Monochrome2;
+            }
+            renderer.draw(frame, &raster, &view)?.encode(&format)
+        };
         Ok(held(self.0.image.work_on(frame, admission, work).await??, reserved, begun))
     }
 
@@ -245,6 +289,32 @@ impl Rendering {
         Ok((opened(frames.read(0)).await?, frames.length(0)))
     }
 
+    /// The view, with what a presentation state says of it.
+    fn viewed(&self, view: &View) -> View {
+        let Some(look) = &self.0.look else { return view.clone() };
+        let (columns, rows) = self.size();
+        let region = look.region.unwrap_or((0.0, 0.0, f64::from(columns), f64::from(rows)));
+        let asked = view.viewport.map(|asked| match look.turn.is_sideways() {
+            true => (asked.height, asked.width),
+            false => (asked.width, asked.height),
+        });
+        let own = || {
+            let ratio = look.magnified.unwrap_or(1.0);
+            // The casts saturate.
+            let side = |side: f64| ((side * ratio).round() as u32).clamp(1, MAX_SIDE);
+            (side(region.2), side(region.3))
+        };
+        let is_whole = look.region.is_none() && look.magnified.is_none() && asked.is_none();
+        let (width, height) = asked.unwrap_or_else(own);
+        let viewport = Viewport { width, height, region: Some(region) };
+        View {
+            viewport: (!is_whole).then_some(viewport),
+            turn: look.turn,
+            overlays: look.overlays,
+            ..view.clone()
+        }
+    }
+
     fn pool(&self) -> &CodecPool {
         self.0.archive.codecs()
     }
@@ -252,7 +322,10 @@ impl Rendering {
     /// What draws the frames: made once, with the bulk values that it needs.
     async fn renderer(&self) -> Result<Arc<Renderer>, ArchiveError> {
         let make = || async {
-            let header = self.0.image.header().clone();
+            let header = match &self.0.look {
+                Some(look) => look.header.clone(),
+                None => self.0.image.header().clone(),
+            };
             let values = self.0.image.values(&Renderer::wants(header.root())).await?;
             let work = move || Renderer::new(header.root(), &values);
             let renderer = self.pool().run(self.0.scope.partition(), work).await??;
@@ -332,17 +405,28 @@ impl Film {
         let (renderer, view) = (self.renderer.clone(), self.view.clone());
         let time = Animation::frame_time(self.rendering.image().header().root());
         let before = self.animation.take();
-        let work = move |raster: &Raster| -> Result<_, RenderError> {
-            let picture = renderer.draw(frame, raster, &view)?;
+        let work = move |raster: Raster| -> Result<_, RenderError> {
+            let automatic =
+                if frame == 1 { renderer.automatic_window(frame, &raster) } else { None };
+            let view = match automatic {
+                Some(window) if view.window.is_none() => {
+                    Arc::new(View { window: Some(window), ..(*view).clone() })
+                }
+                _ => view,
+            };
+            let picture = renderer.draw(frame, &raster, &view)?;
             let mut animation = match before {
                 Some(animation) => animation,
                 None => Animation::new(picture.width, picture.height, picture.colour, time)?,
             };
             animation.push(&picture)?;
             let bytes = animation.take();
-            Ok((animation, bytes))
+            Ok((animation, bytes, view))
         };
-        let (animation, bytes) = self.rendering.image().work_on(frame, admission, work).await??;
+        let (animation, bytes, view) =
+            self.rendering.image().work_on(frame, admission, work).await??;
+        // All frames in the window of the first, so that they do not flicker.
+        self.view = view;
         self.animation = Some(animation);
         self.next = frame.saturating_add(1);
         Ok(Some(bytes.into()))

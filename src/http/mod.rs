@@ -33,6 +33,7 @@ mod qido;
 pub mod range;
 mod rendered;
 mod rendered_set;
+mod rendered_state;
 mod routes;
 mod search_query;
 mod state;

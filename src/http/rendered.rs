@@ -25,7 +25,7 @@ use super::{
     multipart::{Boundary, OutPart, PartStream, Related},
     place::Place,
     problem::Problem,
-    range, rendered_set,
+    range, rendered_set, rendered_state,
     urls::PartitionUrls,
     view_query::{self, ViewQuery},
     wado,
@@ -175,6 +175,9 @@ pub(super) async fn answer(
     urls: &PartitionUrls,
     parts: &Parts,
 ) -> Result<Response, Problem> {
+    if rendering.kind() == Kind::State && frames.is_none() {
+        return rendered_state::answer(rendering, view, accept, urls, parts).await;
+    }
     let offers = can(rendering, frames)?;
     let choice = candidates(accept, &offers).into_iter().next();
     let choice = choice.ok_or_else(|| NotAcceptable::of(&offers))?;

@@ -144,6 +144,7 @@ impl ViewQuery {
             annotations: self.annotations,
             icc: self.icc.unwrap_or(IccProfile::No),
             overlays: true,
+            ..View::default()
         })
     }
 

@@ -16,12 +16,12 @@ use super::{
     accept::{AcceptSet, Choice, Form, choose, offers},
     admit::{Admitted, Read},
     problem::Problem,
-    rendered,
+    rendered, rendered_state,
     view_query::{self, Parameters, Region, Size, ViewQuery},
     wado,
 };
 use crate::{
-    archive::{Rendering, Target, Wanted},
+    archive::{ArchiveError, Kind, Rendering, Shot, Target, Wanted},
     config::MissingAccept,
     dicom::{Tag, Uid},
     render::{Annotations, Function, Window},
@@ -55,12 +55,17 @@ pub async fn retrieve(
     let choice = asked.choose(&rendering, &parts, app.retrieve.missing_accept)?;
     if choice.media_type != DICOM {
         let frames = asked.frames(&rendering)?;
-        if asked.presentation.is_some() {
-            return Err(rendered::nothing_to_show());
-        }
         let (view, urls) = (&asked.view, &caller.urls);
-        let response =
-            rendered::give(&rendering, frames.as_deref(), view, &choice, urls, &parts).await?;
+        let response = match &asked.presentation {
+            Some(named) => {
+                let (state, shot) = presented(&app, &rendering, named).await?;
+                rendered_state::give(&state, vec![shot], view, &choice, urls, &parts).await?
+            }
+            None => {
+                let frames = frames.as_deref();
+                rendered::give(&rendering, frames, view, &choice, urls, &parts).await?
+            }
+        };
         return Ok(rendered::warned(response, &asked.unsupported));
     }
     if asked.view.window.is_some() {
@@ -69,6 +74,29 @@ pub async fn retrieve(
     let wanted = asked.transfer_syntax.map_or(Wanted::Default, Wanted::Exactly);
     let instances = app.archive.instances(caller.scope, asked.target, vec![wanted]).await?;
     wado::answer(Form::Single, instances, caller.urls).await
+}
+
+/// The presentation state that was named, and the first frame of the image that it shows.
+///
+/// # Errors
+/// 400 where there is no such state, or it is not about the image (PS3.18 §8.3.5.1.6).
+async fn presented(
+    app: &App,
+    image: &Rendering,
+    (series, instance): &(Uid, Uid),
+) -> Result<(Rendering, Shot), Problem> {
+    let wrong = || Problem::invalid("presentationUID", "of a state in the study, of the image");
+    let study = image.target().study().clone();
+    let (series, instance) = (series.clone(), instance.clone());
+    let target = Target::Instance { study, series, instance };
+    let state = match app.archive.rendering(image.scope().clone(), target).await {
+        Ok(state) if state.kind() == Kind::State => state,
+        Ok(_) | Err(ArchiveError::NotFound | ArchiveError::Gone) => return Err(wrong()),
+        Err(error) => return Err(error.into()),
+    };
+    let shots = state.presented().await?;
+    let shot = shots.into_iter().find(|shot| shot.image.target() == image.target());
+    Ok((state, shot.ok_or_else(wrong)?))
 }
 
 impl Asked {
@@ -113,9 +141,12 @@ impl Asked {
         let presentation = presentation(&parameters)?;
         if presentation.is_some() {
             // PS3.18 §9.5.1.2.7: beside it only annotation, quality, region and viewport.
-            for (field, given) in
-                [("windowCenter", view.window.is_some()), ("frameNumber", frame.is_some())]
-            {
+            // A region of what the state shows is not supported.
+            for (field, given) in [
+                ("windowCenter", view.window.is_some()),
+                ("frameNumber", frame.is_some()),
+                ("region", view.region != Region::Whole),
+            ] {
                 if given {
                     let rule = "not together with a presentation state";
                     return Err(Problem::invalid(field, rule));
@@ -415,6 +446,7 @@ mod tests {
                 "windowCenter",
             ),
             ("presentationSeriesUID=1.2&presentationUID=1.2&frameNumber=1", "frameNumber"),
+            ("presentationSeriesUID=1.2&presentationUID=1.2&region=0,0,1,1", "region"),
             ("anonymize=no", "anonymize"),
             ("anonymize=", "anonymize"),
             ("anonymize=yes", "anonymize"),

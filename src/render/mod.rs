@@ -24,6 +24,7 @@ mod palette;
 mod percentile;
 mod renderer;
 mod samples;
+mod turn;
 mod view;
 mod viewport;
 mod voi;
@@ -31,6 +32,7 @@ mod voi;
 pub use animation::Animation;
 pub use encode::Format;
 pub use renderer::Renderer;
+pub use turn::Turn;
 pub use view::{Annotations, Function, IccProfile, View, Viewport, Window};
 
 /// Most pixels on a side of a picture.

@@ -5,6 +5,7 @@ mod frames;
 mod instances;
 mod metadata;
 mod pictures;
+mod presentation;
 mod rendered;
 mod thumbnails;
 mod wado_uri;
