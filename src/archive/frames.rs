@@ -1,4 +1,4 @@
-//! Frames and bulk values (PS3.18 §10.4.1.1.6, §10.4.1.1.4): ranges of a stored instance.
+//! Frames (PS3.18 §10.4.1.1.6): ranges of a stored instance.
 //!
 //! Holds: where a value can be read in place, only its bytes are read, and a frame costs the same
 //! whatever the size of the object. Only deflated and big-endian data sets, whose values cannot be
@@ -13,9 +13,8 @@ use tokio::sync::Mutex;
 use super::{Archive, ArchiveError, ByteStream, Target, retrieve::unreadable};
 use crate::{
     dicom::{
-        Uid, VR,
+        Uid,
         extract::Extract,
-        index::BulkEntry,
         reader::Reader,
         transfer_syntax::{Encoding, TransferSyntax},
     },
@@ -59,41 +58,46 @@ impl Archive {
         target: Target,
         numbers: &[u32],
     ) -> Result<Frames, ArchiveError> {
-        let mut tx = self.0.db.begin_in(&scope).await?;
-        let Some(found) = tx.frames_locate(&target, numbers).await? else {
-            return Err(match tx.presence(&target).await? {
-                Presence::Deleted => ArchiveError::Gone,
-                Presence::Live => ArchiveError::NoSuchFrame,
-                Presence::Absent => ArchiveError::NotFound,
-            });
-        };
-        drop(tx);
-        let frames = Frames::of(self.clone(), scope, found, numbers);
+        let frames = self.found(scope, &target, numbers).await?;
         if frames.len() < numbers.len() {
             return Err(ArchiveError::NoSuchFrame);
         }
         Ok(frames)
     }
 
-    /// Finds one bulk value of an instance.
-    ///
-    /// # Errors
-    /// [`ArchiveError::NotFound`], [`ArchiveError::Gone`].
-    pub async fn bulk(
+    /// The frames `numbers`, up to the first that does not exist.
+    async fn found(
         &self,
         scope: PartitionScope,
-        target: Target,
-        path: &str,
-    ) -> Result<Bulk, ArchiveError> {
+        target: &Target,
+        numbers: &[u32],
+    ) -> Result<Frames, ArchiveError> {
         let mut tx = self.0.db.begin_in(&scope).await?;
-        let Some((located, entry)) = tx.bulk_locate(&target, path).await? else {
-            return Err(match tx.presence(&target).await? {
+        let Some(found) = tx.frames_locate(target, numbers).await? else {
+            return Err(match tx.presence(target).await? {
                 Presence::Deleted => ArchiveError::Gone,
-                Presence::Live | Presence::Absent => ArchiveError::NotFound,
+                Presence::Live => ArchiveError::NoSuchFrame,
+                Presence::Absent => ArchiveError::NotFound,
             });
         };
         drop(tx);
-        Ok(Bulk::of(self.clone(), scope, located, entry))
+        Ok(Frames::of(self.clone(), scope, found, numbers))
+    }
+
+    /// Finds at most `count` frames of an instance from number `first` on, as many as there are.
+    ///
+    /// # Errors
+    /// As [`Archive::frames`]; [`ArchiveError::NoSuchFrame`] where there is not even the first.
+    pub async fn frames_from(
+        &self,
+        scope: PartitionScope,
+        target: Target,
+        first: u32,
+        count: u32,
+    ) -> Result<Frames, ArchiveError> {
+        let numbers: Vec<u32> = (first..first.saturating_add(count)).collect();
+        let frames = self.found(scope, &target, &numbers).await?;
+        if frames.is_empty() { Err(ArchiveError::NoSuchFrame) } else { Ok(frames) }
     }
 
     /// Streams ranges of one instance's file, one after another.
@@ -118,7 +122,12 @@ impl Archive {
     }
 
     /// Streams the first value at one of `paths` in little endian, by reading the instance through.
-    fn extract(&self, scope: &PartitionScope, located: &Located, paths: &[&str]) -> ByteStream {
+    pub(super) fn extract(
+        &self,
+        scope: &PartitionScope,
+        located: &Located,
+        paths: &[&str],
+    ) -> ByteStream {
         let limits = self.dicom_limits();
         let reader = Reader::new(Extract::new(paths), limits, self.bulk_threshold());
         let whole = Range { start: 0, end: located.length };
@@ -174,7 +183,7 @@ fn merge(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
 }
 
 /// Whether the bytes of a value can be sent as they lie in the file.
-fn in_place(located: &Located) -> bool {
+pub(super) fn in_place(located: &Located) -> bool {
     match TransferSyntax::of(&located.transfer_syntax).encoding {
         Encoding::ImplicitLittle | Encoding::ExplicitLittle => true,
         Encoding::ExplicitBig | Encoding::Deflated => false,
@@ -381,7 +390,7 @@ fn forward(source: Arc<Mutex<Forward>>, range: Range<u64>) -> ByteStream {
 }
 
 /// The bytes `range` of a stream.
-fn window(source: ByteStream, range: Range<u64>) -> ByteStream {
+pub(super) fn window(source: ByteStream, range: Range<u64>) -> ByteStream {
     let state = (source, 0_u64, range);
     stream::try_unfold(state, |(mut source, mut at, range)| async move {
         while at < range.end {
@@ -457,61 +466,6 @@ fn align(source: ByteStream, shift: u64, bits: u64) -> ByteStream {
         Ok(None)
     })
     .boxed()
-}
-
-/// One bulk value.
-pub struct Bulk {
-    archive: Archive,
-    scope: PartitionScope,
-    located: Located,
-    entry: BulkEntry,
-}
-
-impl Bulk {
-    pub(super) fn of(
-        archive: Archive,
-        scope: PartitionScope,
-        located: Located,
-        entry: BulkEntry,
-    ) -> Self {
-        Self { archive, scope, located, entry }
-    }
-
-    /// Its value representation.
-    pub fn vr(&self) -> VR {
-        self.entry.vr
-    }
-
-    /// Whether it is encapsulated pixel data, whose bytes are its frames.
-    pub fn is_encapsulated(&self) -> bool {
-        self.entry.length == 0
-    }
-
-    /// The transfer syntax of the instance.
-    pub fn transfer_syntax(&self) -> &Uid {
-        &self.located.transfer_syntax
-    }
-
-    /// Bytes of the value.
-    pub fn length(&self) -> u64 {
-        self.entry.length
-    }
-
-    /// Identifies the stored version.
-    pub fn version(&self) -> i64 {
-        self.located.watermark
-    }
-
-    /// Bytes `range` of the value, in little endian.
-    pub fn read(&self, range: Range<u64>) -> ByteStream {
-        if in_place(&self.located) {
-            let offset = self.entry.offset;
-            let range = offset + range.start..offset + range.end;
-            self.archive.ranges(&self.scope, &self.located, vec![range])
-        } else {
-            window(self.archive.extract(&self.scope, &self.located, &[&self.entry.path]), range)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -240,7 +240,7 @@ impl Image {
         let pixels = Pixels::of(&self.header, &self.located.transfer_syntax)?;
         let (index, frames) = self.frame_at(frame).await?;
         let stored = collect(frames.read(index), frames.length(index)).await?;
-        let work = move || Ok::<_, CodecError>(work(pixels.decode(stored)?));
+        let work = move || Ok::<_, CodecError>(work(pixels.decode(&stored)?));
         Ok(run(&self.archive, self.scope.partition(), begun, work).await??)
     }
 

@@ -4,6 +4,7 @@
 //! committed, a transaction has ended before the first byte of an answer leaves, and every call
 //! takes a scope that somebody had to be given. Absent: HTTP, SQL, paths of blobs.
 
+mod bulk;
 mod changes;
 mod codec_pool;
 mod delete;
@@ -23,6 +24,7 @@ mod runs;
 mod search;
 mod splice;
 mod store;
+mod stored;
 mod thumbnails;
 mod transcode;
 mod wanted;
@@ -31,11 +33,11 @@ mod writer;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use sha2::{Digest, Sha256};
 
+pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
 pub use error::ArchiveError;
-pub use frames::{Bulk, Frames};
+pub use frames::Frames;
 pub use gallery::{Exhibit, Gallery, Shows};
 pub use given::GivenFrames;
 pub use image::Image;
@@ -49,7 +51,7 @@ pub use search::{RetrieveUrl, Returned, SearchPage};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use wanted::{Encoding, Wanted};
 
-pub use crate::index::{Condition, SearchPlan, SearchRow, Target, Test, Within};
+pub use crate::index::{Condition, Extent, SearchPlan, SearchRow, Target, Test, Within};
 use crate::{
     blob::BlobStore,
     config::{DeleteConfig, LimitsConfig, RetrieveConfig, StoreConfig},
@@ -143,10 +145,4 @@ impl Archive {
     fn bulk_threshold(&self) -> u32 {
         u32::try_from(self.0.limits.bulk_threshold).unwrap_or(u32::MAX)
     }
-}
-
-/// A short name for bytes that identify a version: the beginning of their SHA-256, in hex.
-fn digest(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -20,9 +20,6 @@ use crate::{
     tenancy::PartitionId,
 };
 
-/// Native pixel data in words of the other byte order (GE's private syntax).
-const BIG_ENDIAN_PIXELS: &str = "1.2.840.113619.5.2";
-
 /// Quality of lossy encodings (1 to 100), which only those who name one get.
 pub(super) const QUALITY: u8 = 90;
 
@@ -78,6 +75,16 @@ pub enum Given {
     Encoded(Uid),
 }
 
+impl Given {
+    /// The form of a whole instance in the transfer syntax `wanted`.
+    pub(super) fn of(wanted: &Uid) -> Self {
+        match TransferSyntax::of(wanted).pixels {
+            PixelForm::Native => Self::Native,
+            _ => Self::Encoded(wanted.clone()),
+        }
+    }
+}
+
 /// Whether a request that has to wait may be refused instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begun {
@@ -103,11 +110,6 @@ impl Pixels {
         Ok(Self { stored: stored.clone(), form, layout })
     }
 
-    /// The layout that the header describes.
-    pub(super) fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
     /// Bytes of a frame without subsampling, which decoders undo.
     fn decoded_bytes(&self) -> u64 {
         let mut full = self.layout.clone();
@@ -128,31 +130,9 @@ impl Pixels {
         (!is_subsampled || !keeps).then(|| self.decoded_bytes())
     }
 
-    /// The layout of native frames of `length` bytes. Some writers give the photometric
-    /// interpretation of the compressed form, without subsampling.
-    fn native_layout(&self, length: usize) -> Layout {
-        let mut full = self.layout.clone();
-        if full.photometric != Photometric::YbrFull422 {
-            return full;
-        }
-        full.photometric = Photometric::YbrFull;
-        if full.frame_length() == length { full } else { self.layout.clone() }
-    }
-
     /// Turns stored bytes, native ones in little endian, into a frame.
-    pub(super) fn decode(&self, mut stored: Vec<u8>) -> Result<Raster, CodecError> {
-        if self.form != PixelForm::Native {
-            return codec::decode(&self.stored, &self.layout, &stored);
-        }
-        let layout = self.native_layout(stored.len());
-        if stored.len() < layout.frame_length() {
-            return Err(CodecError::Damaged("too few bytes"));
-        }
-        stored.truncate(layout.frame_length());
-        if self.stored.as_str() == BIG_ENDIAN_PIXELS && layout.bits_allocated == 16 {
-            stored.as_chunks_mut::<2>().0.iter_mut().for_each(|word| word.reverse());
-        }
-        Ok(Raster { layout, data: stored })
+    pub(super) fn decode(&self, stored: &[u8]) -> Result<Raster, CodecError> {
+        codec::decode(&self.stored, &self.layout, stored)
     }
 }
 
@@ -189,10 +169,10 @@ impl Frames {
     ) -> Result<Decoded, ArchiveError> {
         let stored = collect(self.read(index), self.length(index)).await?;
         if pixels.form == PixelForm::Native {
-            return Ok(Decoded { raster: pixels.decode(stored)?, reserved });
+            return Ok(Decoded { raster: pixels.decode(&stored)?, reserved });
         }
         let pixels = pixels.clone();
-        let work = move || pixels.decode(stored);
+        let work = move || pixels.decode(&stored);
         let raster = run(self.archive(), self.partition(), begun, work).await??;
         Ok(Decoded { raster, reserved })
     }
@@ -212,7 +192,7 @@ impl Frames {
         let stored = collect(self.read(index), self.length(index)).await?;
         let (pixels, wanted) = (pixels.clone(), wanted.clone());
         let work = move || {
-            let raster = pixels.decode(stored)?;
+            let raster = pixels.decode(&stored)?;
             codec::encode(&wanted, &raster, QUALITY)
         };
         let Encoded { layout, data } = run(self.archive(), self.partition(), begun, work).await??;

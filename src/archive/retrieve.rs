@@ -14,6 +14,7 @@ use super::{
     Archive, ArchiveError, Target,
     runs::Runs,
     splice::TOO_LONG,
+    stored::{extent, is_given_as_stored},
     transcode::Transcoding,
     wanted::{Encoding, Wanted, available},
 };
@@ -25,7 +26,7 @@ use crate::{
         transfer_syntax::EXPLICIT_LITTLE,
         uid::InvalidUid,
     },
-    index::{Located, Presence},
+    index::{Extent, Located, Presence},
     tenancy::PartitionScope,
 };
 
@@ -57,24 +58,31 @@ pub struct Instances {
     target: Target,
     /// In what forms instances are acceptable, the most wanted first.
     wanted: Vec<Wanted>,
-    page: VecDeque<Located>,
-    last_page: bool,
+    pub(super) page: VecDeque<Located>,
     after: Option<i64>,
-    runs: Runs,
+    /// The newest instance when the answer began; later ones are not in it.
+    newest: i64,
+    /// Instances that may still come, the page left out.
+    left: i64,
+    pub(super) runs: Runs,
     /// The last instance (by watermark) that a stretch opened so far holds.
     opened: i64,
-    current: Current,
+    pub(super) current: Current,
     /// Whether an instance was given.
-    begun: bool,
+    pub(super) begun: bool,
     /// Why instances were left out.
     hindrance: Option<ArchiveError>,
     /// Whether instances had to be left out because they cannot be given as wanted.
     pub partial: bool,
-    /// Identifies what is given: the watermarks of the first page, for a stable boundary.
+    /// Identifies what is given: changes whenever an instance is added or removed.
     pub version: String,
+    /// What all instances take, where each is given as it is stored and that is known.
+    pub extent: Option<Extent>,
+    /// The transfer syntaxes that could be had.
+    pub available: Vec<String>,
 }
 
-enum Current {
+pub(super) enum Current {
     None,
     Stored { header: Option<Bytes>, end: u64 },
     Converted { end: u64, reader: Option<Box<Reader<Explicit>>>, ready: VecDeque<Bytes> },
@@ -107,18 +115,21 @@ impl Archive {
         let syntaxes = summary.transfer_syntaxes;
         let is_given = |stored: &&Uid| wanted.iter().any(|wanted| wanted.admits(stored));
         let given = syntaxes.iter().filter(is_given).count();
+        let mut available: Vec<String> = syntaxes.iter().flat_map(available).collect();
+        available.sort();
+        available.dedup();
         if given == 0 {
-            let mut available: Vec<String> = syntaxes.iter().flat_map(available).collect();
-            available.sort();
-            available.dedup();
             return Err(ArchiveError::NotAcceptable { available });
         }
-        let page = tx.instances_page(&target, None, i64::MAX, PAGE).await?;
+        let newest = summary.newest;
+        let page = tx.instances_page(&target, None, newest, PAGE).await?;
+        let all_stored = syntaxes.iter().all(|stored| is_given_as_stored(&wanted, stored));
+        let extent = match all_stored {
+            false => None,
+            true if page.len() as i64 >= summary.count => extent(&page),
+            true => tx.extent(&target, newest).await?,
+        };
         drop(tx);
-        let mut version = Vec::new();
-        for located in &page {
-            version.extend_from_slice(&located.watermark.to_be_bytes());
-        }
         let blobs = self.0.blobs.within(scope.partition());
         let mut instances = Instances {
             archive: self.clone(),
@@ -126,15 +137,18 @@ impl Archive {
             target,
             wanted,
             page: VecDeque::new(),
-            last_page: false,
             after: None,
+            newest,
+            left: summary.count,
             runs: Runs::new(blobs, self.0.retrieve.read_ahead),
             opened: i64::MIN,
             current: Current::None,
             begun: false,
             hindrance: None,
             partial: given < syntaxes.len(),
-            version: super::digest(&version),
+            version: summary.version,
+            extent,
+            available,
         };
         instances.take_page(page);
         Ok(instances)
@@ -142,10 +156,31 @@ impl Archive {
 }
 
 impl Instances {
+    /// In what forms instances are acceptable, the most wanted first.
+    pub fn wanted(&self) -> &[Wanted] {
+        &self.wanted
+    }
+
     fn take_page(&mut self, page: Vec<Located>) {
-        self.last_page = (page.len() as i64) < PAGE;
         self.after = page.last().map(|located| located.watermark).or(self.after);
         self.page = page.into();
+        // What was committed since with an older watermark is not counted.
+        self.page.truncate(usize::try_from(self.left).unwrap_or(0));
+        self.left -= self.page.len() as i64;
+    }
+
+    /// Makes sure that the page holds the next instance; `false` after the last one.
+    pub(super) async fn turn(&mut self) -> Result<bool, ArchiveError> {
+        if self.page.is_empty() && self.left > 0 {
+            let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
+            let page = tx.instances_page(&self.target, self.after, self.newest, PAGE).await?;
+            drop(tx);
+            if page.is_empty() {
+                self.left = 0;
+            }
+            self.take_page(page);
+        }
+        Ok(!self.page.is_empty())
     }
 
     /// Goes to the next instance; `None` after the last one.
@@ -155,17 +190,11 @@ impl Instances {
     pub async fn next(&mut self) -> Result<Option<InstanceHead>, ArchiveError> {
         while self.chunk().await?.is_some() {}
         loop {
-            let Some(located) = self.page.pop_front() else {
-                if self.last_page {
-                    let hindrance = self.hindrance.take().filter(|_| !self.begun);
-                    return hindrance.map_or(Ok(None), Err);
-                }
-                let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
-                let page = tx.instances_page(&self.target, self.after, i64::MAX, PAGE).await?;
-                drop(tx);
-                self.take_page(page);
-                continue;
-            };
+            if !self.turn().await? {
+                let hindrance = self.hindrance.take().filter(|_| !self.begun);
+                return hindrance.map_or(Ok(None), Err);
+            }
+            let Some(located) = self.page.pop_front() else { continue };
             let encodings = self.encodings(&located);
             if encodings.is_empty() {
                 continue;
@@ -245,8 +274,9 @@ impl Instances {
         let end = located.offset + located.length;
         let is_run = is_run(located, encoding);
         if is_run && file.is_none() {
-            self.runs.stand(located.blob, located.offset..self.stretch_end(located)).await?;
+            self.runs.go_to(located.blob, located.offset..self.stretch_end(located));
             self.open_ahead();
+            self.runs.stand().await?;
         }
         if !matches!(encoding, Encoding::Transcoded(_))
             && let Some(whole) = file.take()
@@ -418,6 +448,11 @@ impl Instances {
         identity: &Identity,
         end: u64,
     ) -> Result<Option<Bytes>, ArchiveError> {
+        match located.header_missing {
+            Some(0) => return Ok(None),
+            Some(_) => return Ok(Some(preamble())),
+            None => {}
+        }
         if located.data_set_offset == 0 {
             return Ok(Some(explicit::file_meta(&located.transfer_syntax, identity).into()));
         }
@@ -443,7 +478,7 @@ pub(super) fn explicit_little() -> Result<Uid, ArchiveError> {
 }
 
 /// An empty preamble and the prefix.
-fn preamble() -> Bytes {
+pub(super) fn preamble() -> Bytes {
     let mut preamble = vec![0; PREAMBLE - PREFIX.len()];
     preamble.extend_from_slice(PREFIX);
     preamble.into()

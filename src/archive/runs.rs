@@ -66,36 +66,38 @@ impl Runs {
         Self { blobs, read_ahead, current: None, ahead: VecDeque::new() }
     }
 
-    /// Stands at the first byte of `range`, which begins an instance; where it is not in a stretch
-    /// that is open, it is one of its own.
-    pub(super) async fn stand(
-        &mut self,
-        blob: Uuid,
-        range: Range<u64>,
-    ) -> Result<(), ArchiveError> {
+    /// Makes the stretch `range` of a blob, which begins with an instance, the next to stand in,
+    /// unless the current one stands there. It is one that was opened ahead, or a new one.
+    pub(super) fn go_to(&mut self, blob: Uuid, range: Range<u64>) {
         if let Some(run) = &self.current
             && run.blob == blob
             && run.at == range.start
             && run.at < run.end
         {
-            return Ok(());
+            return;
         }
         self.current = None;
         let is_it = |opening: &Opening| opening.blob == blob && opening.range.start == range.start;
-        let opening = match self.ahead.iter().position(is_it) {
-            Some(at) => self.ahead.drain(..=at).next_back(),
-            None => None,
-        };
-        let opening = opening.unwrap_or_else(|| Opening::new(&self.blobs, blob, range));
+        match self.ahead.iter().position(is_it) {
+            Some(at) => drop(self.ahead.drain(..at)),
+            None => self.ahead.push_front(Opening::new(&self.blobs, blob, range)),
+        }
+    }
+
+    /// Stands in the stretch gone to, once it is open.
+    pub(super) async fn stand(&mut self) -> Result<(), ArchiveError> {
+        if self.current.is_some() {
+            return Ok(());
+        }
+        let Some(opening) = self.ahead.pop_front() else { return Ok(()) };
         let mut opening = Box::pin(opening.run());
         let ahead = &mut self.ahead;
         let run = poll_fn(|context| {
             let run = opening.as_mut().poll(context);
             advance(ahead, context);
             run
-        })
-        .await?;
-        self.current = Some(run);
+        });
+        self.current = Some(run.await?);
         Ok(())
     }
 
@@ -112,9 +114,12 @@ impl Runs {
         self.ahead.push_back(Opening::new(&self.blobs, blob, range));
     }
 
-    /// Where the current stretch ends.
+    /// Where the current stretch ends, or the one gone to.
     pub(super) fn end(&self) -> Option<(Uuid, u64)> {
-        self.current.as_ref().map(|run| (run.blob, run.end))
+        match &self.current {
+            Some(run) => Some((run.blob, run.end)),
+            None => self.ahead.front().map(|opening| (opening.blob, opening.range.end)),
+        }
     }
 
     /// Undoes reading `chunk`, the last bytes that were read.

@@ -22,6 +22,8 @@ pub(super) struct PixelWriter {
     left: u32,
     ready: VecDeque<Bytes>,
     form: Form,
+    /// Bytes of the value, of native pixel data.
+    length: Option<u64>,
     done: bool,
 }
 
@@ -48,7 +50,7 @@ impl PixelWriter {
         bytes: usize,
         frames: u32,
     ) -> Result<Self, ArchiveError> {
-        let mut ready = VecDeque::new();
+        let (mut ready, mut whole) = (VecDeque::new(), None);
         let form = if is_native {
             let is_packed = layout.bits_allocated == 1;
             let bits = if is_packed {
@@ -59,7 +61,8 @@ impl PixelWriter {
             let length = bits.checked_mul(u64::from(frames)).map(|bits| bits.div_ceil(8));
             let length = length.filter(|length| *length <= LONGEST);
             let length = length.ok_or(ArchiveError::Undecodable(TOO_LONG))?;
-            ready.push_back(header(layout, Some(length + length % 2)));
+            whole = Some(length + length % 2);
+            ready.push_back(header(layout, whole));
             let (joint, pads) = (Joint::default(), length % 2 == 1);
             Form::Native { frame_bytes: bytes, frame_bits: bits, joint, pads }
         } else {
@@ -67,7 +70,12 @@ impl PixelWriter {
             ready.extend([header(layout, None), table]);
             Form::Encapsulated
         };
-        Ok(Self { layout: layout.clone(), left: frames, ready, form, done: false })
+        Ok(Self { layout: layout.clone(), left: frames, ready, form, length: whole, done: false })
+    }
+
+    /// Bytes of the value, padding included; `None` where it is encapsulated.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length
     }
 
     /// The next bytes, if there are any.

@@ -98,8 +98,7 @@ impl Archive {
         file: Option<Bytes>,
     ) -> Result<Transcoding, ArchiveError> {
         let header = self.header(scope, located).await?;
-        let from =
-            Origin { archive: self.clone(), scope: scope.clone(), located: located.clone(), file };
+        let from = Origin::new(self, scope, located, file);
         let identity = Identity {
             sop_class: located.sop_class.clone(),
             sop_instance: located.instance.clone(),
@@ -113,32 +112,40 @@ impl Archive {
             let source = from.bytes(vec![0..located.length]);
             return Ok(Transcoding::new(self, Rewrite::new(changes), source, None));
         };
-        let count = found.number_of_frames;
-        let pixels = Pixels::of(&header, &located.transfer_syntax)?;
-        let given = if is_native { Given::Native } else { Given::Encoded(wanted.clone()) };
         let native = found.native.map(|native| (native.offset, native.length));
-        let window = from.window(1, found, given, pixels);
-        let decoded = window.pixels.decoded_length();
-        let first = window.frames.made_first(0).await?;
-        let recoding = Recoding {
-            stored: &located.transfer_syntax,
-            wanted,
-            layout: &first.layout,
-            frames: count,
-            bytes: (
-                decoded.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(first.data.len()),
-                first.data.len(),
-            ),
-        };
-        let changes = changes(&header, &identity, wanted, Some(&recoding))?;
-        let writer = PixelWriter::new(is_native, &first.layout, first.data.len(), count)?;
+        let (count, given) = (found.number_of_frames, Given::of(wanted));
+        let pixels = PixelData::open(from.clone(), found, &header, given).await?;
+        let recoding = pixels.recoding(wanted, count);
+        let changes = changes(&header, &identity, wanted, recoding.as_ref())?;
         let source = match (TransferSyntax::of(&located.transfer_syntax).encoding, native) {
             (Encoding::Deflated, _) => from.bytes(vec![0..located.length]),
             (_, Some((offset, length))) => from.around_native(offset, length),
-            (_, None) => from.around_fragments(&window, count).await?,
+            (_, None) => from.around_fragments(&pixels.window, count).await?,
         };
-        let pixels = PixelData { from, window, first: Some(first), next: 1, writer };
         Ok(Transcoding::new(self, Rewrite::new(changes), source, Some(pixels)))
+    }
+
+    /// The pixel data of an instance as one native value: its length, and its bytes.
+    ///
+    /// # Errors
+    /// As [`Archive::transcode`].
+    pub(super) async fn native_pixels(
+        &self,
+        scope: &PartitionScope,
+        located: &Located,
+    ) -> Result<(u64, ByteStream), ArchiveError> {
+        let header = self.header(scope, located).await?;
+        let from = Origin::new(self, scope, located, None);
+        let found = from.locate(1, WINDOW).await?;
+        let found = found.ok_or(ArchiveError::Undecodable(NO_FRAMES))?;
+        let mut pixels = PixelData::open(from, found, &header, Given::Native).await?;
+        let length = pixels.writer.length().unwrap_or(0);
+        // The header of the element.
+        drop(pixels.writer.take());
+        let bytes = stream::try_unfold(pixels, |mut pixels| async move {
+            Ok(pixels.chunk().await?.map(|bytes| (bytes, pixels)))
+        });
+        Ok((length, bytes.boxed()))
     }
 }
 
@@ -147,6 +154,16 @@ fn has_pixels(header: &DataSet) -> bool {
 }
 
 impl Origin {
+    fn new(
+        archive: &Archive,
+        scope: &PartitionScope,
+        located: &Located,
+        file: Option<Bytes>,
+    ) -> Self {
+        let (archive, scope) = (archive.clone(), scope.clone());
+        Self { archive, scope, located: located.clone(), file }
+    }
+
     fn target(&self) -> Target {
         Target::Instance {
             study: self.located.study.clone(),
@@ -324,6 +341,32 @@ impl Transcoding {
 }
 
 impl PixelData {
+    /// Makes the first frame.
+    async fn open(
+        from: Origin,
+        found: FramesLocated,
+        header: &DataSet,
+        given: Given,
+    ) -> Result<Self, ArchiveError> {
+        let count = found.number_of_frames;
+        let pixels = Pixels::of(header, &from.located.transfer_syntax)?;
+        let is_native = given == Given::Native;
+        let window = from.window(1, found, given, pixels);
+        let first = window.frames.made_first(0).await?;
+        let writer = PixelWriter::new(is_native, &first.layout, first.data.len(), count)?;
+        Ok(Self { from, window, first: Some(first), next: 1, writer })
+    }
+
+    /// What there is to say about the frames, before the first was taken.
+    fn recoding<'a>(&'a self, wanted: &'a Uid, frames: u32) -> Option<Recoding<'a>> {
+        let first = self.first.as_ref()?;
+        let decoded = self.window.pixels.decoded_length();
+        let decoded = decoded.and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = (decoded.unwrap_or(first.data.len()), first.data.len());
+        let stored = &self.from.located.transfer_syntax;
+        Some(Recoding { stored, wanted, layout: &first.layout, frames, bytes })
+    }
+
     /// The next bytes of the pixel data element; `None` at its end.
     async fn chunk(&mut self) -> Result<Option<Bytes>, ArchiveError> {
         loop {

@@ -208,7 +208,7 @@ pub fn tag_of_keyword(keyword: &str) -> Option<Tag> {
 
 /// The keyword that PS3.6 gives a tag. `None`: private or unknown.
 pub fn keyword_of(tag: Tag) -> Option<&'static str> {
-    let entry = StandardDataDictionary.by_tag(tag).filter(|_| tag.0 % 2 == 0)?;
+    let entry = StandardDataDictionary.by_tag(tag).filter(|_| tag.0.is_multiple_of(2))?;
     Some(entry.alias)
 }
 

@@ -77,6 +77,8 @@ pub struct Indexed {
     pub instance: Uid,
     /// First byte of the data set in the file.
     pub data_set_offset: u64,
+    /// Whether the file begins with the preamble (PS3.10 §7.1).
+    pub has_preamble: bool,
     /// The DICOM JSON Model object of the data set (PS3.18 Annex F), UTF-8, attributes ascending.
     /// A value named by URI reads `"BulkDataURI":"@<path>"`; [`super::json::resolve_bulk`] puts
     /// the real URI in on the way out.

@@ -116,6 +116,8 @@ pub struct FileMeta {
     /// Offset of the first byte of the data set in the file; 0 where there is no File Meta
     /// Information.
     pub data_set_offset: u64,
+    /// Whether the preamble and its prefix stand before it (PS3.10 §7.1).
+    pub has_preamble: bool,
     /// Byte order of the data set.
     pub endian: Endian,
 }
@@ -277,6 +279,7 @@ impl<S: Sink> Reader<S> {
                     media_storage_sop_class: None,
                     media_storage_sop_instance: None,
                     data_set_offset: 0,
+                    has_preamble: false,
                     endian,
                 };
                 self.enter(meta, 0)?;

@@ -1,37 +1,28 @@
-//! Retrieve bulk values (PS3.18 §10.4.1.1.4): what a BulkDataURI of the metadata names.
+//! Retrieve bulk values (PS3.18 §10.4.1.1.4, §10.4.1.1.7): what a BulkDataURI of the metadata names,
+//! and the pixel data of one instance.
 
 use axum::{
     body::Body,
     extract::{RawPathParams, Request, State},
-    http::{HeaderMap, HeaderValue, header},
-    response::Response,
+    http::{HeaderMap, Method, header},
+    response::{IntoResponse, Response},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
     App,
-    accept::{AcceptSet, Choice, Form, NotAcceptable, Offer, Syntax, Syntaxes, candidates},
+    accept::{AcceptSet, Choice, Form, NotAcceptable, candidates},
     admit::{Admitted, Read},
-    frame_choice::{Label, labels},
-    multipart::{Boundary, OutPart, PartStream, Related, media_type_with},
+    bulk_value::{self, FrameParts, Way, boxed, part},
+    conditional,
+    frame_choice::available,
+    hindered::Hindered,
+    multipart::{Boundary, Related},
     place::Place,
     problem::Problem,
     range, wado,
 };
-use crate::{
-    archive::{Archive, ArchiveError, Bulk, Given, Target},
-    dicom::{
-        Uid,
-        transfer_syntax::{EXPLICIT_LITTLE, OCTET_STREAM, TransferSyntax},
-    },
-    tenancy::PartitionScope,
-};
-
-const OFFERS: [Offer; 2] =
-    [Offer::multipart(OCTET_STREAM, Syntaxes::Any), Offer::single(OCTET_STREAM, Syntaxes::Any)];
-
-/// Frames that are looked up at once while encapsulated pixel data is given.
-const FRAMES_AT_ONCE: u32 = 256;
+use crate::archive::{ArchiveError, Bulk, Values};
 
 /// Longest path of a value: far above what `limits.element_depth` levels need.
 const MAX_PATH: usize = 4096;
@@ -49,126 +40,146 @@ pub async fn retrieve(
     if path.len() > MAX_PATH {
         return Err(Problem::not_found());
     }
+    let bulk = app.archive.bulk(caller.scope.clone(), target, path).await?;
+    one(&app, &caller, &bulk, request).await
+}
+
+/// Retrieves the pixel data of one instance.
+pub async fn pixels(
+    State(app): State<App>,
+    caller: Admitted<Read>,
+    place: Place,
+    request: Request,
+) -> Result<Response, Problem> {
+    let target = place.target()?;
+    let mut values = app.archive.bulk_values(caller.scope.clone(), target, Values::Pixels).await?;
+    let bulk = values.next().await?.ok_or_else(Problem::not_found)?;
+    one(&app, &caller, &bulk, request).await
+}
+
+/// Answers with one value.
+async fn one(
+    app: &App,
+    caller: &Admitted<Read>,
+    bulk: &Bulk,
+    request: Request,
+) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let bulk = app.archive.bulk(caller.scope.clone(), target.clone(), path).await?;
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
-    let location = match &target {
-        Target::Instance { study, series, instance } => {
-            caller.urls.bulk_data(study, series, instance, path)
-        }
-        Target::Study { .. } | Target::Series { .. } => return Err(Problem::not_found()),
+    let offers = bulk_value::of_one();
+    let choices = candidates(&accept, &offers);
+    let asked = Asked {
+        bulk,
+        location: bulk_value::location(&caller.urls, bulk),
+        headers: &parts.headers,
+        only_head: parts.method == Method::HEAD,
     };
-    if bulk.is_encapsulated() {
-        return encapsulated(&app.archive, caller.scope, target, &bulk, &accept, location).await;
+    let mut hindrance = None;
+    for (choice, way) in bulk_value::ways(bulk, &choices).await? {
+        match asked.answer(&choice, &way).await {
+            Ok(Some(response)) => return Ok(response),
+            Ok(None) => {}
+            Err(Hindered::By(error)) => _ = hindrance.get_or_insert(error),
+            Err(Hindered::Refused(problem)) => return Err(problem),
+        }
     }
-    let choice = candidates(&accept, &OFFERS)
-        .into_iter()
-        .find(|choice| match &choice.syntax {
-            Syntax::Uid(uid) => uid.as_str() == EXPLICIT_LITTLE || uid == bulk.transfer_syntax(),
-            Syntax::Default | Syntax::Stored | Syntax::Open => true,
-        })
-        .ok_or_else(|| NotAcceptable::of(&OFFERS))?;
-    native(&bulk, path, &choice, location, &parts.headers)
+    let can = || available(bulk.transfer_syntax(), &[Form::Multipart, Form::Single]);
+    Err(match hindrance {
+        Some(ArchiveError::Undecodable(why)) => Problem::undecodable(why, can()),
+        Some(error) => error.into(),
+        None if bulk.is_encapsulated() => Problem::not_acceptable(can()),
+        None => NotAcceptable::of(&offers).into(),
+    })
 }
 
-fn native(
-    bulk: &Bulk,
-    path: &str,
-    choice: &Choice,
+/// A request for one value.
+struct Asked<'a> {
+    bulk: &'a Bulk,
     location: String,
-    headers: &HeaderMap,
-) -> Result<Response, Problem> {
-    let total = bulk.length();
-    let syntax: Uid = EXPLICIT_LITTLE.parse().map_err(Problem::internal)?;
-    let content_type = media_type_with(OCTET_STREAM, &syntax);
-    let boundary = Boundary::of(&[bulk.version().to_string().as_bytes(), path.as_bytes()]);
-    let etag = format!("\"{}\"", boundary.as_str());
-    let mut response = match choice.form {
-        Form::Single => {
-            // A range is read as one, not cut out of the whole.
-            let wanted = range::wanted(headers, total, Some(&etag))?;
-            let mut response =
-                range::answer(wanted, total, |range| Body::from_stream(bulk.read(range)));
-            wado::set(response.headers_mut(), header::CONTENT_TYPE, content_type);
-            wado::set(response.headers_mut(), header::CONTENT_LOCATION, location);
-            response
-        }
-        Form::Multipart => {
-            let body: PartStream = bulk.read(0..total).map_err(Into::into).boxed();
-            let part = OutPart::new(content_type, body).with_length(total).with_location(location);
-            Related::new(OCTET_STREAM, boundary).known(vec![part], headers, Some(&etag))?
-        }
-    };
-    if let Ok(etag) = HeaderValue::try_from(etag) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
-    Ok(response)
+    headers: &'a HeaderMap,
+    only_head: bool,
 }
 
-/// Encapsulated pixel data: its frames, one part each, as they are stored and labelled so. (Octets
-/// of another syntax would need a codec; `/frames` is strict about that, a bulk value is opaque.)
-async fn encapsulated(
-    archive: &Archive,
-    scope: PartitionScope,
-    target: Target,
-    bulk: &Bulk,
-    accept: &AcceptSet,
-    location: String,
-) -> Result<Response, Problem> {
-    let entry = TransferSyntax::of(bulk.transfer_syntax());
-    let offers = [
-        OFFERS[0],
-        OFFERS[1],
-        Offer::multipart(entry.media_type, Syntaxes::Any),
-        Offer::single(entry.media_type, Syntaxes::Any),
-    ];
-    let first = archive.frames(scope.clone(), target.clone(), &[1]).await?;
-    let count = first.number_of_frames();
-    let stored = bulk.transfer_syntax();
-    let choice = candidates(accept, &offers)
-        .into_iter()
-        .filter(|choice| choice.form == Form::Multipart || count == 1)
-        .find(|choice| {
-            let passes = |(_, label): &(Choice, Label)| label.given == Given::Stored;
-            labels(std::slice::from_ref(choice), stored).iter().any(passes)
-                || choice.syntax == Syntax::Default
-        })
-        .ok_or_else(|| NotAcceptable::of(&offers))?;
-    let content_type = media_type_with(entry.media_type, stored);
-    if choice.form == Form::Single {
-        let body: PartStream = first.read(0).map_err(Into::into).boxed();
-        let mut response = Response::new(Body::from_stream(body));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(first.length(0)));
-        wado::set(headers, header::CONTENT_TYPE, content_type);
-        wado::set(headers, header::CONTENT_LOCATION, location);
-        return Ok(response);
-    }
-    let boundary = Boundary::of(&[bulk.version().to_string().as_bytes(), b"frames"]);
-    let archive = archive.clone();
-    let parts = stream::try_unfold(1_u32, move |next| {
-        let (archive, scope, target) = (archive.clone(), scope.clone(), target.clone());
-        let (content_type, location) = (content_type.clone(), location.clone());
-        async move {
-            if next > count {
-                return Ok(None);
+impl Asked<'_> {
+    /// The answer; `None` where the choice wants one part and there are several.
+    async fn answer(&self, choice: &Choice, way: &Way) -> Result<Option<Response>, Hindered> {
+        let content_type = way.content_type();
+        let boundary = Boundary::of(&[
+            &self.bulk.version().to_be_bytes(),
+            self.location.as_bytes(),
+            content_type.as_bytes(),
+            format!("{:?} {way:?}", choice.form).as_bytes(),
+            env!("CARGO_PKG_VERSION").as_bytes(),
+        ]);
+        let etag = format!("\"{}\"", boundary.as_str());
+        if conditional::not_modified(self.headers, &etag) {
+            return Ok(Some(conditional::unchanged(&etag)));
+        }
+        let related = || Related::new(way.media_type(choice), boundary.clone());
+        let response = match (way, choice.form) {
+            (Way::Octets(..), Form::Single) => self.octets(&etag)?,
+            (Way::Octets(..), Form::Multipart) => {
+                let total = self.bulk.length();
+                let body = boxed(self.bulk.read(0..total));
+                let part = part(&content_type, body, Some(total), &self.location);
+                related().known(vec![part], self.headers, Some(&etag))?
             }
-            let last = count.min(next.saturating_add(FRAMES_AT_ONCE - 1));
-            let numbers: Vec<u32> = (next..=last).collect();
-            let frames = archive.frames(scope, target, &numbers).await?;
-            let parts: Vec<OutPart> = (0..frames.len())
-                .map(|at| {
-                    let body: PartStream = frames.read(at).map_err(Into::into).boxed();
-                    OutPart::new(content_type.clone(), body)
-                        .with_length(frames.length(at))
-                        .with_location(location.clone())
-                })
-                .collect();
-            Ok::<_, ArchiveError>(Some((stream::iter(parts).map(Ok::<_, ArchiveError>), last + 1)))
+            (Way::Decoded(_), form) => {
+                let (length, body) = match self.only_head {
+                    true => (None, stream::empty().boxed()),
+                    false => {
+                        let (length, body) = self.bulk.native().await?;
+                        (Some(length), body)
+                    }
+                };
+                match (form, length) {
+                    (Form::Multipart, _) => {
+                        let part = part(&content_type, boxed(body), length, &self.location);
+                        related().known(vec![part], self.headers, Some(&etag))?
+                    }
+                    (Form::Single, None) => Body::empty().into_response(),
+                    (Form::Single, Some(total)) => {
+                        let wanted = range::wanted(self.headers, total, Some(&etag))?;
+                        let body = boxed(body);
+                        let slice = |range| Body::from_stream(range::slice(body, range));
+                        range::answer(wanted, total, slice)
+                    }
+                }
+            }
+            (Way::Frames(label), form) => {
+                let frames =
+                    bulk_value::frames(self.bulk, label, &self.location, self.only_head).await?;
+                match form {
+                    Form::Multipart => self.parts(related(), frames, &etag)?,
+                    Form::Single if frames.count > 1 => return Ok(None),
+                    Form::Single => match frames.first.into_iter().next() {
+                        Some(part) => part.alone(self.headers, &etag)?,
+                        None => return Ok(None),
+                    },
+                }
+            }
+        };
+        let mut response = response;
+        if choice.form == Form::Single {
+            wado::set(response.headers_mut(), header::CONTENT_TYPE, content_type);
+            let location = self.location.clone();
+            wado::set(response.headers_mut(), header::CONTENT_LOCATION, location);
         }
-    });
-    let media_type =
-        if choice.media_type == OCTET_STREAM { OCTET_STREAM } else { entry.media_type };
-    let parts = parts.try_flatten().map_err(Into::into);
-    Ok(Related::new(media_type, boundary).streamed(parts))
+        Ok(Some(conditional::tagged(response, &etag)))
+    }
+
+    /// The octets as they are. A range is read as one, not cut out of the whole.
+    fn octets(&self, etag: &str) -> Result<Response, Problem> {
+        let total = self.bulk.length();
+        let wanted = range::wanted(self.headers, total, Some(etag))?;
+        Ok(range::answer(wanted, total, |range| Body::from_stream(self.bulk.read(range))))
+    }
+
+    fn parts(&self, related: Related, frames: FrameParts, etag: &str) -> Result<Response, Problem> {
+        if frames.count <= bulk_value::FRAMES_AT_ONCE {
+            return related.known(frames.first, self.headers, Some(etag));
+        }
+        let first = stream::iter(frames.first.into_iter().map(Ok));
+        Ok(related.streamed(first.chain(frames.rest.map_err(Into::into))))
+    }
 }

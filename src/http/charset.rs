@@ -38,6 +38,17 @@ const KNOWN: [(&str, &[&str]); 17] = [
     ("GBK", &[]),
 ];
 
+/// The names for MIME of all character sets that there are, UTF-8 first.
+pub const NAMES: [&str; KNOWN.len()] = {
+    let mut names = [KNOWN[0].0; KNOWN.len()];
+    let mut at = 0;
+    while at < KNOWN.len() {
+        names[at] = KNOWN[at].0;
+        at += 1;
+    }
+    names
+};
+
 /// The character set of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charset(&'static str);

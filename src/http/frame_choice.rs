@@ -13,7 +13,7 @@
 //! Where it accepts anything, it gets Explicit VR Little Endian; lossy frames, and those without a
 //! decoder, as they are stored.
 
-use super::accept::{Choice, Form, Offer, Syntax, Syntaxes};
+use super::accept::{Choice, Form, Syntax};
 use crate::{
     archive::Given,
     codec,
@@ -21,31 +21,6 @@ use crate::{
         Uid,
         transfer_syntax::{EXPLICIT_LITTLE, OCTET_STREAM, PixelForm, TransferSyntax},
     },
-};
-
-/// Media types of frames (PS3.18 Table 8.7.3-5), each as multipart and as one part.
-pub(super) const OFFERS: [Offer; 22] = {
-    const TYPES: [&str; 11] = [
-        OCTET_STREAM,
-        "image/jpeg",
-        "image/jls",
-        "image/jp2",
-        "image/jpx",
-        "image/jphc",
-        "image/jxl",
-        "image/dicom-rle",
-        "video/mp4",
-        "video/mpeg",
-        "video/H265",
-    ];
-    let mut offers = [Offer::multipart(OCTET_STREAM, Syntaxes::Any); 22];
-    let mut at = 0;
-    while at < TYPES.len() {
-        offers[2 * at] = Offer::multipart(TYPES[at], Syntaxes::Any);
-        offers[2 * at + 1] = Offer::single(TYPES[at], Syntaxes::Any);
-        at += 1;
-    }
-    offers
 };
 
 /// Syntaxes in which pixels native to Explicit VR Little Endian are in words of other order.
@@ -178,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::http::{
-        accept::{AcceptSet, candidates},
+        accept::{AcceptSet, candidates, offers::FRAMES},
         multipart::media_type_with,
     };
 
@@ -193,7 +168,7 @@ mod tests {
         headers.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());
         let accept = AcceptSet::of(&headers, None, crate::config::MissingAccept::Any);
         let stored = stored.parse().unwrap();
-        let choices = candidates(&accept, &OFFERS);
+        let choices = candidates(&accept, &FRAMES);
         let (_, label) = labels(&choices, &stored).into_iter().next()?;
         Some((media_type_with(label.media_type, &label.syntax), label.given))
     }

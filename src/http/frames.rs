@@ -14,10 +14,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
     App,
-    accept::{AcceptSet, Choice, Form, candidates},
+    accept::{AcceptSet, Choice, Form, candidates, offers},
     admit::{Admitted, Read},
     conditional,
-    frame_choice::{Label, OFFERS, available, labels},
+    frame_choice::{Label, available, labels},
+    hindered::Hindered,
     multipart::{Boundary, OutPart, PartStream, Related, media_type_with},
     place::Place,
     problem::Problem,
@@ -45,7 +46,7 @@ pub async fn retrieve(
     let (parts, _) = request.into_parts();
     let frames = app.archive.frames(caller.scope, target.clone(), &numbers).await?;
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
-    let mut choices = candidates(&accept, &OFFERS);
+    let mut choices = candidates(&accept, &offers::FRAMES);
     choices.retain(|choice| choice.form == Form::Multipart || numbers.len() == 1);
     let asked = Asked {
         numbers: &numbers,
@@ -169,29 +170,6 @@ impl Asked<'_> {
             }
             Target::Study { .. } | Target::Series { .. } => None,
         }
-    }
-}
-
-/// Why an answer was not made.
-enum Hindered {
-    /// Another choice may do.
-    By(ArchiveError),
-    /// None will.
-    Refused(Problem),
-}
-
-impl From<ArchiveError> for Hindered {
-    fn from(error: ArchiveError) -> Self {
-        match error {
-            ArchiveError::Undecodable(_) | ArchiveError::TooLarge { .. } => Self::By(error),
-            error => Self::Refused(error.into()),
-        }
-    }
-}
-
-impl From<Problem> for Hindered {
-    fn from(problem: Problem) -> Self {
-        Self::Refused(problem)
     }
 }
 

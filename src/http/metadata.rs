@@ -13,7 +13,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
     App,
-    accept::{AcceptSet, Choice, Form, NotAcceptable, Offer, Syntaxes, choose},
+    accept::{
+        AcceptSet, Choice, Form, NotAcceptable, Offer, choose,
+        offers::{METADATA, METADATA_ONE},
+    },
     admit::{Admitted, Read},
     charset::Charset,
     conditional,
@@ -27,19 +30,11 @@ use crate::archive::{ArchiveError, Document, Metadata, Target};
 /// The Native DICOM Model.
 pub(super) const XML: &str = "application/dicom+xml";
 
-/// JSON is one array, XML one part for each instance (PS3.18 Table 10.4.4-1).
-const OFFERS: [Offer; 4] = [
-    Offer::plain("application/dicom+json"),
-    Offer::plain("application/json"),
-    Offer::multipart(XML, Syntaxes::None),
-    Offer::plain(XML),
-];
-
 /// What can be had of one instance, and of more: all but the single document.
 fn offers(target: &Target) -> &'static [Offer] {
     match target {
-        Target::Instance { .. } => &OFFERS,
-        Target::Study { .. } | Target::Series { .. } => OFFERS.split_last().map_or(&[], |l| l.1),
+        Target::Instance { .. } => &METADATA_ONE,
+        Target::Study { .. } | Target::Series { .. } => &METADATA,
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod accept;
 mod admit;
+mod bulk_value;
 mod bulkdata;
 mod capabilities;
 pub mod carrier;
@@ -19,6 +20,7 @@ mod delete;
 mod frame_choice;
 mod frames;
 mod health;
+mod hindered;
 pub mod layers;
 pub mod listen;
 mod metadata;
@@ -27,6 +29,7 @@ pub mod openapi;
 pub mod operation;
 mod parameters;
 mod partitions;
+mod pixeldata;
 mod place;
 pub mod problem;
 mod qido;

@@ -3,7 +3,7 @@
 //! Holds: what stands here is what the services read; the tests of the conformance statement
 //! compare its table with these lists. Absent: the parameters of paths, which the templates name.
 
-use super::{carrier::PARTITION_ID, operation::Parameter};
+use super::{carrier::PARTITION_ID, charset, operation::Parameter};
 use crate::dicom::attributes::{self, Level};
 
 /// The name that stands for those of all attributes that can be matched.
@@ -41,14 +41,14 @@ pub const ACCEPT: &[Parameter] = &[
         .repeating(),
 ];
 
-/// Characters of text (PS3.18 §8.8). The header is the only one whose name differs.
+/// Characters of text (PS3.18 §8.8).
 pub const CHARSET: &[Parameter] = &[
     Parameter::header("Accept-Charset", "Character sets that the answer may have.")
-        .or("utf-8")
-        .of(&["utf-8"]),
+        .or("UTF-8")
+        .of(&charset::NAMES),
     Parameter::query("charset", "The same for links; goes before the header.")
-        .or("utf-8")
-        .of(&["utf-8"]),
+        .or("UTF-8")
+        .of(&charset::NAMES),
 ];
 
 /// Conditional requests (RFC 9110 §13).

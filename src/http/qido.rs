@@ -13,7 +13,7 @@ use futures::TryStreamExt;
 
 use super::{
     App,
-    accept::{AcceptSet, Offer, Syntaxes, choose},
+    accept::{AcceptSet, choose, offers},
     admit::{Admitted, Search},
     charset::Charset,
     metadata::XML,
@@ -26,13 +26,6 @@ use crate::{
     archive::{SearchPage, SearchRow},
     dicom::attributes::Level,
 };
-
-/// JSON is one array, XML one part for each result (PS3.18 Table 10.6.4-1).
-const OFFERS: [Offer; 3] = [
-    Offer::plain("application/dicom+json"),
-    Offer::plain("application/json"),
-    Offer::multipart(XML, Syntaxes::None),
-];
 
 /// The agent of `Warning: 299` (RFC 7234 §5.5).
 const AGENT: &str = "collimator";
@@ -77,7 +70,7 @@ async fn search(
 ) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
-    let media_type = choose(&accept, &OFFERS)?.media_type;
+    let media_type = choose(&accept, &offers::SEARCH)?.media_type;
     let charset = Charset::of(&parts.headers, parts.uri.query(), media_type)?;
     let resource = Resource { level, study: place.study, series: place.series };
     let mut query =

@@ -18,7 +18,7 @@ use super::{
         Reach::{self, Operator, Partition, Server},
     },
     parameters::{CHARSET, CONDITIONAL, RANGES, SEARCH as MATCHING, THUMBNAIL, VIEW, WADO_URI},
-    partitions, qido, rendered, stow, thumbnail, wado, wado_uri,
+    partitions, pixeldata, qido, rendered, stow, thumbnail, wado, wado_uri,
 };
 
 const STUDY: &str = "/studies/{study}";
@@ -28,6 +28,12 @@ const STUDY_METADATA: &str = "/studies/{study}/metadata";
 const SERIES_METADATA: &str = "/studies/{study}/series/{series}/metadata";
 const INSTANCE_METADATA: &str = "/studies/{study}/series/{series}/instances/{instance}/metadata";
 const FRAMES: &str = "/studies/{study}/series/{series}/instances/{instance}/frames/{frames}";
+const STUDY_BULK: &str = "/studies/{study}/bulkdata";
+const SERIES_BULK: &str = "/studies/{study}/series/{series}/bulkdata";
+const INSTANCE_BULK: &str = "/studies/{study}/series/{series}/instances/{instance}/bulkdata";
+const STUDY_PIXELS: &str = "/studies/{study}/pixeldata";
+const SERIES_PIXELS: &str = "/studies/{study}/series/{series}/pixeldata";
+const INSTANCE_PIXELS: &str = "/studies/{study}/series/{series}/instances/{instance}/pixeldata";
 const BULK: &str = "/studies/{study}/series/{series}/instances/{instance}/bulkdata/{*path}";
 const STUDY_RENDERED: &str = "/studies/{study}/rendered";
 const SERIES_RENDERED: &str = "/studies/{study}/series/{series}/rendered";
@@ -68,11 +74,16 @@ fn read(
 }
 
 fn retrieve(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
-    read(path, "retrieve", summary, RETRIEVE).gives(gives).parameters(WHOLE)
+    read(path, "retrieve", summary, RETRIEVE)
+        .gives(gives)
+        .statuses(&[200, 206, 400, 404, 406, 410, 503])
 }
 
-fn metadata(path: &'static str, summary: &'static str) -> Operation {
-    read(path, "metadata", summary, RETRIEVE).gives(&offers::METADATA).parameters(TEXT)
+fn metadata(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
+    read(path, "metadata", summary, RETRIEVE)
+        .gives(gives)
+        .parameters(TEXT)
+        .statuses(&[200, 304, 400, 404, 406, 410, 503])
 }
 
 /// A GET whose answer takes byte ranges.
@@ -81,6 +92,11 @@ fn bytes(path: &'static str, service: &'static str, summary: &'static str) -> Op
         .gives(&offers::FRAMES)
         .parameters(BYTES)
         .statuses(&[200, 206, 304, 400, 404, 406, 410, 416, 503])
+}
+
+/// A GET of the values of several items.
+fn values(path: &'static str, service: &'static str, summary: &'static str) -> Operation {
+    read(path, service, summary, RETRIEVE).gives(&offers::COLLECTION).parameters(WHOLE)
 }
 
 fn search(path: &'static str, summary: &'static str) -> Operation {
@@ -115,6 +131,7 @@ fn store(path: &'static str, summary: &'static str) -> Operation {
     Operation::new(Method::POST, path, Partition, "store", summary, STORE)
         .takes(&["multipart/related; type=\"application/dicom\"", "application/dicom"])
         .gives(&offers::STORED)
+        .parameters(&[CHARSET])
         .statuses(&[200, 202, 400, 404, 406, 408, 409, 413, 415, 503])
 }
 
@@ -149,11 +166,23 @@ pub fn routes() -> Routes<App> {
         .add(retrieve(STUDY, "Retrieve a study", &offers::INSTANCES), wado::retrieve)
         .add(retrieve(SERIES, "Retrieve a series", &offers::INSTANCES), wado::retrieve)
         .add(retrieve(INSTANCE, "Retrieve an instance", &offers::INSTANCE), wado::retrieve)
-        .add(metadata(STUDY_METADATA, "Metadata of a study"), metadata::retrieve)
-        .add(metadata(SERIES_METADATA, "Metadata of a series"), metadata::retrieve)
-        .add(metadata(INSTANCE_METADATA, "Metadata of an instance"), metadata::retrieve)
+        .add(metadata(STUDY_METADATA, "Metadata of a study", &offers::METADATA), metadata::retrieve)
+        .add(
+            metadata(SERIES_METADATA, "Metadata of a series", &offers::METADATA),
+            metadata::retrieve,
+        )
+        .add(
+            metadata(INSTANCE_METADATA, "Metadata of an instance", &offers::METADATA_ONE),
+            metadata::retrieve,
+        )
         .add(bytes(FRAMES, "frames", "Retrieve frames"), frames::retrieve)
         .add(bytes(BULK, "bulkdata", "Retrieve a bulk value"), bulkdata::retrieve)
+        .add(values(STUDY_BULK, "bulkdata", "Bulk values of a study"), pixeldata::values)
+        .add(values(SERIES_BULK, "bulkdata", "Bulk values of a series"), pixeldata::values)
+        .add(values(INSTANCE_BULK, "bulkdata", "Bulk values of an instance"), pixeldata::values)
+        .add(values(STUDY_PIXELS, "pixeldata", "Pixel data of a study"), pixeldata::pixels)
+        .add(values(SERIES_PIXELS, "pixeldata", "Pixel data of a series"), pixeldata::pixels)
+        .add(bytes(INSTANCE_PIXELS, "pixeldata", "Pixel data of an instance"), bulkdata::pixels)
         .add(picture(STUDY_RENDERED, "Render a study", &offers::RENDERED_PARTS), rendered::retrieve)
         .add(
             picture(SERIES_RENDERED, "Render a series", &offers::RENDERED_PARTS),

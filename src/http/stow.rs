@@ -13,11 +13,10 @@ use axum::{
 
 use super::{
     App,
-    accept::{AcceptSet, Offer, choose},
+    accept::{AcceptSet, choose, offers},
     admit,
     carrier::{Carried, FIRST_PART_BYTES},
     charset::Charset,
-    metadata::XML,
     multipart::{MultipartError, PartHead, PartReader},
     place::Place,
     problem::Problem,
@@ -32,10 +31,6 @@ use crate::{
 /// What the `type` of a request body can be; the second where the root part names the partition.
 const TAKEN: [&str; 2] = ["application/dicom", "application/json"];
 
-/// What the answer can be. The first is the default.
-const OFFERS: [Offer; 3] =
-    [Offer::plain("application/dicom+json"), Offer::plain("application/json"), Offer::plain(XML)];
-
 /// While a client sends nothing for this long, what is complete is written instead of held.
 const LULL: Duration = Duration::from_millis(250);
 
@@ -48,7 +43,7 @@ pub async fn store(
     let (parts, body) = request.into_parts();
     let carried = Carried::read(&parts, &app.server, &app.tenancy, Action::Store)?;
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
-    let media_type = choose(&accept, &OFFERS)?.media_type;
+    let media_type = choose(&accept, &offers::STORED)?.media_type;
     let form = (media_type, Charset::of(&parts.headers, parts.uri.query(), media_type)?);
     let mut reader = PartReader::open(&parts.headers, body, &app.limits, &TAKEN)?;
     if !reader.is_multipart() && reader.content_type().essence() != TAKEN[0] {

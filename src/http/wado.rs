@@ -6,7 +6,7 @@ use axum::{
     BoxError,
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -14,21 +14,18 @@ use tokio::sync::Mutex;
 
 use super::{
     App,
-    accept::{AcceptSet, Choice, Form, NotAcceptable, Offer, Syntax, Syntaxes, candidates},
+    accept::{AcceptSet, Choice, Form, NotAcceptable, Offer, Syntax, candidates, offers},
     admit::{Admitted, Read},
-    multipart::{Boundary, OutPart, Related, media_type_with},
+    conditional,
+    multipart::{Boundary, OutPart, PartStream, Related, media_type_with},
     place::Place,
     problem::Problem,
+    range,
     urls::PartitionUrls,
 };
-use crate::archive::{ArchiveError, InstanceHead, Instances, Target, Wanted};
+use crate::archive::{ArchiveError, Extent, InstanceHead, Instances, Target, Wanted};
 
 const DICOM: &str = "application/dicom";
-
-/// A study or series has several items, whatever it holds just now: multipart only.
-const SEVERAL: [Offer; 1] = [Offer::multipart(DICOM, Syntaxes::Any)];
-const ONE: [Offer; 2] =
-    [Offer::multipart(DICOM, Syntaxes::Any), Offer::single(DICOM, Syntaxes::Any)];
 
 /// Retrieves the instances of a study or series, or one instance.
 pub async fn retrieve(
@@ -38,7 +35,10 @@ pub async fn retrieve(
     request: Request,
 ) -> Result<Response, Problem> {
     let target = place.target()?;
-    let offers: &[Offer] = if matches!(target, Target::Instance { .. }) { &ONE } else { &SEVERAL };
+    let offers: &[Offer] = match target {
+        Target::Instance { .. } => &offers::INSTANCE,
+        Target::Study { .. } | Target::Series { .. } => &offers::INSTANCES,
+    };
     let (parts, _) = request.into_parts();
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
     let choices = candidates(&accept, offers);
@@ -48,8 +48,13 @@ pub async fn retrieve(
     for form in forms {
         // Each instance is given in the first of these that it can be given in.
         let wanted = choices.iter().filter(|choice| choice.form == form).map(wanted).collect();
+        let asked = Asked {
+            urls: caller.urls.clone(),
+            headers: &parts.headers,
+            only_head: parts.method == Method::HEAD,
+        };
         match app.archive.instances(caller.scope.clone(), target.clone(), wanted).await {
-            Ok(instances) => return answer(form, instances, caller.urls).await,
+            Ok(instances) => return asked.answer(form, instances).await,
             Err(ArchiveError::NotAcceptable { available: syntaxes }) => available = syntaxes,
             Err(error) => return Err(error.into()),
         }
@@ -62,16 +67,16 @@ pub async fn retrieve(
     Err(Problem::not_acceptable(
         offers
             .iter()
-            .flat_map(|offer| available.iter().map(move |uid| describe(offer, uid)))
+            .flat_map(|offer| available.iter().map(move |uid| describe(offer.form, uid)))
             .collect(),
     ))
 }
 
-fn describe(offer: &Offer, syntax: &str) -> String {
-    match offer.form {
-        Form::Single => format!("{}; transfer-syntax={syntax}", offer.media_type),
+fn describe(form: Form, syntax: &str) -> String {
+    match form {
+        Form::Single => format!("{DICOM}; transfer-syntax={syntax}"),
         Form::Multipart => {
-            format!("multipart/related; type=\"{}\"; transfer-syntax={syntax}", offer.media_type)
+            format!("multipart/related; type=\"{DICOM}\"; transfer-syntax={syntax}")
         }
     }
 }
@@ -85,34 +90,190 @@ fn wanted(choice: &Choice) -> Wanted {
     }
 }
 
-pub(super) async fn answer(
-    form: Form,
-    mut instances: Instances,
-    urls: PartitionUrls,
-) -> Result<Response, Problem> {
-    let first = instances.next().await?.ok_or(ArchiveError::NotFound)?;
-    // 206: "some but not all of the target resources" (PS3.18 Table 10.4.3-1).
-    let status = if instances.partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    let boundary = Boundary::of(&[instances.version.as_bytes()]);
-    let mut response = match form {
-        Form::Single => {
-            let head = first;
-            let content_type = media_type_with(DICOM, &head.transfer_syntax);
-            let location = location(&urls, &head);
-            let mut response =
-                Body::from_stream(body(Arc::new(Mutex::new(instances)))).into_response();
-            let headers = response.headers_mut();
-            set(headers, header::CONTENT_TYPE, content_type);
-            set(headers, header::CONTENT_LOCATION, location);
-            if let Some(length) = head.length {
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-            }
-            response
+/// A request for instances.
+pub(super) struct Asked<'a> {
+    pub urls: PartitionUrls,
+    pub headers: &'a HeaderMap,
+    pub only_head: bool,
+}
+
+impl Asked<'_> {
+    /// The instances, as the whole answer or as its parts.
+    pub(super) async fn answer(
+        self,
+        form: Form,
+        instances: Instances,
+    ) -> Result<Response, Problem> {
+        let place = self.urls.at("/studies");
+        let codecs = if instances.extent.is_some() { "" } else { env!("CARGO_PKG_VERSION") };
+        let wanted = format!("{form:?} {:?}", instances.wanted());
+        let pieces = [&instances.version, &place, &wanted, codecs].map(str::as_bytes);
+        let boundary = Boundary::of(&pieces);
+        let etag = format!("\"{}\"", boundary.as_str());
+        if conditional::not_modified(self.headers, &etag) {
+            return Ok(conditional::unchanged(&etag));
         }
-        Form::Multipart => Related::new(DICOM, boundary).streamed(parts(first, instances, urls)),
-    };
-    *response.status_mut() = status;
-    Ok(response)
+        let response = match form {
+            Form::Single => self.one(instances, &etag).await?,
+            Form::Multipart => {
+                self.several(instances, Related::new(DICOM, boundary), &etag).await?
+            }
+        };
+        Ok(conditional::tagged(response, &etag))
+    }
+
+    /// One instance as the whole answer.
+    async fn one(self, mut instances: Instances, etag: &str) -> Result<Response, Problem> {
+        let known = instances.peek().await?;
+        let total = known.as_ref().and_then(|head| head.length);
+        let (head, mut response) = match (known, total) {
+            (Some(head), Some(total)) => {
+                let wanted = range::wanted(self.headers, total, Some(etag))?;
+                let whole = match &wanted {
+                    range::Wanted::Whole => 0..total,
+                    range::Wanted::Part(range) => range.clone(),
+                };
+                if !self.only_head {
+                    instances.open_range(whole).await?;
+                }
+                let body = Body::from_stream(body(Arc::new(Mutex::new(instances))));
+                (head, range::answer(wanted, total, |_| body))
+            }
+            _ => {
+                let available = instances.available.clone();
+                let head = first(&mut instances, Form::Single, &available).await?;
+                let length = head.length;
+                let body = Body::from_stream(body(Arc::new(Mutex::new(instances))));
+                let mut response = body.into_response();
+                if let Some(length) = length {
+                    let length = HeaderValue::from(length);
+                    response.headers_mut().insert(header::CONTENT_LENGTH, length);
+                }
+                (head, response)
+            }
+        };
+        let headers = response.headers_mut();
+        set(headers, header::CONTENT_TYPE, media_type_with(DICOM, &head.transfer_syntax));
+        set(headers, header::CONTENT_LOCATION, location(&self.urls, &head));
+        Ok(response)
+    }
+
+    async fn several(
+        self,
+        mut instances: Instances,
+        related: Related,
+        etag: &str,
+    ) -> Result<Response, Problem> {
+        let content_type = related.content_type();
+        let total = match instances.peek().await? {
+            Some(head) => total(&related, &self.urls, &head, instances.extent),
+            None => None,
+        };
+        let mut response = match total {
+            Some(total) => {
+                let wanted = range::wanted(self.headers, total, Some(etag))?;
+                let mut skipped = 0;
+                if let range::Wanted::Part(range) = &wanted {
+                    skipped = self.pass(&mut instances, &related, range.start).await?;
+                }
+                let head = match self.only_head {
+                    true => None,
+                    false => instances.next().await?,
+                };
+                let parts = parts(head, instances, self.urls);
+                let bytes = related.bytes_from(parts, skipped == 0);
+                range::answer(wanted, total, |range| {
+                    let range = range.start - skipped..range.end - skipped;
+                    Body::from_stream(range::slice(bytes, range))
+                })
+            }
+            None => {
+                // Opened before the status is sent, so that a store that does not answer is a 503.
+                let available = instances.available.clone();
+                let head = first(&mut instances, Form::Multipart, &available).await?;
+                let partial = instances.partial;
+                let parts = parts(Some(head), instances, self.urls);
+                let mut response = related.streamed(parts);
+                // "Some but not all of the target resources" (PS3.18 Table 10.4.3-1).
+                if partial {
+                    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                }
+                response
+            }
+        };
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        Ok(response)
+    }
+
+    /// Passes over the instances whose parts end before byte `start` of the answer; the bytes that
+    /// their parts take.
+    async fn pass(
+        &self,
+        instances: &mut Instances,
+        related: &Related,
+        start: u64,
+    ) -> Result<u64, Problem> {
+        let mut offset = 0_u64;
+        while let Some(head) = instances.peek().await? {
+            let opening = related.opening_length(&empty_part(&self.urls, &head), offset == 0);
+            let end = offset.saturating_add(opening).saturating_add(head.length.unwrap_or(0));
+            if end > start {
+                break;
+            }
+            instances.pass();
+            offset = end;
+        }
+        Ok(offset)
+    }
+}
+
+/// The first instance that can be given.
+async fn first(
+    instances: &mut Instances,
+    form: Form,
+    available: &[String],
+) -> Result<InstanceHead, Problem> {
+    match instances.next().await {
+        Ok(Some(head)) => Ok(head),
+        Ok(None) => Err(Problem::not_found()),
+        Err(ArchiveError::Undecodable(why)) => {
+            let available = available.iter().map(|syntax| describe(form, syntax)).collect();
+            Err(Problem::undecodable(why, available))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Bytes of a multipart answer with all of `extent`, of which `head` is one: parts differ in the
+/// characters that are counted and in nothing else.
+fn total(
+    related: &Related,
+    urls: &PartitionUrls,
+    head: &InstanceHead,
+    extent: Option<Extent>,
+) -> Option<u64> {
+    let Extent { count, bytes, characters } = extent?;
+    let part = empty_part(urls, head);
+    let (first, later) =
+        (related.opening_length(&part, true), related.opening_length(&part, false));
+    let fixed = later.checked_sub(head.characters())?;
+    let openings = fixed.checked_mul(count)?.checked_add(characters)?;
+    let openings = openings.checked_sub(later - first)?;
+    openings.checked_add(bytes)?.checked_add(related.closing_length())
+}
+
+/// The part of an instance, without its bytes.
+fn empty_part(urls: &PartitionUrls, head: &InstanceHead) -> OutPart {
+    part(urls, head, stream::empty().boxed())
+}
+
+fn part(urls: &PartitionUrls, head: &InstanceHead, body: PartStream) -> OutPart {
+    let content_type = media_type_with(DICOM, &head.transfer_syntax);
+    let part = OutPart::new(content_type, body).with_location(location(urls, head));
+    match head.length {
+        Some(length) => part.with_length(length),
+        None => part,
+    }
 }
 
 /// Sets a header to a value of ours.
@@ -129,12 +290,12 @@ fn location(urls: &PartitionUrls, head: &InstanceHead) -> String {
 /// One part per instance. All parts read from the same source, each to its end before the next
 /// one starts, so that instances that lie side by side are read in one go.
 fn parts(
-    first: InstanceHead,
+    first: Option<InstanceHead>,
     instances: Instances,
     urls: PartitionUrls,
 ) -> impl futures::Stream<Item = Result<OutPart, BoxError>> + Send + 'static {
     let shared = Arc::new(Mutex::new(instances));
-    stream::try_unfold((Some(first), shared, urls), |(first, shared, urls)| async move {
+    stream::try_unfold((first, shared, urls), |(first, shared, urls)| async move {
         let head = match first {
             Some(first) => first,
             None => match shared.lock().await.next().await? {
@@ -142,12 +303,7 @@ fn parts(
                 None => return Ok(None),
             },
         };
-        let content_type = media_type_with(DICOM, &head.transfer_syntax);
-        let mut part = OutPart::new(content_type, body(shared.clone()).boxed())
-            .with_location(location(&urls, &head));
-        if let Some(length) = head.length {
-            part = part.with_length(length);
-        }
+        let part = part(&urls, &head, body(shared.clone()).boxed());
         Ok::<_, BoxError>(Some((part, (None, shared, urls))))
     })
 }

@@ -7,7 +7,7 @@
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, request::Parts},
+    http::{HeaderMap, Method, request::Parts},
     response::Response,
 };
 
@@ -73,7 +73,9 @@ pub async fn retrieve(
     }
     let wanted = asked.transfer_syntax.map_or(Wanted::Default, Wanted::Exactly);
     let instances = app.archive.instances(caller.scope, asked.target, vec![wanted]).await?;
-    wado::answer(Form::Single, instances, caller.urls).await
+    let only_head = parts.method == Method::HEAD;
+    let asked = wado::Asked { urls: caller.urls, headers: &parts.headers, only_head };
+    asked.answer(Form::Single, instances).await
 }
 
 /// The presentation state that was named, and the first frame of the image that it shows.

@@ -93,6 +93,9 @@ pub struct Located {
     pub length: u64,
     /// First byte of the data set in the file.
     pub data_set_offset: u64,
+    /// Bytes that stand before the file when it is given out, so that it begins as PS3.10 §7.1
+    /// says, where that is known before it is read.
+    pub header_missing: Option<u64>,
 }
 
 /// The columns of [`Located`] but for the UIDs of study and series, in the order in which
@@ -100,13 +103,13 @@ pub struct Located {
 macro_rules! located_columns {
     () => {
         "i.watermark, i.sop_instance_uid, i.sop_class_uid, i.transfer_syntax_uid, i.blob_id, \
-         i.blob_offset, i.length, i.data_set_offset"
+         i.blob_offset, i.length, i.data_set_offset, i.header_missing"
     };
 }
 pub(super) use located_columns;
 
 /// How many columns that are.
-pub(super) const LOCATED_COLUMNS: usize = 8;
+pub(super) const LOCATED_COLUMNS: usize = 9;
 
 impl Located {
     /// Reads a row that begins with [`located_columns`].
@@ -122,6 +125,7 @@ impl Located {
             offset: size(row, 5, "instance", "blob_offset")?,
             length: size(row, 6, "instance", "length")?,
             data_set_offset: size(row, 7, "instance", "data_set_offset")?,
+            header_missing: row.try_get::<Option<i16>, _>(8)?.and_then(|n| u64::try_from(n).ok()),
         })
     }
 }

@@ -49,7 +49,7 @@ pub use registry::Partition;
 pub use rows::{Include, RowKey, SearchRow};
 pub use search::{Condition, SearchPlan, Test, Within};
 pub use store::{NewBlob, NewInstance, Stored};
-pub use summary::Summary;
+pub use summary::{Extent, Summary};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
 pub const TENANT_TABLES: [&str; 9] = [

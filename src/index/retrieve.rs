@@ -3,7 +3,7 @@
 //! Long answers are read in pages by watermark, each in a transaction of its own; the largest
 //! watermark of the first answer bounds the later ones, so that the pages agree.
 
-use std::str::FromStr;
+use std::{collections::BTreeMap, str::FromStr};
 
 use futures::TryStreamExt;
 use sqlx::{Row, postgres::PgRow};
@@ -145,6 +145,17 @@ const METADATA_OF_SERIES: &str =
 const METADATA_OF_INSTANCE: &str =
     page_of_one!("metadata_of_instance", ", m.metadata", metadata!());
 
+const BULK_OF_STUDY: &str = page!(
+    "bulk_of_study",
+    concat!(", m.bulk::text, ", series_uid_of_i!()),
+    metadata!(),
+    "study_key",
+    study_key!()
+);
+const BULK_OF_SERIES: &str =
+    page!("bulk_of_series", ", m.bulk::text", metadata!(), "series_key", series_key!("$6"));
+const BULK_OF_INSTANCE: &str = page_of_one!("bulk_of_instance", ", m.bulk::text", metadata!());
+
 /// `$5` is the path. One entry of the object is answered, whatever their number.
 const BULK_LOCATE: &str = concat!(
     "-- bulk_locate
@@ -177,6 +188,9 @@ pub(super) const STATEMENTS: &[&str] = &[
     METADATA_OF_STUDY,
     METADATA_OF_SERIES,
     METADATA_OF_INSTANCE,
+    BULK_OF_STUDY,
+    BULK_OF_SERIES,
+    BULK_OF_INSTANCE,
     BULK_LOCATE,
     PARTITION_IN_USE,
 ];
@@ -251,6 +265,42 @@ impl PartitionTx {
         rows.iter()
             .map(|row| Ok((located(row, target, 1)?, row.try_get(LOCATED_COLUMNS)?)))
             .collect()
+    }
+
+    /// Like [`PartitionTx::instances_page`], with the values that the metadata of each instance
+    /// names by URI, ascending by path.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn bulk_page(
+        &mut self,
+        target: &Target,
+        after: Option<i64>,
+        up_to: i64,
+        limit: i64,
+    ) -> Result<Vec<(Located, Vec<BulkEntry>)>, IndexError> {
+        let sql = [BULK_OF_STUDY, BULK_OF_SERIES, BULK_OF_INSTANCE];
+        let mut bytes = 0;
+        let is_enough = |row: &PgRow| {
+            bytes += row.try_get::<Option<&str>, _>(LOCATED_COLUMNS)?.map_or(0, str::len);
+            Ok(bytes >= METADATA_BYTES)
+        };
+        let rows = self.page(sql, target, after, up_to, limit, is_enough).await?;
+        let entries = |text: Option<&str>| -> Option<Vec<BulkEntry>> {
+            let Some(text) = text else { return Some(Vec::new()) };
+            let found: BTreeMap<String, (String, u64, u64)> = serde_json::from_str(text).ok()?;
+            let entry = |(path, (vr, offset, length)): (String, (String, u64, u64))| {
+                Some(BulkEntry { path, vr: VR::from_str(&vr).ok()?, offset, length })
+            };
+            found.into_iter().map(entry).collect()
+        };
+        let (table, column) = ("instance_metadata", "bulk");
+        let read = |row: &PgRow| {
+            let entries = entries(row.try_get(LOCATED_COLUMNS)?);
+            let entries = entries.ok_or(IndexError::Inconsistent { table, column })?;
+            Ok((located(row, target, 1)?, entries))
+        };
+        rows.iter().map(read).collect()
     }
 
     /// Rows of a page, see [`PartitionTx::instances_page`]; ends where `is_enough` says so.

@@ -41,9 +41,10 @@ const BLOB_TAKE_BACK: &str = concat!(
 const INSTANCE_CREATE: &str = "-- instance_create
     INSERT INTO instance (partition_id, blob_id, sop_instance_uid, study_key, series_key,
         sop_class_uid, transfer_syntax_uid, blob_offset, length, data_set_offset, sha256,
-        attributes, instance_number)
+        attributes, instance_number, header_missing)
     SELECT $1, $2, * FROM unnest($3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
-        $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::text[], $13::text[])
+        $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::text[], $13::text[],
+        $14::smallint[])
     ON CONFLICT (partition_id, sop_instance_uid) DO NOTHING
     RETURNING watermark, sop_instance_uid";
 
@@ -65,6 +66,9 @@ const FEED_CREATE: &str = "-- feed_create
         sop_instance_uid, watermark)
     SELECT $1, 'create', * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[])
     RETURNING event_id";
+
+/// Length of the preamble with its prefix, in bytes.
+const PREAMBLE: i16 = 132;
 
 pub(super) const STATEMENTS: &[&str] = &[
     INSTANCE_EXISTING,
@@ -247,6 +251,7 @@ impl PartitionTx {
         let hashes: Vec<&[u8]> = batch.iter().map(|new| &new.sha256[..]).collect();
         let numbers: Vec<_> =
             batch.iter().map(|new| columns::value(new.indexed, "instance_number")).collect();
+        let headers: Vec<_> = batch.iter().map(|new| header_missing(new.indexed)).collect();
         let (query, conn) = self.statement(INSTANCE_CREATE);
         let rows = query
             .bind(blob.id)
@@ -261,6 +266,7 @@ impl PartitionTx {
             .bind(hashes)
             .bind(attributes)
             .bind(numbers)
+            .bind(headers)
             .fetch_all(conn)
             .await?;
         rows.iter().map(|row| Ok((row.try_get(1)?, row.try_get(0)?))).collect()
@@ -348,4 +354,14 @@ fn bulk(indexed: &Indexed) -> Option<String> {
         })
         .collect();
     Some(serde_json::Value::Object(entries).to_string())
+}
+
+/// Bytes that a file lacks to begin as PS3.10 §7.1 says; `None` where it has no File Meta
+/// Information either, which is made when it is given out.
+fn header_missing(indexed: &Indexed) -> Option<i16> {
+    match (indexed.data_set_offset, indexed.has_preamble) {
+        (0, _) => None,
+        (_, true) => Some(0),
+        (_, false) => Some(PREAMBLE),
+    }
 }

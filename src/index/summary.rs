@@ -22,6 +22,18 @@ pub struct Summary {
     pub transfer_syntaxes: Vec<Uid>,
 }
 
+/// The instances of a target as they are stored: what the length of an answer follows from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Number of instances.
+    pub count: u64,
+    /// Bytes of their files, what stands before them included.
+    pub bytes: u64,
+    /// Characters of their transfer syntaxes, their SOP and Series Instance UIDs and their lengths
+    /// as decimal numbers, together.
+    pub characters: u64,
+}
+
 /// `$rows` are instances.
 macro_rules! summary {
     ($name:literal, $rows:expr) => {
@@ -71,7 +83,31 @@ const SUMMARY_INSTANCE: &str = summary!(
     )
 );
 
-pub(super) const STATEMENTS: &[&str] = &[SUMMARY_STUDY, SUMMARY_SERIES, SUMMARY_INSTANCE];
+/// What instances up to watermark `$3` or `$4` take as they are stored.
+macro_rules! extent {
+    ($name:literal, $rows:expr, $up_to:literal) => {
+        concat!(
+            "-- ",
+            $name,
+            "
+    SELECT count(*), count(i.header_missing), sum(i.length + i.header_missing)::text,
+        sum(length(i.transfer_syntax_uid) + length(i.sop_instance_uid)
+            + length((i.length + i.header_missing)::text)
+            + length(",
+            series_uid_of_i!(),
+            "))::text ",
+            $rows,
+            " WHERE i.watermark <= ",
+            $up_to
+        )
+    };
+}
+
+const EXTENT_STUDY: &str = extent!("extent_study", under!("study_key", study_key!()), "$3");
+const EXTENT_SERIES: &str = extent!("extent_series", under!("series_key", series_key!("$3")), "$4");
+
+pub(super) const STATEMENTS: &[&str] =
+    &[SUMMARY_STUDY, SUMMARY_SERIES, SUMMARY_INSTANCE, EXTENT_STUDY, EXTENT_SERIES];
 
 impl PartitionTx {
     /// What the partition holds of `target`; `None` where that is nothing.
@@ -104,5 +140,36 @@ impl PartitionTx {
             version: format!("{newest}-{count}-{sum}"),
             transfer_syntaxes,
         }))
+    }
+
+    /// What the instances of a study or series up to the watermark `up_to` take; `None` where that
+    /// shows only when they are read.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn extent(
+        &mut self,
+        target: &Target,
+        up_to: i64,
+    ) -> Result<Option<Extent>, IndexError> {
+        let sql = match target {
+            Target::Study { .. } => EXTENT_STUDY,
+            Target::Series { .. } => EXTENT_SERIES,
+            Target::Instance { .. } => return Ok(None),
+        };
+        let (mut query, conn) = self.statement(sql);
+        for uid in [Some(target.study()), target.series()].into_iter().flatten() {
+            query = query.bind(uid.as_str());
+        }
+        let row = query.bind(up_to).fetch_one(conn).await?;
+        let (count, known): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        if count != known || count == 0 {
+            return Ok(None);
+        }
+        let sum = |at: usize| -> Result<Option<u64>, IndexError> {
+            Ok(row.try_get::<Option<String>, _>(at)?.and_then(|sum| sum.parse().ok()))
+        };
+        let (Some(bytes), Some(characters)) = (sum(2)?, sum(3)?) else { return Ok(None) };
+        Ok(Some(Extent { count: count.unsigned_abs(), bytes, characters }))
     }
 }

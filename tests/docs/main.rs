@@ -6,11 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use collimator::{
-    dicom::attributes::{self, Level},
-    http::{operation::Reach, routes},
-};
+use collimator::dicom::attributes::{self, Level};
 use regex::Regex;
+
+mod tables;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -50,27 +49,6 @@ fn the_readme_lists_every_configuration_key_with_its_default() {
     let table = section(&read("README.md"), "configuration");
     let listed: Vec<(String, String)> =
         row.captures_iter(&table).map(|row| (row[1].to_owned(), row[2].to_owned())).collect();
-    assert_eq!(listed, expected);
-}
-
-#[test]
-fn the_conformance_statement_lists_every_route() {
-    let reach = |reach: Reach| match reach {
-        Reach::Partition => "partition",
-        Reach::Server => "server",
-        Reach::Operator => "operator",
-    };
-    let expected: BTreeSet<(String, String, String)> = routes()
-        .operations()
-        .iter()
-        .map(|route| (route.method.to_string(), route.path.to_owned(), reach(route.reach).into()))
-        .collect();
-    let row = Regex::new(r"(?m)^\| `([A-Z]+)` \| `([^`]+)` \| ([a-z]+) \|").expect("a pattern");
-    let table = section(&read("docs/conformance.md"), "routes");
-    let listed: BTreeSet<_> = row
-        .captures_iter(&table)
-        .map(|row| (row[1].to_owned(), row[2].to_owned(), row[3].to_owned()))
-        .collect();
     assert_eq!(listed, expected);
 }
 

@@ -50,6 +50,7 @@ impl Sample {
             series: uid(&format!("1.2.{study}.{series}")),
             instance: uid(&format!("1.2.{study}.{series}.{instance}")),
             data_set_offset: 300,
+            has_preamble: true,
             metadata: Vec::new(),
             bulk: vec![BulkEntry {
                 path: "7FE00010".to_owned(),

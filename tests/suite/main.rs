@@ -5,6 +5,7 @@
 mod harness;
 
 mod cli;
+mod conformance;
 mod crash;
 mod delete;
 mod hostile;

@@ -3,11 +3,14 @@
 mod bulkdata;
 mod frames;
 mod instances;
+mod manners;
 mod metadata;
 mod pictures;
+mod pixels;
 mod presentation;
 mod rendered;
 mod thumbnails;
+mod transcode;
 mod wado_uri;
 mod xml;
 

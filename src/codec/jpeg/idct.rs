@@ -82,7 +82,12 @@ pub(super) fn inverse(coefficients: &[i32; 64], precision: u8, out: &mut [u16], 
     let kept = if precision == 8 { 2 } else { 1 };
     let mut columns = [[Wrapping(0); 8]; 8];
     for x in 0..8 {
-        let column = std::array::from_fn(|y| Wrapping(coefficients[8 * y + x]));
+        let column: [Number; 8] = std::array::from_fn(|y| Wrapping(coefficients[8 * y + x]));
+        // Most columns of most blocks have nothing but their mean.
+        if column[1..].iter().all(|c| c.0 == 0) {
+            columns.iter_mut().for_each(|row| row[x] = column[0] << kept);
+            continue;
+        }
         for (y, value) in line(column).into_iter().enumerate() {
             columns[y][x] = round(value, BITS - kept);
         }

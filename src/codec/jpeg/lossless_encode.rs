@@ -11,9 +11,9 @@ use super::{
 };
 use crate::codec::{CodecError, Encoded, Layout, Photometric, Raster};
 
-/// Encodes a frame. Process 14 SV1 has predictor 1; else the one that seems to need the fewest
-/// bits is taken.
-pub(super) fn encode(raster: &Raster, first_order: bool) -> Result<Encoded, CodecError> {
+/// Encodes a frame with a predictor from 1 to 7, or with the one that seems to need the fewest
+/// bits.
+pub(super) fn encode(raster: &Raster, predictor: Option<u8>) -> Result<Encoded, CodecError> {
     let layout = &raster.layout;
     let mut planes = planes(raster)?;
     let precision = precision(layout, &planes);
@@ -21,7 +21,7 @@ pub(super) fn encode(raster: &Raster, first_order: bool) -> Result<Encoded, Code
     planes.iter_mut().flatten().for_each(|word| *word &= mask);
     let width = usize::from(layout.columns);
     let initial = 1_u16 << (precision - 1);
-    let predictor = if first_order { 1 } else { best(&planes, width, initial) };
+    let predictor = predictor.unwrap_or_else(|| best(&planes, width, initial));
     let mut components = Vec::new();
     for words in &planes {
         let mut differences = vec![0; words.len()];

@@ -28,7 +28,7 @@ use self::{
 use super::{CodecError, Encoded, Layout, Photometric, Raster};
 
 /// More scans than any encoder makes: a limit on time.
-const SCANS: usize = 256;
+const SCANS: usize = 100;
 
 fn damaged(what: &'static str) -> CodecError {
     CodecError::Damaged(what)
@@ -71,7 +71,7 @@ pub(super) fn encode_extended(raster: &Raster, quality: u8) -> Result<Encoded, C
 /// # Errors
 /// [`CodecError::Unsupported`] for other samples.
 pub(super) fn encode_lossless(raster: &Raster, syntax: &str) -> Result<Encoded, CodecError> {
-    lossless_encode::encode(raster, syntax != LOSSLESS)
+    lossless_encode::encode(raster, (syntax != LOSSLESS).then_some(1))
 }
 
 /// Decodes one frame. Colour that was transformed for DCT becomes RGB; lossless samples are kept.
@@ -118,6 +118,10 @@ pub(super) fn decode(layout: &Layout, bytes: &[u8]) -> Result<Raster, CodecError
     }
     if planes.iter().any(|plane| !plane.done) {
         return Err(damaged("a component is missing"));
+    }
+    // Nothing else tells that the scan which makes a progressive frame exact was the last one.
+    if frame.process == Process::Progressive && !stream.ended {
+        return Err(damaged("no end of image"));
     }
     coefficients.finish(&mut planes);
     let lossless = frame.process == Process::Lossless;

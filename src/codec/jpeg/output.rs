@@ -34,6 +34,7 @@ pub(super) fn native(
     let mut out = vec![0; columns * rows * planes.len() * finish.bytes];
     let mut scratch: Vec<Scratch> = planes.iter().map(|_| Scratch::default()).collect();
     let mut line = vec![0_u16; columns * planes.len()];
+    let colour = Colour::new(finish.precision);
     for (y, out) in out.chunks_exact_mut(columns * planes.len() * finish.bytes).enumerate() {
         let mut sources: Vec<&[u16]> = Vec::with_capacity(planes.len());
         for (plane, scratch) in planes.iter().zip(&mut scratch) {
@@ -41,14 +42,17 @@ pub(super) fn native(
         }
         let whole = match sources.as_slice() {
             [one] => one,
-            [red, green, blue] => {
-                let sources = red.iter().zip(*green).zip(*blue);
-                let pixels = line.as_chunks_mut::<3>().0.iter_mut().zip(sources);
-                if finish.convert {
-                    let colour = Colour::new(finish.precision);
-                    pixels.for_each(|(rgb, ((y, cb), cr))| *rgb = colour.rgb(*y, *cb, *cr));
-                } else {
-                    pixels.for_each(|(rgb, ((r, g), b))| *rgb = [*r, *g, *b]);
+            [y, cb, cr] if finish.convert && finish.bytes == 1 => {
+                let pixels = out.as_chunks_mut::<3>().0.iter_mut().zip(y.iter().zip(*cb).zip(*cr));
+                for (rgb, ((y, cb), cr)) in pixels {
+                    *rgb = colour.rgb(*y, *cb, *cr).map(|value| value as u8);
+                }
+                continue;
+            }
+            [a, b, c] => {
+                let pixels = line.as_chunks_mut::<3>().0.iter_mut().zip(a.iter().zip(*b).zip(*c));
+                for (pixel, ((a, b), c)) in pixels {
+                    *pixel = if finish.convert { colour.rgb(*a, *b, *c) } else { [*a, *b, *c] };
                 }
                 line.as_slice()
             }

@@ -98,6 +98,8 @@ pub(super) struct Stream<'a> {
     pub(super) restart: u16,
     /// There is a JFIF segment: colour is YCbCr.
     pub(super) jfif: bool,
+    /// EOI was met.
+    pub(super) ended: bool,
     /// The transform that an Adobe segment names: 0 none, 1 YCbCr.
     pub(super) adobe: Option<u8>,
 }
@@ -117,6 +119,7 @@ impl<'a> Stream<'a> {
             ac: [const { None }; 4],
             restart: 0,
             jfif: false,
+            ended: false,
             adobe: None,
         })
     }
@@ -131,7 +134,10 @@ impl<'a> Stream<'a> {
         loop {
             let Some(marker) = self.marker() else { return Ok(Event::End) };
             match marker {
-                0xD9 => return Ok(Event::End),
+                0xD9 => {
+                    self.ended = true;
+                    return Ok(Event::End);
+                }
                 // TEM, RST and a second SOI have no parameters.
                 0x01 | 0xD0..=0xD8 => continue,
                 _ => {}

@@ -121,6 +121,7 @@ impl Indexer {
             series,
             instance,
             data_set_offset: meta.data_set_offset,
+            has_preamble: meta.has_preamble,
             metadata,
             bulk: self.bulk,
             level_attributes,

@@ -18,6 +18,7 @@ pub(super) struct MetaReader {
     held: Vec<u8>,
     /// Offset of its first byte.
     pos: u64,
+    has_preamble: bool,
     kept: u64,
     /// Where (0002,0000) says that the data set begins.
     told_end: Option<u64>,
@@ -52,6 +53,7 @@ impl MetaReader {
             limits,
             held: Vec::new(),
             pos,
+            has_preamble: pos >= super::start::ENOUGH as u64,
             kept: 0,
             told_end: None,
             transfer_syntax: None,
@@ -187,6 +189,7 @@ impl MetaReader {
                 media_storage_sop_class: self.sop_class.take(),
                 media_storage_sop_instance: self.sop_instance.take(),
                 data_set_offset: self.pos,
+                has_preamble: self.has_preamble,
                 endian,
             },
             kept: self.kept,

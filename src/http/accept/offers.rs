@@ -22,6 +22,7 @@ const PIXELS: [&str; 11] = [
 
 const JSON: Offer = Offer::plain("application/dicom+json").by_default();
 const PLAIN_JSON: Offer = Offer::plain("application/json");
+const XML: Offer = Offer::plain("application/dicom+xml");
 const XML_PARTS: Offer = Offer::multipart("application/dicom+xml", Syntaxes::None);
 const DICOM_PARTS: Offer = Offer::multipart("application/dicom", Syntaxes::Any).by_default();
 
@@ -58,11 +59,14 @@ pub const COLLECTION: [Offer; 11] = {
 /// Metadata: one JSON array, or a Native DICOM Model for each instance.
 pub const METADATA: [Offer; 3] = [JSON, PLAIN_JSON, XML_PARTS];
 
+/// Metadata of one instance: also a single document.
+pub const METADATA_ONE: [Offer; 4] = [JSON, PLAIN_JSON, XML_PARTS, XML];
+
 /// Results of a search.
 pub const SEARCH: [Offer; 3] = METADATA;
 
 /// The answer to a Store: one object or one document.
-pub const STORED: [Offer; 3] = [JSON, PLAIN_JSON, Offer::plain("application/dicom+xml")];
+pub const STORED: [Offer; 3] = [JSON, PLAIN_JSON, XML];
 
 /// Pictures of one frame (Table 8.7.4-1).
 pub const RENDERED_FRAME: [Offer; 4] = [

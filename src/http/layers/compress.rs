@@ -10,11 +10,13 @@ use tower_http::{CompressionLevel, compression::CompressionLayer, compression::P
 /// Bytes below which an answer is sent as it is: it fits a packet either way.
 const WORTH_IT: u64 = 1024;
 
-const MEDIA_TYPES: [&str; 8] = [
+const MEDIA_TYPES: [&str; 10] = [
     "application/dicom+json",
     "application/dicom+xml",
     "application/json",
     "application/problem+json",
+    "application/vnd.sun.wadl+xml",
+    "application/xml",
     "text/html",
     "text/plain",
     "text/xml",
@@ -65,6 +67,7 @@ mod tests {
             ("multipart/related; type=\"application/octet-stream\"; boundary=\"b\"", false),
             ("multipart/related; type=\"image/jpeg\"; boundary=\"b\"", false),
             ("application/dicom", false),
+            ("application/vnd.sun.wadl+xml", true),
             ("application/pdf", false),
             ("text/htmlx", false),
             ("text", false),

@@ -93,6 +93,20 @@ impl OutPart {
         self
     }
 
+    /// The part as the whole answer, by range where its length is known. The caller says what it
+    /// is.
+    ///
+    /// # Errors
+    /// 416.
+    pub fn alone(self, request: &HeaderMap, etag: &str) -> Result<Response, Problem> {
+        let Some(total) = self.length else {
+            return Ok(Body::from_stream(self.body).into_response());
+        };
+        let wanted = range::wanted(request, total, Some(etag))?;
+        let slice = |range| Body::from_stream(range::slice(self.body, range));
+        Ok(range::answer(wanted, total, slice))
+    }
+
     /// The delimiter line and header before this part.
     fn opening(&self, boundary: &Boundary, first: bool) -> String {
         let mut text = String::with_capacity(320);
@@ -191,11 +205,22 @@ impl Related {
         response
     }
 
-    fn content_type(&self) -> HeaderValue {
+    /// The answer's own media type.
+    pub fn content_type(&self) -> HeaderValue {
         let Self { media_type, boundary: Boundary(boundary) } = self;
         let text = format!("multipart/related; type=\"{media_type}\"; boundary=\"{boundary}\"");
         HeaderValue::from_str(&text)
             .unwrap_or_else(|_| HeaderValue::from_static("multipart/related"))
+    }
+
+    /// Bytes of a part's delimiter and header.
+    pub fn opening_length(&self, part: &OutPart, first: bool) -> u64 {
+        part.opening(&self.boundary, first).len() as u64
+    }
+
+    /// Bytes behind the last part, of which there is one at least.
+    pub fn closing_length(&self) -> u64 {
+        self.closing(false).len() as u64
     }
 
     fn length(&self, parts: &[OutPart]) -> Option<u64> {
@@ -235,7 +260,7 @@ impl Related {
     }
 
     /// The bytes from a part on, which may be the first.
-    fn bytes_from<S>(self, parts: S, first: bool) -> PartStream
+    pub fn bytes_from<S>(self, parts: S, first: bool) -> PartStream
     where
         S: Stream<Item = Result<OutPart, BoxError>> + Send + 'static,
     {

@@ -6,6 +6,10 @@ pub const IMPLICIT: &str = "1.2.840.10008.1.2";
 pub const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 pub const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
 pub const BIG: &str = "1.2.840.10008.1.2.2";
+/// Every transfer syntax without VRs: also Papyrus 3 and the private one of GE.
+const IMPLICITS: [&str; 3] = [IMPLICIT, "1.2.840.10008.1.20", "1.2.840.113619.5.2"];
+/// Every transfer syntax whose data set is one deflated stream: also those of JPIP.
+const DEFLATES: [&str; 3] = [DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"];
 pub const JPEG_BASELINE: &str = "1.2.840.10008.1.2.4.50";
 pub const RLE: &str = "1.2.840.10008.1.2.5";
 pub const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
@@ -141,6 +145,14 @@ impl Dicom {
         self
     }
 
+    /// A 16-bit number that the data set holds.
+    pub fn number(&self, group: u16, element: u16) -> u16 {
+        match self.elements.get(&(group, element)) {
+            Some((_, Value::Words(words))) => words[0],
+            _ => 0,
+        }
+    }
+
     fn plain(&self, group: u16, element: u16) -> Vec<u8> {
         match self.elements.get(&(group, element)) {
             Some((_, Value::Bytes(bytes))) => bytes.clone(),
@@ -150,10 +162,11 @@ impl Dicom {
 
     /// The data set as its transfer syntax writes it.
     pub fn data_set(&self) -> Vec<u8> {
-        let encoding = Encoding { implicit: self.syntax == IMPLICIT, big: self.syntax == BIG };
+        let is_one_of = |known: &[&str]| known.contains(&&*self.syntax);
+        let encoding = Encoding { implicit: is_one_of(&IMPLICITS), big: self.syntax == BIG };
         let mut out = Vec::new();
         self.write(&mut out, encoding);
-        if self.syntax == DEFLATED {
+        if is_one_of(&DEFLATES) {
             let level = flate2::Compression::fast();
             let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), level);
             deflate.write_all(&out).unwrap();
