@@ -7,7 +7,9 @@
 //! calls keeps it away from the threads that serve requests. Absent: data sets, files, I/O.
 
 mod jpeg;
+mod jpeg2000;
 mod jpeg_ls;
+mod jpeg_xl;
 mod layout;
 pub mod native;
 mod rle;
@@ -58,6 +60,8 @@ pub fn decodes(syntax: &Uid) -> bool {
         ENCAPSULATED | DEFLATED_FRAME => true,
         RLE => true,
         JPEG_LS | JPEG_LS_NEAR => true,
+        uid if jpeg2000::decodes(uid) => true,
+        uid if jpeg_xl::decodes(uid) => true,
         _ => TransferSyntax::of(syntax).pixels == PixelForm::Native,
     }
 }
@@ -69,17 +73,21 @@ pub fn encodes(syntax: &Uid) -> bool {
         ENCAPSULATED | DEFLATED_FRAME => true,
         RLE => true,
         JPEG_LS | JPEG_LS_NEAR => true,
+        uid if jpeg2000::decodes(uid) => true,
+        jpeg_xl::LOSSLESS => true,
         uid => TransferSyntax::of(syntax).pixels == PixelForm::Native && native::encodes(uid),
     }
 }
 
 /// Whether encoding into this transfer syntax keeps every bit of every sample.
 pub fn is_lossless(syntax: &Uid) -> bool {
-    let lossy = [
-        [jpeg::BASELINE, jpeg::EXTENDED, jpeg::SPECTRAL, jpeg::PROGRESSIVE].as_slice(),
-        &[JPEG_LS_NEAR],
-    ];
-    !lossy.into_iter().flatten().any(|uid| *uid == syntax.as_str())
+    match syntax.as_str() {
+        jpeg::BASELINE | jpeg::EXTENDED | jpeg::SPECTRAL | jpeg::PROGRESSIVE => false,
+        JPEG_LS_NEAR => false,
+        uid if jpeg2000::decodes(uid) => jpeg2000::is_lossless(uid),
+        uid if jpeg_xl::decodes(uid) => uid == jpeg_xl::LOSSLESS,
+        _ => true,
+    }
 }
 
 /// Decodes one frame.
@@ -94,6 +102,8 @@ pub fn decode(syntax: &Uid, layout: &Layout, frame: &[u8]) -> Result<Raster, Cod
         DEFLATED_FRAME => native::inflate(layout, frame),
         RLE => rle::decode(layout, frame),
         JPEG_LS | JPEG_LS_NEAR => jpeg_ls::decode(layout, frame),
+        uid if jpeg2000::decodes(uid) => jpeg2000::decode(layout, frame),
+        uid if jpeg_xl::decodes(uid) => jpeg_xl::decode(uid, layout, frame),
         uid if decodes(syntax) => native::decode(uid, layout, frame),
         _ => Err(CodecError::Unsupported("this transfer syntax")),
     }
@@ -113,6 +123,8 @@ pub fn encode(syntax: &Uid, raster: &Raster, quality: u8) -> Result<Encoded, Cod
         RLE => rle::encode(raster),
         JPEG_LS => jpeg_ls::encode(raster),
         JPEG_LS_NEAR => jpeg_ls::encode_near(raster, quality),
+        uid if jpeg2000::decodes(uid) => jpeg2000::encode(uid, raster, quality),
+        jpeg_xl::LOSSLESS => jpeg_xl::encode(raster),
         _ if encodes(syntax) => native::encode(raster),
         _ => Err(CodecError::Unsupported("this transfer syntax")),
     }

@@ -55,7 +55,14 @@ pub fn write(out: &mut Vec<u8>, json: &[u8], encoding: Encoding) -> Result<(), N
 /// With `ascii`, what is beyond it is written by reference.
 pub fn escape(out: &mut Vec<u8>, text: &str, ascii: bool) {
     let mut buffer = [0; 4];
-    for c in text.chars() {
+    let mut rest = text;
+    // Most of it is plain, and copied at once.
+    while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
+        let (plain, special) = rest.split_at(at);
+        out.extend_from_slice(plain.as_bytes());
+        let mut chars = special.chars();
+        let Some(c) = chars.next() else { break };
+        rest = chars.as_str();
         match c {
             '&' => out.extend_from_slice(b"&amp;"),
             '<' => out.extend_from_slice(b"&lt;"),
@@ -64,13 +71,17 @@ pub fn escape(out: &mut Vec<u8>, text: &str, ascii: bool) {
             '\'' => out.extend_from_slice(b"&#39;"),
             // A reader would turn these into other white space.
             '\r' | '\n' | '\t' => reference(out, c),
-            ' '..='~' => out.push(c as u8),
             _ => match if is_xml(c) { c } else { char::REPLACEMENT_CHARACTER } {
-                c if ascii => reference(out, c),
+                c if ascii && !c.is_ascii() => reference(out, c),
                 c => out.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes()),
             },
         }
     }
+    out.extend_from_slice(rest.as_bytes());
+}
+
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'&' | b'<' | b'>' | b'"' | b'\'')
 }
 
 fn reference(out: &mut Vec<u8>, c: char) {
@@ -100,9 +111,11 @@ impl Writer<'_> {
     fn numbered(&mut self, name: &str, number: usize) {
         self.raw("<");
         self.raw(name);
-        self.raw(" number=\"");
-        self.raw(&number.to_string());
-        self.raw("\">");
+        if number == 1 {
+            self.raw(" number=\"1\">");
+        } else {
+            self.raw(&format!(" number=\"{number}\">"));
+        }
     }
 
     fn close(&mut self, name: &str) {

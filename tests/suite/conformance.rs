@@ -51,19 +51,23 @@ fn kinds() -> [Dicom; 3] {
     [ct, twelve, eight]
 }
 
-fn instance(series: &str, instance: &str) -> String {
-    format!("/studies/1.2.1/series/{series}/instances/{instance}")
+/// The path of an instance, whose UID begins with that of its study, of three numbers, and its
+/// series, of four.
+fn instance(uid: &str) -> String {
+    let (study, series) = parents(uid);
+    format!("/studies/{study}/series/{series}/instances/{uid}")
 }
 
-fn uids(dicom: &mut Dicom, series: &str, instance: &str) {
-    dicom.text(0x0020, 0x000E, "UI", series).text(0x0008, 0x0018, "UI", instance);
+fn parents(uid: &str) -> (String, String) {
+    let numbers: Vec<&str> = uid.split('.').collect();
+    (numbers[..3].join("."), numbers[..4].join("."))
 }
 
 /// An instance as a transfer syntax has it: native pixels where it has them, else a fragment that
 /// is no codestream.
 fn stored_as(syntax: &Syntax, at: usize) -> (String, Dicom) {
-    let uid = format!("1.2.1.2.{at}");
-    let mut dicom = Dicom::ct("1.2.1", "1.2.1.2", &uid);
+    let uid = format!("1.2.2.1.{at}");
+    let mut dicom = Dicom::ct("1.2.2", "1.2.2.1", &uid);
     let native = ["2", "2.1", "2.2", "2.1.99", "20"];
     let is_native = native.iter().any(|end| syntax.uid == format!("1.2.840.10008.1.{end}"))
         || syntax.uid == "1.2.840.113619.5.2";
@@ -87,7 +91,7 @@ async fn every_transfer_syntax_is_stored_read_and_made_as_the_table_says() {
         let Syntax { uid, media_type, is_read, is_made } = syntax;
         let (name, dicom) = stored_as(syntax, at);
         server.store("/studies", &[dicom.file()]).await.is(200);
-        let path = instance("1.2.1.2", &name);
+        let path = instance(&name);
         let given = server.get_as(&path, "application/dicom; transfer-syntax=*").await.is(200);
         assert_eq!(given.body, dicom.file(), "{uid} as stored");
 
@@ -95,7 +99,7 @@ async fn every_transfer_syntax_is_stored_read_and_made_as_the_table_says() {
         let mut made: Option<(Dicom, Answer)> = None;
         for kind in kinds() {
             let bits = if made.is_some() { break } else { bits(&kind) };
-            let frame = format!("{}/frames/1", instance("1.2.1.1", &format!("1.2.1.1.{bits}")));
+            let frame = format!("{}/frames/1", instance(&format!("1.2.1.1.{bits}")));
             let answer = server.get_as(&frame, &wanted).await;
             match answer.status {
                 200 => made = Some((kind, answer)),
@@ -121,10 +125,11 @@ async fn every_transfer_syntax_is_stored_read_and_made_as_the_table_says() {
         // Read again, from an instance that holds what was made.
         assert!(is_read, "{uid} is made and not read");
         let again = format!("1.2.1.3.{at}");
-        uids(&mut kind, "1.2.1.3", &again);
+        let (_, series) = parents(&again);
+        kind.text(0x0020, 0x000E, "UI", &series).text(0x0008, 0x0018, "UI", &again);
         kind.encapsulated(uid, vec![even(answer.body.to_vec())]);
         server.store("/studies", &[kind.file()]).await.is(200);
-        let frame = format!("{}/frames/1", instance("1.2.1.3", &again));
+        let frame = format!("{}/frames/1", instance(&again));
         let pixels = server.get_as(&frame, "application/octet-stream").await.is(200);
         assert_eq!(
             pixels.header("content-type"),

@@ -6,8 +6,13 @@ mod frames;
 mod instances;
 mod manners;
 mod metadata;
+mod pictures;
 mod pixels;
+mod presentation;
+mod rendered;
+mod thumbnails;
 mod transcode;
+mod wado_uri;
 mod xml;
 
 /// `multipart/related` with instances as they are stored.

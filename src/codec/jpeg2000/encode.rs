@@ -102,7 +102,8 @@ pub(super) fn encode(mut planes: Vec<Vec<i32>>, wanted: &Wanted) -> Result<Vec<u
         parts: vec![part; planes.len()],
         coded: Vec::new(),
     };
-    tile.coded = tile.parts.iter().zip(&planes).map(|(part, plane)| blocks(part, plane, wanted)).collect();
+    tile.coded =
+        tile.parts.iter().zip(&planes).map(|(part, plane)| blocks(part, plane, wanted)).collect();
     Ok(tile.write())
 }
 
@@ -231,10 +232,20 @@ fn blocks(part: &TileComponent, plane: &[i32], wanted: &Wanted) -> Vec<Vec<Vec<V
         let own: Vec<_> = places.by_ref().take(resolution.bands.len()).collect();
         let precincts = resolution.precincts.iter().map(|precinct| {
             let groups = precinct.groups.iter().zip(&own);
-            let group = |(group, (band, at, width)): (&super::tile::Group, &(&Band, usize, usize))| {
-                let coded = |rect: Rect| block_of(plane, band, at + rect.y0 as usize * width + rect.x0 as usize, *width, rect, wanted);
-                group.blocks.iter().map(|block| coded(block.rect)).collect()
-            };
+            let group =
+                |(group, (band, at, width)): (&super::tile::Group, &(&Band, usize, usize))| {
+                    let coded = |rect: Rect| {
+                        block_of(
+                            plane,
+                            band,
+                            at + rect.y0 as usize * width + rect.x0 as usize,
+                            *width,
+                            rect,
+                            wanted,
+                        )
+                    };
+                    group.blocks.iter().map(|block| coded(block.rect)).collect()
+                };
             groups.map(group).collect()
         });
         resolutions.push(precincts.collect());

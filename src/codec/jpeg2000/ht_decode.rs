@@ -258,8 +258,8 @@ fn cleanup_pass(
                         continue;
                     }
                     let count = bits - u32::from(code.known >> sample & 1);
-                    let value = magnitudes.take(count)
-                        | u32::from(code.ones >> sample & 1) << count;
+                    let value =
+                        magnitudes.take(count) | u32::from(code.ones >> sample & 1) << count;
                     let (x, y) = (x + usize::from(sample >> 1), top + usize::from(sample & 1));
                     if sample & 1 == 1 {
                         row_edge[x + 1] = value | 1;
@@ -269,7 +269,8 @@ fn cleanup_pass(
                     }
                     let twice = ((value >> 1) + 1) << 1 | 1;
                     let twice = (twice as i32).wrapping_shl(below.into());
-                    samples[y * width + x] = if value & 1 == 1 { twice.wrapping_neg() } else { twice };
+                    samples[y * width + x] =
+                        if value & 1 == 1 { twice.wrapping_neg() } else { twice };
                     significant[(y + 1) * (width + 2) + x + 1] = true;
                 }
             }

@@ -90,7 +90,7 @@ fn quad_values(
         let (x, y) = (x + (n >> 1), y + (n & 1));
         if x < width && y < height {
             let sample = samples[y * width + x];
-            let twice = |magnitude: u32| 2 * (magnitude - 1) | u32::from(sample < 0);
+            let twice = |magnitude: u32| (2 * (magnitude - 1)) | u32::from(sample < 0);
             *value = (sample != 0).then(|| twice(sample.unsigned_abs()));
         }
     }
@@ -108,12 +108,7 @@ fn parts(offset: u32) -> [(u32, u32); 2] {
     }
 }
 
-fn put_offsets(
-    [first, second]: [u32; 2],
-    first_row: bool,
-    runs: &mut Runs,
-    words: &mut Backward,
-) {
+fn put_offsets([first, second]: [u32; 2], first_row: bool, runs: &mut Runs, words: &mut Backward) {
     let mut codes = [parts(first), parts(second)];
     if first_row && first > 0 && second > 0 {
         let large = first.min(second) > 2;

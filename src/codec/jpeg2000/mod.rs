@@ -17,12 +17,12 @@ mod ht_tables;
 mod mq;
 mod packet_write;
 mod packets;
+mod stream;
 mod tag_tree;
 mod tile;
 mod wavelet;
 
 use super::{CodecError, Encoded, Layout, Photometric, Raster};
-use crate::dicom::Uid;
 
 /// Decodes a codestream, which may stand in JP2 boxes.
 ///
@@ -69,8 +69,8 @@ pub(super) fn decode(layout: &Layout, data: &[u8]) -> Result<Raster, CodecError>
     Ok(Raster { layout, data })
 }
 
-/// Whether frames can be encoded into this transfer syntax.
-pub(super) fn encodes(syntax: &str) -> bool {
+/// Whether frames of this transfer syntax are decoded and encoded here.
+pub(super) fn decodes(syntax: &str) -> bool {
     Form::of(syntax).is_some()
 }
 
@@ -110,9 +110,9 @@ impl Form {
 /// # Errors
 /// [`CodecError::Unsupported`] for samples that are no integers or are packed, for more bits than
 /// fit, and for indices into a palette that would change; [`CodecError::Damaged`] where the data are short.
-pub(super) fn encode(syntax: &Uid, raster: &Raster, quality: u8) -> Result<Encoded, CodecError> {
+pub(super) fn encode(syntax: &str, raster: &Raster, quality: u8) -> Result<Encoded, CodecError> {
     const REFUSED: CodecError = CodecError::Unsupported("JPEG 2000 of such samples");
-    let form = Form::of(syntax.as_str()).ok_or(CodecError::Unsupported("this transfer syntax"))?;
+    let form = Form::of(syntax).ok_or(CodecError::Unsupported("this transfer syntax"))?;
     let mut layout = raster.layout.clone();
     let subsampled = layout.frame_length()
         != layout.pixels() * usize::from(layout.samples) * layout.sample_bytes();
@@ -169,8 +169,7 @@ fn planes(raster: &Raster) -> Vec<Vec<i32>> {
             false => (bits << unused >> unused) as i32,
         }
     };
-    let (step, next) =
-        if layout.planar { (1, layout.pixels()) } else { (samples, 1) };
+    let (step, next) = if layout.planar { (1, layout.pixels()) } else { (samples, 1) };
     let plane = |index: usize| {
         let from = raster.data.chunks_exact(bytes).skip(index * next).step_by(step);
         from.take(layout.pixels()).map(read).collect()

@@ -20,7 +20,8 @@ pub(super) fn read(
     parameters: &Parameters,
     data: &[u8],
 ) -> Result<(), CodecError> {
-    let mut reader = Packets { parameters, data, at: 0, header: 0 };
+    let skips = 65_536 + 16 * data.len();
+    let mut reader = Packets { parameters, data, at: 0, header: 0, skips };
     for progression in parameters.progressions()? {
         let places = places(components, &progression);
         let layers = progression.layers.min(parameters.layers);
@@ -101,6 +102,8 @@ struct Packets<'a> {
     at: usize,
     /// Where packet headers are read that stand apart.
     header: usize,
+    /// How often progressions may still come across packets that others had.
+    skips: usize,
 }
 
 impl Packets<'_> {
@@ -118,6 +121,7 @@ impl Packets<'_> {
         let precinct = resolution.precincts.get_mut(place.precinct).ok_or(DAMAGED)?;
         if layer < precinct.layers {
             // Another progression had it.
+            self.skips = self.skips.checked_sub(1).ok_or(DAMAGED)?;
             return Ok(());
         }
         if layer > precinct.layers {
@@ -271,11 +275,7 @@ fn lengths(
 
 /// The same of an HT code-block (ITU-T T.814 §B.2): empty passes stand for bit planes, then one
 /// segment for the cleanup pass and one for the two that refine it.
-fn ht_lengths(
-    block: &mut Block,
-    passes: u32,
-    from: &mut BitReader<'_>,
-) -> Result<u32, CodecError> {
+fn ht_lengths(block: &mut Block, passes: u32, from: &mut BitReader<'_>) -> Result<u32, CodecError> {
     let mut passes = passes;
     let mut sum = 0_u32;
     if block.segments.is_empty() {

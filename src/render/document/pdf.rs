@@ -14,7 +14,7 @@ use super::{
     report::{Report, Role},
     text,
 };
-use font::Font;
+use font::{Font, Glyph};
 
 /// A4, in points.
 const PAGE: (f32, f32) = (595.0, 842.0);
@@ -114,6 +114,7 @@ impl Layout {
     /// Text in lines, broken between words, and in words that are longer than a line.
     fn runs(&mut self, runs: &[(&str, usize)], size: f32, indent: f32) -> Result<(), RenderError> {
         let width = PAGE.0 - 2.0 * MARGIN - indent;
+        let points = |advance: f32| advance * size / 1000.0;
         let mut line: Vec<Piece> = Vec::new();
         let mut x = 0.0;
         for (text, font) in runs {
@@ -123,25 +124,30 @@ impl Layout {
                     x = 0.0;
                 }
                 for word in own_line.split_inclusive(' ') {
-                    let word: String = word.nfc().collect();
-                    let (visible, _) = self.fonts[*font].widths(&word, size)?;
+                    let glyphs = word.nfc().map(|c| self.fonts[*font].glyph(c));
+                    let glyphs = glyphs.collect::<Result<Vec<Glyph>, _>>()?;
+                    // The space at its end may hang over.
+                    let spaces = word.chars().rev().take_while(|c| *c == ' ').count();
+                    let visible = glyphs.iter().rev().skip(spaces);
+                    let visible = points(visible.map(|glyph| glyph.advance).sum());
                     if x > 0.0 && x + visible > width {
                         self.line(&mut line, size, indent);
                         x = 0.0;
                     }
-                    if visible <= width {
-                        x = self.put(&mut line, &word, *font, size, x)?;
-                        continue;
-                    }
-                    for c in word.chars() {
-                        let mut buffer = [0; 4];
-                        let c = &*c.encode_utf8(&mut buffer);
-                        let (advance, _) = self.fonts[*font].widths(c, size)?;
-                        if x + advance > width {
+                    for glyph in glyphs {
+                        let advance = points(glyph.advance);
+                        if visible > width && x + advance > width {
                             self.line(&mut line, size, indent);
                             x = 0.0;
                         }
-                        x = self.put(&mut line, c, *font, size, x)?;
+                        match line.last_mut().filter(|last| last.font == *font) {
+                            Some(last) => last.glyphs.push(glyph.id),
+                            None => {
+                                let glyphs = vec![glyph.id];
+                                line.push(Piece { font: *font, size, x, y: 0.0, glyphs });
+                            }
+                        }
+                        x += advance;
                     }
                 }
             }
@@ -150,24 +156,6 @@ impl Layout {
             self.line(&mut line, size, indent);
         }
         Ok(())
-    }
-
-    /// Adds text to a line at `x`; returns where it ends.
-    fn put(
-        &self,
-        line: &mut Vec<Piece>,
-        text: &str,
-        font: usize,
-        size: f32,
-        x: f32,
-    ) -> Result<f32, RenderError> {
-        let (_, advance) = self.fonts[font].widths(text, size)?;
-        let glyphs = self.fonts[font].glyphs(text)?;
-        match line.last_mut().filter(|last| last.font == font) {
-            Some(last) => last.glyphs.extend(glyphs),
-            None => line.push(Piece { font, size, x, y: 0.0, glyphs }),
-        }
-        Ok(x + advance)
     }
 
     /// Puts a line, which may be empty, onto the page.
@@ -187,7 +175,9 @@ impl Layout {
     fn footers(&mut self) -> Result<(), RenderError> {
         let count = self.pages.len();
         for (at, page) in self.pages.iter_mut().enumerate() {
-            let glyphs = self.fonts[REGULAR].glyphs(&format!("{} / {count}", at + 1))?;
+            let text = format!("{} / {count}", at + 1);
+            let glyphs = text.chars().map(|c| Ok(self.fonts[REGULAR].glyph(c)?.id));
+            let glyphs = glyphs.collect::<Result<_, RenderError>>()?;
             page.push(Piece { font: REGULAR, size: 8.0, x: MARGIN, y: MARGIN / 2.0, glyphs });
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! A font of a PDF: which characters it can show, how wide they are, and the part of it that is
 //! embedded.
 
-use std::{cell::RefCell, collections::BTreeMap, io::Write as _};
+use std::{collections::HashMap, io::Write as _};
 
 use pdf_writer::{
     Filter, Finish as _, Name, Pdf, Ref, Str,
@@ -22,26 +22,40 @@ const NOT_SHOWN: RenderError = RenderError::Unsupported(
 const SYSTEM: SystemInfo<'static> =
     SystemInfo { registry: Str(b"Adobe"), ordering: Str(b"Identity"), supplement: 0 };
 
+/// A character as it is shown.
+#[derive(Clone, Copy)]
+pub(super) struct Glyph {
+    /// Its number in the embedded part.
+    pub id: u16,
+    /// How far it goes, in thousandths of the size of the font.
+    pub advance: f32,
+}
+
 pub(super) struct Font {
     data: &'static [u8],
     face: Face<'static>,
+    known: HashMap<char, Glyph>,
     /// Glyphs of the whole font to those of the embedded part.
-    used: RefCell<GlyphRemapper>,
-    /// Glyphs of the embedded part, by theirs number: character, width in thousandths.
-    shown: RefCell<BTreeMap<u16, (char, f32)>>,
+    used: GlyphRemapper,
 }
 
 impl Font {
     pub(super) fn new(data: &'static [u8]) -> Result<Self, RenderError> {
         let face = Face::parse(data, 0).map_err(|_| BROKEN)?;
-        Ok(Self { data, face, used: RefCell::default(), shown: RefCell::default() })
+        Ok(Self { data, face, known: HashMap::new(), used: GlyphRemapper::new() })
     }
 
-    fn glyph(&self, c: char) -> Result<GlyphId, RenderError> {
+    /// The glyph of a character, which becomes part of what is embedded.
+    pub(super) fn glyph(&mut self, c: char) -> Result<Glyph, RenderError> {
         // White space that the font has no glyph for is a space.
         let c = if c.is_whitespace() { ' ' } else { c };
-        let glyph = self.face.glyph_index(c).filter(|_| stands_alone(c));
-        glyph.ok_or(NOT_SHOWN)
+        if let Some(glyph) = self.known.get(&c) {
+            return Ok(*glyph);
+        }
+        let glyph = self.face.glyph_index(c).filter(|_| stands_alone(c)).ok_or(NOT_SHOWN)?;
+        let glyph = Glyph { id: self.used.remap(glyph.0), advance: self.advance(glyph) };
+        self.known.insert(c, glyph);
+        Ok(glyph)
     }
 
     /// Thousandths of the size of the font.
@@ -50,35 +64,17 @@ impl Font {
         f32::from(self.face.glyph_hor_advance(glyph).unwrap_or(0)) * 1000.0 / units
     }
 
-    /// The width of a text in points, without the spaces at its end and with them.
-    pub(super) fn widths(&self, text: &str, size: f32) -> Result<(f32, f32), RenderError> {
-        let (mut visible, mut whole) = (0.0, 0.0);
-        for c in text.chars() {
-            whole += self.advance(self.glyph(c)?) * size / 1000.0;
-            if c != ' ' {
-                visible = whole;
-            }
-        }
-        Ok((visible, whole))
-    }
-
-    /// The glyphs of a text, as they are numbered in the embedded part.
-    pub(super) fn glyphs(&self, text: &str) -> Result<Vec<u16>, RenderError> {
-        let glyphs = text.chars().map(|c| {
-            let glyph = self.glyph(c)?;
-            let own = self.used.borrow_mut().remap(glyph.0);
-            self.shown.borrow_mut().entry(own).or_insert_with(|| (c, self.advance(glyph)));
-            Ok(own)
-        });
-        glyphs.collect()
-    }
-
     /// Writes what of the font was used.
     pub(super) fn write(
         &self,
         pdf: &mut Pdf,
         mut id: impl FnMut() -> Ref,
     ) -> Result<Ref, RenderError> {
+        let mut shown: Vec<(char, Glyph)> = self.known.iter().map(|(c, g)| (*c, *g)).collect();
+        // By number, so that the same report makes the same bytes. Two characters of one glyph
+        // are told by the first.
+        shown.sort_unstable_by_key(|(c, glyph)| (glyph.id, *c));
+        shown.dedup_by_key(|(_, glyph)| glyph.id);
         let (font, cid, descriptor, cmap, file) = (id(), id(), id(), id(), id());
         let name = if self.face.is_bold() { "DejaVuSans-Bold" } else { "DejaVuSans" };
         let name = format!("COLLIM+{name}");
@@ -93,8 +89,8 @@ impl Font {
         descendant.font_descriptor(descriptor).default_width(0.0);
         descendant.cid_to_gid_map_predefined(Name(b"Identity"));
         let mut widths = descendant.widths();
-        for (glyph, (_, width)) in self.shown.borrow().iter() {
-            widths.consecutive(*glyph, [*width]);
+        for (_, glyph) in &shown {
+            widths.consecutive(glyph.id, [glyph.advance]);
         }
         widths.finish();
         descendant.finish();
@@ -103,12 +99,12 @@ impl Font {
         self.describe(writer, name, file);
 
         let mut characters = UnicodeCmap::new(Name(b"Collimator"), SYSTEM);
-        for (glyph, (c, _)) in self.shown.borrow().iter() {
-            characters.pair(*glyph, *c);
+        for (c, glyph) in &shown {
+            characters.pair(glyph.id, *c);
         }
         pdf.stream(cmap, &deflate(&characters.finish())).filter(Filter::FlateDecode);
 
-        let part = subsetter::subset(self.data, 0, &self.used.borrow()).map_err(|_| BROKEN)?;
+        let part = subsetter::subset(self.data, 0, &self.used).map_err(|_| BROKEN)?;
         pdf.stream(file, &deflate(&part)).filter(Filter::FlateDecode);
         Ok(font)
     }
