@@ -29,6 +29,9 @@ mod view;
 mod viewport;
 mod voi;
 
+#[cfg(test)]
+mod tests;
+
 pub use animation::Animation;
 pub use encode::Format;
 pub use renderer::Renderer;

@@ -6,8 +6,9 @@
 use super::{
     super::CodecError,
     block,
-    header::{Codestream, Component, Parameters, Style},
+    header::{Component, Parameters, Style},
     ht_decode, packets,
+    stream::Codestream,
     tile::{Band, Block, Plan, Rect, TileComponent, cut},
     wavelet,
 };

@@ -90,7 +90,7 @@ fn quad_values(
         let (x, y) = (x + (n >> 1), y + (n & 1));
         if x < width && y < height {
             let sample = samples[y * width + x];
-            let twice = |magnitude: u32| 2 * (magnitude - 1) | u32::from(sample < 0);
+            let twice = |magnitude: u32| (2 * (magnitude - 1)) | u32::from(sample < 0);
             *value = (sample != 0).then(|| twice(sample.unsigned_abs()));
         }
     }

@@ -17,6 +17,7 @@ mod ht_tables;
 mod mq;
 mod packet_write;
 mod packets;
+mod stream;
 mod tag_tree;
 mod tile;
 mod wavelet;

@@ -140,7 +140,7 @@ pub(super) fn cut(
     for resolution in 0..=levels {
         // Coordinates fit in 31 bits; beyond that many halvings nothing changes any more.
         let up = u32::from(levels - resolution).min(31);
-        let half = |n: u32| (u64::from(n) + (1 << up) - 1 >> up) as u32;
+        let half = |n: u32| ((u64::from(n) + (1 << up) - 1) >> up) as u32;
         let own = rect.map(half, half);
         let mut bands = Vec::new();
         let orientations: &[Orientation] =
@@ -172,7 +172,7 @@ fn band(
             // §B.15
             let offset = if high == 1 { 1_i64 << (depth - 1) } else { 0 };
             let up = (1_i64 << depth) - 1;
-            (i64::from(n) - offset + up >> depth).max(0) as u32
+            ((i64::from(n) - offset + up) >> depth).max(0) as u32
         }
     };
     let (exponent, mantissa) = plan.quantisation.step(index)?;
@@ -211,8 +211,8 @@ fn precincts(
     let (inner_width, inner_height) = (width - halved, height - halved);
     let block_width = u32::from(style.block.0).min(inner_width);
     let block_height = u32::from(style.block.1).min(inner_height);
-    let columns = own.x0 >> width..=own.x1 - 1 >> width;
-    let rows = own.y0 >> height..=own.y1 - 1 >> height;
+    let columns = own.x0 >> width..=(own.x1 - 1) >> width;
+    let rows = own.y0 >> height..=(own.y1 - 1) >> height;
     for row in rows {
         for column in columns.clone() {
             let cell = Rect::new([
@@ -250,15 +250,16 @@ fn group(
         let none = || TagTree::new(0, 0);
         return Ok(Group { across: 0, blocks: Vec::new(), inclusion: none(), planes: none() });
     }
-    let (left, right) = (part.x0 >> width, part.x1 - 1 >> width);
-    let (top, bottom) = (part.y0 >> height, part.y1 - 1 >> height);
+    let (left, right) = (part.x0 >> width, (part.x1 - 1) >> width);
+    let (top, bottom) = (part.y0 >> height, (part.y1 - 1) >> height);
     let (across, down) = (right - left + 1, bottom - top + 1);
     let count = (across as usize).checked_mul(down as usize).ok_or(TOO_MANY)?;
     *allowance = allowance.checked_sub(count).ok_or(TOO_MANY)?;
     let mut blocks = Vec::with_capacity(count);
     for row in top..=bottom {
         for column in left..=right {
-            let whole = [column << width, row << height, column + 1 << width, row + 1 << height];
+            let whole =
+                [column << width, row << height, (column + 1) << width, (row + 1) << height];
             let rect = Rect::new(whole).meet(&part);
             let rect = Rect {
                 x0: rect.x0 - band.x0,
