@@ -2,6 +2,8 @@
 
 use std::io::Cursor;
 
+use collimator::codec::{self, Layout, Photometric};
+
 use crate::harness::{
     Dicom,
     corpus::{EXPLICIT, JPEG_BASELINE},
@@ -90,15 +92,28 @@ pub fn png(bytes: &[u8]) -> Read {
     Read { width: info.width, height: info.height, pixels }
 }
 
-/// Reads a JPEG as greys.
+/// Reads a grey JPEG.
 #[track_caller]
 pub fn jpeg(bytes: &[u8]) -> Read {
-    use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
-    let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::Luma);
-    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    let pixels = decoder.decode().expect("a JPEG");
-    let (width, height) = decoder.dimensions().expect("a size");
-    Read { width: width as u32, height: height as u32, pixels }
+    // The frame header: length, precision, rows, columns, components (ISO 10918-1 §B.2.2).
+    let frame = bytes.windows(2).position(|marker| marker == [0xFF, 0xC0]).expect("baseline");
+    let number = |at: usize| u16::from_be_bytes([bytes[frame + at], bytes[frame + at + 1]]);
+    let (rows, columns) = (number(5), number(7));
+    assert_eq!(bytes[frame + 9], 1, "one component");
+    let layout = Layout {
+        rows,
+        columns,
+        samples: 1,
+        bits_allocated: 8,
+        bits_stored: 8,
+        high_bit: 7,
+        signed: false,
+        float: false,
+        planar: false,
+        photometric: Photometric::Monochrome2,
+    };
+    let raster = codec::decode(&JPEG_BASELINE.parse().unwrap(), &layout, bytes).expect("a JPEG");
+    Read { width: columns.into(), height: rows.into(), pixels: raster.data }
 }
 
 /// The frames of a GIF, as greys, with their delays in hundredths of a second.
