@@ -6,10 +6,7 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-use super::{
-    Archive, ArchiveError, ByteStream, Target,
-    frames::{in_place, window},
-};
+use super::{Archive, ArchiveError, ByteStream, Target, frames::in_place, streams::window};
 use crate::{
     dicom::{Tag, Uid, VR, index::BulkEntry},
     index::{Located, Presence},

@@ -13,9 +13,10 @@ use super::{
     Archive, ArchiveError, Bulk, Frames, Target,
     codec_pool::CodecPool,
     metadata::decompress,
-    pixels::{Begun, Decoded, Given, Pixels},
+    pixels::{Begun, Decoded, Given, Pixels, collect, run},
 };
 use crate::{
+    codec::{CodecError, Raster},
     dicom::{Uid, data_set::DataSet},
     index::{Located, PartitionTx, Presence},
     tenancy::PartitionScope,
@@ -213,6 +214,44 @@ impl Image {
         let cost = frames.cost(index, &pixels, &Given::Native);
         let reserved = self.archive.codecs().reserve(self.scope.partition(), cost).await?;
         frames.decode(index, &pixels, reserved, Begun::No).await
+    }
+
+    /// Bytes of memory that `frame` (from 1) takes, stored and decoded.
+    ///
+    /// # Errors
+    /// As [`Image::raster`].
+    pub(super) async fn cost(&self, frame: u32) -> Result<u64, ArchiveError> {
+        let pixels = Pixels::of(&self.header, &self.located.transfer_syntax)?;
+        let (index, frames) = self.frame_at(frame).await?;
+        Ok(frames.cost(index, &pixels, &Given::Native))
+    }
+
+    /// Reads `frame` (from 1), decodes it and does `work` with it, the latter two as one piece of
+    /// work on the codec pool. The caller has reserved the memory ([`Image::cost`]).
+    ///
+    /// # Errors
+    /// As [`Image::raster`].
+    pub(super) async fn work_on<T: Send + 'static>(
+        &self,
+        frame: u32,
+        begun: Begun,
+        work: impl FnOnce(Raster) -> T + Send + 'static,
+    ) -> Result<T, ArchiveError> {
+        let pixels = Pixels::of(&self.header, &self.located.transfer_syntax)?;
+        let (index, frames) = self.frame_at(frame).await?;
+        let stored = collect(frames.read(index), frames.length(index)).await?;
+        let work = move || Ok::<_, CodecError>(work(pixels.decode(&stored)?));
+        Ok(run(&self.archive, self.scope.partition(), begun, work).await??)
+    }
+
+    /// Frames among which `frame` is, and where among them.
+    async fn frame_at(&self, frame: u32) -> Result<(usize, Arc<Frames>), ArchiveError> {
+        if frame == 0 || frame > self.number_of_frames {
+            return Err(ArchiveError::NoSuchFrame);
+        }
+        let (first, frames) = self.frames_from(frame).await?;
+        let index = frame.checked_sub(first).and_then(|index| usize::try_from(index).ok());
+        Ok((index.ok_or(ArchiveError::NoSuchFrame)?, frames))
     }
 
     /// Frames among which `frame` is, and the number of the first of them.

@@ -10,18 +10,23 @@ mod codec_pool;
 mod delete;
 mod error;
 mod frames;
+mod gallery;
 mod given;
 mod header_cache;
 mod image;
 mod metadata;
 mod part;
+mod picture;
 mod pixels;
+mod presentation;
 mod retrieve;
 mod runs;
 mod search;
 mod splice;
 mod store;
 mod stored;
+mod streams;
+mod thumbnails;
 mod transcode;
 mod wanted;
 mod writer;
@@ -34,11 +39,14 @@ pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
 pub use error::ArchiveError;
 pub use frames::Frames;
+pub use gallery::{Exhibit, Gallery, Shows};
 pub use given::GivenFrames;
 pub use image::Image;
 pub use metadata::{BulkBase, Document, Metadata};
 pub use part::PartSink;
+pub use picture::{Kind, RENDERING, Rendering};
 pub use pixels::{Decoded, Given};
+pub use presentation::Shot;
 pub use retrieve::{InstanceHead, Instances};
 pub use search::{RetrieveUrl, Returned, SearchPage};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
@@ -71,6 +79,7 @@ struct Parts {
     delete: DeleteConfig,
     codecs: CodecPool,
     headers: header_cache::HeaderCache,
+    thumbnails: thumbnails::Thumbnails,
 }
 
 /// A stream whose first bytes are there: what cannot be read at all is known before an answer
@@ -97,6 +106,7 @@ impl Archive {
         let budget = store::Budget::new(store.buffer_bytes);
         let codecs = CodecPool::new(&retrieve);
         let headers = header_cache::HeaderCache::default();
+        let thumbnails = thumbnails::Thumbnails::new(retrieve.thumbnail_cache);
         Self(Arc::new(Parts {
             db,
             blobs,
@@ -108,6 +118,7 @@ impl Archive {
             delete,
             codecs,
             headers,
+            thumbnails,
         }))
     }
 

@@ -131,7 +131,7 @@ impl Pixels {
     }
 
     /// Turns stored bytes, native ones in little endian, into a frame.
-    fn decode(&self, stored: &[u8]) -> Result<Raster, CodecError> {
+    pub(super) fn decode(&self, stored: &[u8]) -> Result<Raster, CodecError> {
         codec::decode(&self.stored, &self.layout, stored)
     }
 }
@@ -201,7 +201,7 @@ impl Frames {
     }
 }
 
-async fn run<T: Send + 'static>(
+pub(super) async fn run<T: Send + 'static>(
     archive: &Archive,
     partition: &PartitionId,
     begun: Begun,
@@ -214,7 +214,7 @@ async fn run<T: Send + 'static>(
 }
 
 /// A stream of `length` bytes, in memory.
-async fn collect(mut stream: ByteStream, length: u64) -> Result<Vec<u8>, ArchiveError> {
+pub(super) async fn collect(mut stream: ByteStream, length: u64) -> Result<Vec<u8>, ArchiveError> {
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     while let Some(chunk) = stream.try_next().await? {
         bytes.extend_from_slice(&chunk);

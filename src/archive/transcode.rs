@@ -109,7 +109,7 @@ impl Archive {
                 return Err(ArchiveError::Undecodable(NO_FRAMES));
             }
             let changes = changes(&header, &identity, wanted, None)?;
-            let source = from.bytes(vec![0..located.length]);
+            let source = from.bytes(0..located.length);
             return Ok(Transcoding::new(self, Rewrite::new(changes), source, None));
         };
         let native = found.native.map(|native| (native.offset, native.length));
@@ -118,7 +118,7 @@ impl Archive {
         let recoding = pixels.recoding(wanted, count);
         let changes = changes(&header, &identity, wanted, recoding.as_ref())?;
         let source = match (TransferSyntax::of(&located.transfer_syntax).encoding, native) {
-            (Encoding::Deflated, _) => from.bytes(vec![0..located.length]),
+            (Encoding::Deflated, _) => from.bytes(0..located.length),
             (_, Some((offset, length))) => from.around_native(offset, length),
             (_, None) => from.around_fragments(&pixels.window, count).await?,
         };
@@ -196,31 +196,26 @@ impl Origin {
         Window { first, frames, given, pixels }
     }
 
-    /// Ranges of the instance's file.
-    fn bytes(&self, ranges: Vec<Range<u64>>) -> ByteStream {
-        match &self.file {
-            None => self.archive.ranges(&self.scope, &self.located, ranges),
-            Some(file) => {
-                let cut = |range: Range<u64>| {
-                    let end = usize::try_from(range.end).unwrap_or(usize::MAX).min(file.len());
-                    let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(end);
-                    Ok(file.slice(start..end))
-                };
-                stream::iter(ranges.into_iter().map(cut).collect::<Vec<_>>()).boxed()
-            }
-        }
+    /// A range of the instance's file.
+    fn bytes(&self, range: Range<u64>) -> ByteStream {
+        let Some(file) = &self.file else {
+            return self.archive.ranges(&self.scope, &self.located, vec![range]);
+        };
+        let end = usize::try_from(range.end).unwrap_or(usize::MAX).min(file.len());
+        let start = usize::try_from(range.start).unwrap_or(usize::MAX).min(end);
+        stream::iter([Ok(file.slice(start..end))]).boxed()
     }
 
     /// The file with `length` bytes of nothing for the value at `offset`.
     fn around_native(&self, offset: u64, length: u64) -> ByteStream {
-        let before = self.bytes(vec![0..offset]);
+        let before = self.bytes(0..offset);
         let nothing = stream::unfold(length, |left| async move {
             let step = left.min(NOTHING.len() as u64);
             let bytes = NOTHING.get(..usize::try_from(step).unwrap_or(0)).unwrap_or_default();
             (step > 0).then(|| (Ok(Bytes::from_static(bytes)), left - step))
         });
         let after = offset.saturating_add(length)..self.located.length;
-        before.chain(nothing).chain(self.bytes(vec![after])).boxed()
+        before.chain(nothing).chain(self.bytes(after)).boxed()
     }
 
     /// The file without the fragments of its frames, whose number is `count`.
@@ -229,7 +224,7 @@ impl Origin {
         window: &Window,
         count: u32,
     ) -> Result<ByteStream, ArchiveError> {
-        let whole = || self.bytes(vec![0..self.located.length]);
+        let whole = || self.bytes(0..self.located.length);
         let Some(mut span) = window.frames.frames().fragments() else { return Ok(whole()) };
         if count > WINDOW
             && let Some(last) = self.locate(count, 1).await?
@@ -239,9 +234,9 @@ impl Origin {
         }
         let Some(start) = span.start.checked_sub(8) else { return Ok(whole()) };
         let Some(end) = self.end_of_fragments(span.end).await? else { return Ok(whole()) };
-        let before = self.bytes(vec![0..start]);
+        let before = self.bytes(0..start);
         let delimiter = stream::iter([Ok(Bytes::from_static(&SEQUENCE_END))]);
-        let after = self.bytes(vec![end..self.located.length]);
+        let after = self.bytes(end..self.located.length);
         Ok(before.chain(delimiter).chain(after).boxed())
     }
 
@@ -257,7 +252,7 @@ impl Origin {
                 if range.end < at.saturating_add(8) {
                     return Ok(None);
                 }
-                let chunks: Vec<Bytes> = self.bytes(vec![range]).try_collect().await?;
+                let chunks: Vec<Bytes> = self.bytes(range).try_collect().await?;
                 held = (at, chunks.concat());
             }
             let from = usize::try_from(at - held.0).unwrap_or(usize::MAX);

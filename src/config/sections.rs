@@ -368,6 +368,8 @@ pub struct RetrieveConfig {
     pub codec_bytes: u64,
     /// `retrieve.read_ahead`: bytes read from the blob store before they are sent, per answer.
     pub read_ahead: u64,
+    /// `retrieve.thumbnail_cache`: bytes of thumbnails that are kept.
+    pub thumbnail_cache: u64,
 }
 
 impl RetrieveConfig {
@@ -378,6 +380,7 @@ impl RetrieveConfig {
             codec_threads: r.count("retrieve.codec_threads", 0..=1024),
             codec_bytes: r.size("retrieve.codec_bytes", KIB * KIB..=TIB),
             read_ahead: r.size("retrieve.read_ahead", 0..=GIB),
+            thumbnail_cache: r.size("retrieve.thumbnail_cache", 0..=TIB),
         }
     }
 }

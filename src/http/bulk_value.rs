@@ -123,8 +123,11 @@ fn octets(choice: &Choice, stored: &Uid, document: Option<&'static str>) -> Opti
         Syntax::Uid(uid) => uid.as_str() == EXPLICIT_LITTLE || uid == stored,
         Syntax::Default | Syntax::Stored | Syntax::Open => true,
     };
+    if choice.media_type != OCTET_STREAM || !fits {
+        return None;
+    }
     let content_type = media_type_with(OCTET_STREAM, &EXPLICIT_LITTLE.parse().ok()?);
-    (choice.media_type == OCTET_STREAM && fits).then(|| Way::Octets(content_type, OCTET_STREAM))
+    Some(Way::Octets(content_type, OCTET_STREAM))
 }
 
 fn ways_of_encapsulated(choices: &[Choice], stored: &Uid) -> Vec<(Choice, Way)> {
@@ -148,10 +151,12 @@ fn ways_of_encapsulated(choices: &[Choice], stored: &Uid) -> Vec<(Choice, Way)> 
     ways
 }
 
-/// Whether values of instances stored so can be given at all.
+/// Whether values of instances stored so may be given; of documents that shows only with each.
 pub(super) fn admits(choices: &[Choice], stored: &Uid) -> bool {
-    !ways_of_encapsulated(choices, stored).is_empty()
-        || choices.iter().any(|choice| octets(choice, stored, None).is_some())
+    let admits = |choice: &Choice| {
+        DOCUMENTS.contains(&choice.media_type) || octets(choice, stored, None).is_some()
+    };
+    choices.iter().any(admits) || !ways_of_encapsulated(choices, stored).is_empty()
 }
 
 /// The frames of pixel data as parts.

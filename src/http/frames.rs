@@ -190,7 +190,7 @@ fn boxed(stream: ByteStream) -> PartStream {
 }
 
 /// The list of a request path: `1,2,5`.
-fn numbers(params: &RawPathParams) -> Result<Vec<u32>, Problem> {
+pub(super) fn numbers(params: &RawPathParams) -> Result<Vec<u32>, Problem> {
     let list = params.iter().find(|(name, _)| *name == "frames").map_or("", |(_, value)| value);
     let wrong = || Problem::invalid("frames", "frame numbers from 1, separated by commas");
     let numbers: Result<Vec<u32>, Problem> = list

@@ -34,13 +34,19 @@ mod place;
 pub mod problem;
 mod qido;
 pub mod range;
+mod rendered;
+mod rendered_set;
+mod rendered_state;
 mod routes;
 mod search_query;
 mod state;
 mod store_response;
 mod stow;
+mod thumbnail;
 pub mod urls;
+mod view_query;
 mod wado;
+mod wado_uri;
 
 use std::time::Duration;
 

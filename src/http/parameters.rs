@@ -61,6 +61,43 @@ pub const RANGES: &[Parameter] = &[
     Parameter::header("If-Range", "The entity tag for which the range is meant."),
 ];
 
+/// How pictures are drawn (PS3.18 §8.3.5.1).
+pub const VIEW: &[Parameter] = &[
+    Parameter::query("viewport", "Width and height to fit the picture into, and a region."),
+    Parameter::query("window", "center,width,function; function is linear, linear-exact, sigmoid."),
+    Parameter::query("quality", "Of lossy pictures, 1 to 100.").or("90"),
+    Parameter::query("annotation", "What to burn in, by commas.").of(&["patient", "technique"]),
+    Parameter::query("iccprofile", "Colour space of the picture, and the profile in it.")
+        .or("no")
+        .of(&["no", "yes", "srgb", "adobergb", "rommrgb"]),
+];
+
+/// How a thumbnail is drawn (PS3.18 §8.3.5.2).
+pub const THUMBNAIL: &[Parameter] =
+    &[Parameter::query("viewport", "Width and height to fit the picture into.").or("128,128")];
+
+/// What WADO-URI is asked (PS3.18 §9.1.2, §9.4.1.2, §9.5.1.2).
+pub const WADO_URI: &[Parameter] = &[
+    Parameter::query("requestType", "Has to be there.").of(&["WADO"]),
+    Parameter::query("studyUID", "Study Instance UID. Has to be there."),
+    Parameter::query("seriesUID", "Series Instance UID. Has to be there."),
+    Parameter::query("objectUID", "SOP Instance UID. Has to be there."),
+    Parameter::query("contentType", "Media types that the answer may have, by commas."),
+    Parameter::query("transferSyntax", "Of application/dicom.").or("1.2.840.10008.1.2.1"),
+    Parameter::query("frameNumber", "The frame to show, from 1."),
+    Parameter::query("rows", "Most rows of the picture."),
+    Parameter::query("columns", "Most columns of the picture."),
+    Parameter::query("region", "xmin,ymin,xmax,ymax, as parts of the whole."),
+    Parameter::query("windowCenter", "Together with windowWidth."),
+    Parameter::query("windowWidth", "Together with windowCenter."),
+    Parameter::query("imageQuality", "Of lossy pictures, 1 to 100.").or("90"),
+    Parameter::query("annotation", "What to burn in, by commas.").of(&["patient", "technique"]),
+    Parameter::query("imageAnnotation", "The same.").of(&["patient", "technique"]),
+    Parameter::query("presentationSeriesUID", "Together with presentationUID."),
+    Parameter::query("presentationUID", "The presentation state to show the image by."),
+    Parameter::query("anonymize", "Not supported: `yes` is refused.").of(&["yes"]),
+];
+
 /// Search (PS3.18 §8.3.4, §10.6.1.2).
 pub const SEARCH: &[Parameter] = &[
     Parameter::query(ATTRIBUTE, "A value to match, by keyword or eight hexadecimal digits."),

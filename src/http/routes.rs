@@ -17,8 +17,8 @@ use super::{
         Operation, Parameter,
         Reach::{self, Operator, Partition, Server},
     },
-    parameters::{CHARSET, CONDITIONAL, RANGES, SEARCH as MATCHING},
-    partitions, pixeldata, qido, stow, wado,
+    parameters::{CHARSET, CONDITIONAL, RANGES, SEARCH as MATCHING, THUMBNAIL, VIEW, WADO_URI},
+    partitions, pixeldata, qido, rendered, stow, thumbnail, wado, wado_uri,
 };
 
 const STUDY: &str = "/studies/{study}";
@@ -35,12 +35,25 @@ const STUDY_PIXELS: &str = "/studies/{study}/pixeldata";
 const SERIES_PIXELS: &str = "/studies/{study}/series/{series}/pixeldata";
 const INSTANCE_PIXELS: &str = "/studies/{study}/series/{series}/instances/{instance}/pixeldata";
 const BULK: &str = "/studies/{study}/series/{series}/instances/{instance}/bulkdata/{*path}";
+const STUDY_RENDERED: &str = "/studies/{study}/rendered";
+const SERIES_RENDERED: &str = "/studies/{study}/series/{series}/rendered";
+const INSTANCE_RENDERED: &str = "/studies/{study}/series/{series}/instances/{instance}/rendered";
+const FRAMES_RENDERED: &str =
+    "/studies/{study}/series/{series}/instances/{instance}/frames/{frames}/rendered";
+const STUDY_THUMBNAIL: &str = "/studies/{study}/thumbnail";
+const SERIES_THUMBNAIL: &str = "/studies/{study}/series/{series}/thumbnail";
+const INSTANCE_THUMBNAIL: &str = "/studies/{study}/series/{series}/instances/{instance}/thumbnail";
+const FRAMES_THUMBNAIL: &str =
+    "/studies/{study}/series/{series}/instances/{instance}/frames/{frames}/thumbnail";
 const STUDY_SERIES: &str = "/studies/{study}/series";
 const STUDY_INSTANCES: &str = "/studies/{study}/instances";
 const SERIES_INSTANCES: &str = "/studies/{study}/series/{series}/instances";
 
 const STORE: &str = "§10.5";
 const RETRIEVE: &str = "§10.4.1.1";
+const RENDERED: &str = "§10.4.1.1.3";
+const SMALL: &str = "§10.4.1.1.4";
+const URI: &str = "§9";
 const SEARCH: &str = "§10.6";
 
 /// Groups of parameters, besides those that every route has.
@@ -48,6 +61,9 @@ const NOTHING: &[&[Parameter]] = &[];
 const WHOLE: &[&[Parameter]] = &[CONDITIONAL];
 const TEXT: &[&[Parameter]] = &[CHARSET, CONDITIONAL];
 const BYTES: &[&[Parameter]] = &[CONDITIONAL, RANGES];
+
+/// Of what may have to be decoded, and of which a range may be asked.
+const PIXEL_STATUSES: [u16; 10] = [200, 206, 304, 400, 404, 406, 410, 413, 416, 503];
 
 /// A GET in a partition of something that is there or not.
 fn read(
@@ -63,7 +79,8 @@ fn read(
 fn retrieve(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
     read(path, "retrieve", summary, RETRIEVE)
         .gives(gives)
-        .statuses(&[200, 206, 400, 404, 406, 410, 503])
+        .parameters(BYTES)
+        .statuses(&PIXEL_STATUSES)
 }
 
 fn metadata(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
@@ -78,12 +95,15 @@ fn bytes(path: &'static str, service: &'static str, summary: &'static str) -> Op
     read(path, service, summary, RETRIEVE)
         .gives(&offers::FRAMES)
         .parameters(BYTES)
-        .statuses(&[200, 206, 304, 400, 404, 406, 410, 416, 503])
+        .statuses(&PIXEL_STATUSES)
 }
 
 /// A GET of the values of several items.
 fn values(path: &'static str, service: &'static str, summary: &'static str) -> Operation {
-    read(path, service, summary, RETRIEVE).gives(&offers::COLLECTION).parameters(WHOLE)
+    read(path, service, summary, RETRIEVE)
+        .gives(&offers::COLLECTION)
+        .parameters(WHOLE)
+        .statuses(&[200, 206, 304, 400, 404, 406, 410, 413, 503])
 }
 
 fn search(path: &'static str, summary: &'static str) -> Operation {
@@ -91,6 +111,27 @@ fn search(path: &'static str, summary: &'static str) -> Operation {
         .gives(&offers::SEARCH)
         .parameters(&[CHARSET, MATCHING])
         .statuses(&[200, 204, 400, 404, 406, 503])
+}
+
+fn picture(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
+    read(path, "rendered", summary, RENDERED)
+        .gives(gives)
+        .parameters(&[VIEW, CONDITIONAL, RANGES])
+        .statuses(&[200, 206, 304, 400, 404, 406, 410, 413, 416, 503])
+}
+
+fn thumbnail_of(path: &'static str, summary: &'static str) -> Operation {
+    read(path, "thumbnail", summary, SMALL)
+        .gives(&offers::THUMBNAIL)
+        .parameters(&[THUMBNAIL, CONDITIONAL, RANGES])
+        .statuses(&[200, 206, 304, 400, 404, 406, 410, 416, 503])
+}
+
+fn wado() -> Operation {
+    read("/wado", "wado-uri", "Retrieve an instance by query", URI)
+        .gives(&offers::WADO_URI)
+        .parameters(&[WADO_URI, CONDITIONAL, RANGES])
+        .statuses(&[200, 206, 304, 400, 404, 406, 410, 413, 416, 503])
 }
 
 fn store(path: &'static str, summary: &'static str) -> Operation {
@@ -149,6 +190,24 @@ pub fn routes() -> Routes<App> {
         .add(values(STUDY_PIXELS, "pixeldata", "Pixel data of a study"), pixeldata::pixels)
         .add(values(SERIES_PIXELS, "pixeldata", "Pixel data of a series"), pixeldata::pixels)
         .add(bytes(INSTANCE_PIXELS, "pixeldata", "Pixel data of an instance"), bulkdata::pixels)
+        .add(picture(STUDY_RENDERED, "Render a study", &offers::RENDERED_PARTS), rendered::retrieve)
+        .add(
+            picture(SERIES_RENDERED, "Render a series", &offers::RENDERED_PARTS),
+            rendered::retrieve,
+        )
+        .add(
+            picture(INSTANCE_RENDERED, "Render an instance", &offers::RENDERED),
+            rendered::retrieve,
+        )
+        .add(
+            picture(FRAMES_RENDERED, "Render frames", &offers::RENDERED),
+            rendered::retrieve_frames,
+        )
+        .add(thumbnail_of(STUDY_THUMBNAIL, "Thumbnail of a study"), thumbnail::retrieve)
+        .add(thumbnail_of(SERIES_THUMBNAIL, "Thumbnail of a series"), thumbnail::retrieve)
+        .add(thumbnail_of(INSTANCE_THUMBNAIL, "Thumbnail of an instance"), thumbnail::retrieve)
+        .add(thumbnail_of(FRAMES_THUMBNAIL, "Thumbnail of a frame"), thumbnail::retrieve)
+        .add(wado(), wado_uri::retrieve)
         .add(search("/studies", "Search for studies"), qido::studies)
         .add(search("/series", "Search for series"), qido::series)
         .add(search("/instances", "Search for instances"), qido::instances)

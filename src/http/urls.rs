@@ -144,6 +144,12 @@ impl PartitionUrls {
         (before, &self.tail)
     }
 
+    /// What stands before the UID of a study and at the end of every URL, for whoever writes many
+    /// of them.
+    pub fn studies_around(&self) -> (String, &str) {
+        (format!("{}/studies/", self.head), &self.tail)
+    }
+
     /// Any other resource of the partition; `path` starts with a slash and has no query.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}{}", self.head, self.tail)
@@ -546,6 +552,8 @@ mod tests {
         );
         let (before, after) = urls.bulk_data_around(&a, &b, &c);
         assert_eq!(urls.bulk_data(&a, &b, &c, "x"), format!("{before}x{after}"));
+        let (before, after) = urls.studies_around();
+        assert_eq!(urls.study(&a), format!("{before}1{after}"));
         assert_eq!(urls.at("/changefeed"), "http://h/changefeed?q=1");
     }
 }

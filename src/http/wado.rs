@@ -91,14 +91,19 @@ fn wanted(choice: &Choice) -> Wanted {
 }
 
 /// A request for instances.
-struct Asked<'a> {
-    urls: PartitionUrls,
-    headers: &'a HeaderMap,
-    only_head: bool,
+pub(super) struct Asked<'a> {
+    pub urls: PartitionUrls,
+    pub headers: &'a HeaderMap,
+    pub only_head: bool,
 }
 
 impl Asked<'_> {
-    async fn answer(self, form: Form, instances: Instances) -> Result<Response, Problem> {
+    /// The instances, as the whole answer or as its parts.
+    pub(super) async fn answer(
+        self,
+        form: Form,
+        instances: Instances,
+    ) -> Result<Response, Problem> {
         let place = self.urls.at("/studies");
         let codecs = if instances.extent.is_some() { "" } else { env!("CARGO_PKG_VERSION") };
         let wanted = format!("{form:?} {:?}", instances.wanted());

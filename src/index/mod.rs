@@ -29,6 +29,7 @@ mod located;
 mod lookup;
 mod migrate;
 mod parents;
+mod pictures;
 mod registry;
 mod removal;
 mod repeat;
@@ -43,6 +44,7 @@ pub use error::IndexError;
 pub use frames::{FramesLocated, NativeFrames, Pieces};
 pub use located::{Located, Presence, Target};
 pub use migrate::{AppLogin, app_login, migrate, migrate_for};
+pub use pictures::PictureRow;
 pub use registry::Partition;
 pub use rows::{Include, RowKey, SearchRow};
 pub use search::{Condition, SearchPlan, Test, Within};
@@ -64,9 +66,15 @@ pub const TENANT_TABLES: [&str; 9] = [
 
 /// Every constant statement on tenant tables, each opening with a comment that names it.
 pub fn statements() -> impl Iterator<Item = &'static str> {
-    [delete::STATEMENTS, frames::STATEMENTS, parents::STATEMENTS, removal::STATEMENTS]
+    [delete::STATEMENTS, frames::STATEMENTS, parents::STATEMENTS, pictures::STATEMENTS]
         .into_iter()
-        .chain([repeat::STATEMENTS, retrieve::STATEMENTS, store::STATEMENTS, summary::STATEMENTS])
+        .chain([
+            removal::STATEMENTS,
+            repeat::STATEMENTS,
+            retrieve::STATEMENTS,
+            store::STATEMENTS,
+            summary::STATEMENTS,
+        ])
         .flatten()
         .copied()
 }

@@ -93,6 +93,8 @@ macro_rules! page_of_one {
     };
 }
 
+pub(super) use {page, page_of_one};
+
 const PRESENCE_STUDY: &str = concat!(
     "-- presence_study
     SELECT ",
@@ -301,7 +303,8 @@ impl PartitionTx {
         rows.iter().map(read).collect()
     }
 
-    async fn page(
+    /// Rows of a page, see [`PartitionTx::instances_page`]; ends where `is_enough` says so.
+    pub(super) async fn page(
         &mut self,
         [of_study, of_series, of_instance]: [&'static str; 3],
         target: &Target,

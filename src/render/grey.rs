@@ -8,8 +8,9 @@
 //!   frame. With none of them: up to 8 stored bits, all that can be stored from black to white, so
 //!   that bytes come through unchanged; beyond, robust percentiles ([`super::percentile`]).
 //! - Pixel padding is black, whatever the polarity, and does not count for percentiles.
-//! - MONOCHROME1 is inverted, and so is Presentation LUT Shape INVERSE; both together, as digital
-//!   X-rays have them, are one inversion.
+//! - Presentation LUT Shape, where there is one, decides about inversion; elsewhere MONOCHROME1 is
+//!   inverted. Digital X-rays of MONOCHROME1 have INVERSE (PS3.3 §C.8.11.1), which is the same
+//!   inversion and not a second one.
 
 use super::{
     groups::Group,
@@ -30,7 +31,8 @@ use crate::{
 pub(super) struct Monochrome {
     modality: Option<Lut>,
     voi: Option<Lut>,
-    inverse: bool,
+    /// Presentation LUT Shape, if it is one of images: whether it is INVERSE.
+    inverse: Option<bool>,
     /// Pixel Padding Value and Range Limit, as words.
     padding: Option<(i64, i64)>,
     float_padding: Option<(f64, f64)>,
@@ -64,7 +66,11 @@ impl Monochrome {
         Self {
             modality,
             voi,
-            inverse: item.text(Tag(0x2050, 0x0020)).is_some_and(|shape| shape.trim() == "INVERSE"),
+            inverse: item.text(Tag(0x2050, 0x0020)).and_then(|shape| match shape.trim() {
+                "INVERSE" => Some(true),
+                "IDENTITY" => Some(false),
+                _ => None,
+            }),
             padding: padding.map(|value| (value, limit.unwrap_or(value))),
             float_padding: float(Tag(0x0028, 0x0122), Tag(0x0028, 0x0124))
                 .or_else(|| float(Tag(0x0028, 0x0123), Tag(0x0028, 0x0125))),
@@ -92,7 +98,7 @@ impl Monochrome {
             bits,
             linear,
             scale: Scale::Table,
-            invert: self.inverse || layout.photometric == Photometric::Monochrome1,
+            invert: self.inverse.unwrap_or(layout.photometric == Photometric::Monochrome1),
             padding: if layout.float { self.float_padding } else { self.padding(bits) },
         };
         let window = window.filter(Window::is_usable);

@@ -9,6 +9,7 @@
 mod animation;
 mod annotation;
 mod arabic;
+mod card;
 mod colour;
 pub mod document;
 mod encode;
@@ -23,13 +24,18 @@ mod palette;
 mod percentile;
 mod renderer;
 mod samples;
+mod turn;
 mod view;
 mod viewport;
 mod voi;
 
+#[cfg(test)]
+mod tests;
+
 pub use animation::Animation;
 pub use encode::Format;
 pub use renderer::Renderer;
+pub use turn::Turn;
 pub use view::{Annotations, Function, IccProfile, View, Viewport, Window};
 
 /// Most pixels on a side of a picture.

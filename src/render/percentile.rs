@@ -84,7 +84,7 @@ pub(super) fn of_values(values: impl Iterator<Item = f64>, length: usize) -> Opt
 
 /// An odd step, so that a sample does not follow the columns of a frame.
 fn step(length: usize, most: usize) -> usize {
-    length / most | 1
+    (length / most) | 1
 }
 
 #[cfg(test)]

@@ -146,6 +146,7 @@ impl Renderer {
             pixels = viewport::fit(pixels, group.aspect, viewport)?;
         }
         viewport::check(pixels.width, pixels.height)?;
+        let mut pixels = view.turn.apply(pixels);
         let icc = self.profile.apply(&mut pixels, view.icc);
         if view.annotations.patient || view.annotations.technique {
             self.texts.draw(&mut pixels, view.annotations, window);

@@ -3,6 +3,8 @@
 //! Owns the parameters as values. Holds nothing by itself: who draws copes with every number.
 //! Absent: how they are written in a query.
 
+use super::Turn;
+
 /// How to show a frame. The default is: as the instance says, at its own size.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct View {
@@ -17,6 +19,8 @@ pub struct View {
     /// Draw the instance's overlays (groups 6000 to 601E). Off for thumbnails: modalities burn
     /// names into overlays.
     pub overlays: bool,
+    /// Turns the picture, after the viewport and before texts are burned in.
+    pub turn: Turn,
 }
 
 /// Where a picture has to fit, and the part of the frame that it shows (PS3.18 §8.3.5.1.3).

@@ -6,6 +6,7 @@ mod data;
 mod postgres;
 
 mod isolation;
+mod pictures;
 mod plans;
 mod races;
 mod repeat;

@@ -1,12 +1,18 @@
 //! Retrieve (PS3.18 §10.4): instances, metadata, frames and bulk values.
 
 mod bulkdata;
+mod collections;
 mod frames;
 mod instances;
 mod manners;
 mod metadata;
+mod pictures;
 mod pixels;
+mod presentation;
+mod rendered;
+mod thumbnails;
 mod transcode;
+mod wado_uri;
 mod xml;
 
 /// `multipart/related` with instances as they are stored.

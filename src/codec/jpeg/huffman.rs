@@ -60,7 +60,7 @@ pub(super) enum Kind {
     Run,
 }
 
-const LOOK: u32 = 12;
+const LOOK: u32 = 11;
 const LENGTH: u32 = 0x3F;
 const HAS_VALUE: u32 = 0x40;
 const HAS_SYMBOL: u32 = 0x80;

@@ -111,12 +111,10 @@ fn damaged_frames_are_errors_and_never_panic() {
             }
         }
         for at in 0..whole.len() {
-            for value in [0x7F, 0xFF] {
-                let mut bytes = whole.clone();
-                bytes[at] = value;
-                if let Ok(raster) = decode(&layout, &bytes) {
-                    assert_eq!(raster.data.len(), raster.layout.frame_length());
-                }
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x55;
+            if let Ok(raster) = decode(&layout, &bytes) {
+                assert_eq!(raster.data.len(), raster.layout.frame_length());
             }
         }
         let mut padded = whole.clone();

@@ -69,12 +69,11 @@ pub const SEARCH: [Offer; 3] = METADATA;
 pub const STORED: [Offer; 3] = [JSON, PLAIN_JSON, XML];
 
 /// Pictures of one frame (Table 8.7.4-1).
-pub const RENDERED_FRAME: [Offer; 5] = [
+pub const RENDERED_FRAME: [Offer; 4] = [
     Offer::plain("image/jpeg").by_default(),
     Offer::plain("image/png"),
     Offer::plain("image/gif"),
     Offer::plain("image/jxl"),
-    Offer::plain("image/jp2"),
 ];
 
 /// One object of text: a structured report, an encapsulated document.
@@ -85,22 +84,61 @@ pub const RENDERED_TEXT: [Offer; 4] = [
     Offer::plain("application/pdf"),
 ];
 
+/// A stream of moving pictures, as it is stored.
+pub const RENDERED_VIDEO: [Offer; 3] =
+    [Offer::plain("video/mp4"), Offer::plain("video/mpeg"), Offer::plain("video/H265")];
+
+/// What an instance can be shown as: pictures, text and video, alone and as parts. Which of them
+/// depends on the instance.
+pub const RENDERED: [Offer; 22] = {
+    let mut offers = [RENDERED_PARTS[0]; 22];
+    let mut at = 0;
+    while at < RENDERED_PARTS.len() {
+        offers[at] = Offer::plain(RENDERED_PARTS[at].media_type);
+        offers[at + 11] = Offer { default: false, ..RENDERED_PARTS[at] };
+        at += 1;
+    }
+    offers[0] = offers[0].by_default();
+    offers
+};
+
 /// Pictures of several items.
-pub const RENDERED_PARTS: [Offer; 9] = [
+pub const RENDERED_PARTS: [Offer; 11] = [
     Offer::multipart("image/jpeg", Syntaxes::None).by_default(),
     Offer::multipart("image/png", Syntaxes::None),
     Offer::multipart("image/gif", Syntaxes::None),
     Offer::multipart("image/jxl", Syntaxes::None),
-    Offer::multipart("image/jp2", Syntaxes::None),
     Offer::multipart("text/html", Syntaxes::None),
     Offer::multipart("text/plain", Syntaxes::None),
     Offer::multipart("text/xml", Syntaxes::None),
     Offer::multipart("application/pdf", Syntaxes::None),
+    Offer::multipart("video/mp4", Syntaxes::None),
+    Offer::multipart("video/mpeg", Syntaxes::None),
+    Offer::multipart("video/H265", Syntaxes::None),
 ];
 
-/// A thumbnail: always one picture.
-pub const THUMBNAIL: [Offer; 3] =
-    [Offer::plain("image/jpeg").by_default(), Offer::plain("image/png"), Offer::plain("image/gif")];
+/// A thumbnail: always one picture, which some clients ask for as the only part.
+pub const THUMBNAIL: [Offer; 8] = [
+    RENDERED_FRAME[0],
+    RENDERED_FRAME[1],
+    RENDERED_FRAME[2],
+    RENDERED_FRAME[3],
+    RENDERED_PARTS[0],
+    RENDERED_PARTS[1],
+    RENDERED_PARTS[2],
+    RENDERED_PARTS[3],
+];
+
+/// WADO-URI: a picture or text, or the instance itself.
+pub const WADO_URI: [Offer; 12] = {
+    let mut offers = [Offer::plain("application/dicom"); 12];
+    let mut at = 0;
+    while at < RENDERED_PARTS.len() {
+        offers[at] = RENDERED[at];
+        at += 1;
+    }
+    offers
+};
 
 /// Capabilities (§8.9, Annex G).
 pub const CAPABILITIES: [Offer; 3] = [

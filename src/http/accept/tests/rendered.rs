@@ -8,7 +8,7 @@ pub const ROWS: &[Row] = &[
     ("§8.7.4-1 required", Picture, "image/png", "", "s:image/png"),
     ("§8.7.4-1 required", Picture, "image/gif", "", "s:image/gif"),
     ("§8.7.4-1 optional", Picture, "image/jxl", "", "s:image/jxl"),
-    ("§8.7.4-1 optional", Picture, "image/jp2", "", "s:image/jp2"),
+    ("§8.7.4-1 not here", Picture, "image/jp2", "", "406"),
     ("§8.7.4-1 not here", Picture, "image/jph", "", "406"),
     ("§8.7.7 image/* is image/jpeg", Picture, "image/*", "", "s:image/jpeg"),
     ("§8.7.7 text/* is text/html", Document, "text/*", "", "s:text/html"),
