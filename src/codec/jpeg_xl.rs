@@ -209,3 +209,6 @@ pub(super) fn encode(raster: &Raster) -> Result<Encoded, CodecError> {
     let data = written.ok().flatten().ok_or(REFUSED)?;
     Ok(Encoded { layout, data })
 }
+
+#[cfg(test)]
+mod tests;

@@ -176,3 +176,6 @@ fn planes(raster: &Raster) -> Vec<Vec<i32>> {
     };
     (0..samples).map(plane).collect()
 }
+
+#[cfg(test)]
+mod tests;
