@@ -55,6 +55,8 @@ pub struct Explicit {
     /// Elements of the File Meta Information but for (0002,0000), by element number.
     meta: Vec<(u16, VR, Vec<u8>)>,
     endian: Endian,
+    /// (0028,0100) of the data set.
+    bits_allocated: u16,
     depth: u32,
     /// Depth of the outermost UN sequence around: inside, values are little endian.
     unknown_since: Option<u32>,
@@ -81,6 +83,7 @@ impl Explicit {
             rewritten_as: None,
             meta: Vec::new(),
             endian: Endian::Little,
+            bits_allocated: 0,
             depth: 0,
             unknown_since: None,
             bulk: Bulk::default(),
@@ -133,9 +136,12 @@ impl Explicit {
         out.all().for_each(|bytes| self.out.write(&bytes));
     }
 
-    fn order(&self, vr: VR) -> usize {
+    fn order(&self, header: &ElementHeader) -> usize {
+        let bits = if self.depth == 0 { self.bits_allocated } else { 0 };
         match self.endian {
-            Endian::Big if self.unknown_since.is_none() => vr::swap_unit(vr),
+            Endian::Big if self.unknown_since.is_none() => {
+                vr::swap_unit_of(header.tag, header.vr, bits)
+            }
             _ => 1,
         }
     }
@@ -175,8 +181,11 @@ impl Sink for Explicit {
     }
 
     fn element(&mut self, header: &ElementHeader, value: &[u8]) -> Result<(), DicomError> {
+        if header.tag == vr::BITS_ALLOCATED && self.depth == 0 {
+            self.bits_allocated = vr::short(value, self.endian).unwrap_or(0);
+        }
         let pad = self.begin(header);
-        match self.order(header.vr) {
+        match self.order(header) {
             0 | 1 => self.out.write(value),
             unit => self.out.write_reversed(value, unit),
         }
@@ -186,7 +195,7 @@ impl Sink for Explicit {
 
     fn bulk_start(&mut self, header: &ElementHeader) -> Result<(), DicomError> {
         let pad = self.begin(header);
-        self.bulk = Bulk { unit: self.order(header.vr), begun: Vec::new(), pad };
+        self.bulk = Bulk { unit: self.order(header), begun: Vec::new(), pad };
         Ok(())
     }
 

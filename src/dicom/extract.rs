@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{
     DicomError, Tag, VR,
-    reader::{ElementHeader, Endian, FileMeta, Sink},
+    reader::{ElementHeader, Endian, FileMeta, Sink, vr},
 };
 
 /// Keeps the bytes of the first value at one of some paths ([`super::index::BulkEntry::path`]).
@@ -17,6 +17,8 @@ pub struct Extract {
     here: Vec<Step>,
     swap: usize,
     endian: Endian,
+    /// (0028,0100) of the data set.
+    bits_allocated: u16,
     inside: bool,
     done: bool,
     /// Bytes of a unit that straddles two chunks.
@@ -38,6 +40,7 @@ impl Extract {
             here: Vec::new(),
             swap: 1,
             endian: Endian::Little,
+            bits_allocated: 0,
             inside: false,
             done: false,
             carry: Vec::new(),
@@ -70,7 +73,9 @@ impl Extract {
         // Inside a UN sequence values are little endian whatever surrounds it (PS3.5 §6.2.2).
         let is_little = self.here.iter().any(|step| step.vr == VR::UN);
         self.swap = match self.endian {
-            Endian::Big if !is_little => unit(header.vr),
+            Endian::Big if !is_little => {
+                vr::swap_unit_of(header.tag, header.vr, self.bits_allocated)
+            }
             _ => 1,
         };
         self.inside
@@ -101,22 +106,15 @@ impl Extract {
     }
 }
 
-/// Bytes of one unit of a binary value representation, which byte order swaps (PS3.5 §7.3).
-fn unit(vr: VR) -> usize {
-    match vr {
-        VR::OW | VR::US | VR::SS | VR::AT => 2,
-        VR::OF | VR::OL | VR::FL | VR::SL | VR::UL => 4,
-        VR::OD | VR::OV | VR::FD | VR::SV | VR::UV => 8,
-        _ => 1,
-    }
-}
-
 impl Sink for Extract {
     fn data_set_start(&mut self, meta: &FileMeta) -> Result<(), DicomError> {
         self.endian = meta.endian;
         Ok(())
     }
     fn element(&mut self, header: &ElementHeader, value: &[u8]) -> Result<(), DicomError> {
+        if header.tag == vr::BITS_ALLOCATED && self.here.is_empty() {
+            self.bits_allocated = vr::short(value, self.endian).unwrap_or(0);
+        }
         if self.enter(header) {
             self.give(value);
             self.leave();

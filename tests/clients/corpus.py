@@ -101,7 +101,9 @@ def pydicom_frames(ds, syntax):
         bits = bits * 2 // 3
     data = ds.PixelData
     if syntax == pydicom.uid.ExplicitVRBigEndian and ds["PixelData"].VR == "OW":
-        data = b"".join(data[i : i + 2][::-1] for i in range(0, len(data), 2))
+        # By the letter words of 16 bits; but samples of 32 are written, and read, whole.
+        unit = max(2, ds.BitsAllocated // 8)
+        data = b"".join(data[i : i + unit][::-1] for i in range(0, len(data), unit))
     check(len(data) * 8 >= bits * count, "pydicom has too few pixels")
     check(bits % 8 == 0, "a frame that is no whole number of bytes needs its own comparison")
     step = bits // 8
@@ -198,13 +200,11 @@ def resolve(ours, ds):
 
 
 def check_explicit(url, ds, syntax):
-    """Explicit VR Little Endian from any uncompressed syntax, and a 406 from the others."""
+    """Explicit VR Little Endian from any uncompressed syntax. (pixels.py has the others.)"""
+    if syntax.is_encapsulated:
+        return
     accept = {"Accept": "application/dicom; transfer-syntax=1.2.840.10008.1.2.1"}
     got = requests.get(url, headers=accept, timeout=60)
-    if syntax.is_encapsulated:
-        check(got.status_code == 406, f"explicit from compressed: {got.status_code}")
-        check(str(syntax) in got.text, "the 406 does not say what can be had")
-        return
     check(got.status_code == 200, f"explicit: {got.status_code} {got.text[:300]}")
     again = pydicom.dcmread(io.BytesIO(got.content))
     check(again.file_meta.TransferSyntaxUID == UID("1.2.840.10008.1.2.1"), "the syntax of the copy")

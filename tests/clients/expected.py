@@ -77,10 +77,13 @@ DIFFERENT_JSON = {
 }
 
 # Files whose frames no codec of the server decodes, each with the reason.
-UNDECODED = {}
+UNDECODED = {
+    "test_files/JPEG2000-embedded-sequence-delimiter.dcm": "a delimiter stands in the middle of its codestream's header",
+}
 
 # Files with pixel data that are not compared with pydicom's pixels, each with the reason.
 NOT_COMPARED = {
+    "test_files/JPEG-lossy.dcm": "neither pylibjpeg nor gdcm decodes it: its scan header ends at coefficient 0",
     "test_files/MR_truncated.dcm": "its pixel data ends inside the only frame",
     "test_files/badVR.dcm": "its Number of Frames is no number, which pydicom does not get over",
     "test_files/meta_missing_tsyntax.dcm": "two bytes of pixel data, without Rows and Columns",

@@ -4,6 +4,7 @@
 use dicom_core::dictionary::{DataDictionary, DataDictionaryEntry, VirtualVr};
 use dicom_dictionary_std::StandardDataDictionary;
 
+use super::Endian;
 use crate::dicom::{Tag, VR};
 
 /// The pixel data element (PS3.3 §C.7.6.3).
@@ -89,6 +90,28 @@ pub(in crate::dicom) fn swap_unit(vr: VR) -> usize {
         VR::FL | VR::OF | VR::OL | VR::SL | VR::UL => 4,
         VR::FD | VR::OD | VR::OV | VR::SV | VR::UV => 8,
         _ => 1,
+    }
+}
+
+/// The first number of a value of US.
+pub(in crate::dicom) fn short(value: &[u8], endian: Endian) -> Option<u16> {
+    let &bytes = value.first_chunk()?;
+    Some(match endian {
+        Endian::Little => u16::from_le_bytes(bytes),
+        Endian::Big => u16::from_be_bytes(bytes),
+    })
+}
+
+/// (0028,0100) Bits Allocated.
+pub(in crate::dicom) const BITS_ALLOCATED: Tag = Tag(0x0028, 0x0100);
+
+/// As [`swap_unit`], of an element with this tag. By the letter OW is words of 16 bits, but those
+/// who write samples of 32 and 64 bits in big endian turn each sample as a whole, and so do all
+/// who read them.
+pub(in crate::dicom) fn swap_unit_of(tag: Tag, vr: VR, bits_allocated: u16) -> usize {
+    match (swap_unit(vr), bits_allocated) {
+        (2, bits @ (32 | 64)) if tag == Tag(0x7FE0, 0x0010) => usize::from(bits) / 8,
+        (unit, _) => unit,
     }
 }
 
