@@ -76,7 +76,8 @@ fn read(
 fn retrieve(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
     read(path, "retrieve", summary, RETRIEVE)
         .gives(gives)
-        .statuses(&[200, 206, 400, 404, 406, 410, 503])
+        .parameters(BYTES)
+        .statuses(&[200, 206, 304, 400, 404, 406, 410, 416, 503])
 }
 
 fn metadata(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
@@ -193,7 +194,7 @@ pub fn routes() -> Routes<App> {
             rendered::retrieve,
         )
         .add(
-            picture(FRAMES_RENDERED, "Render frames", &offers::RENDERED),
+            picture(FRAMES_RENDERED, "Render frames", &offers::RENDERED_FRAMES),
             rendered::retrieve_frames,
         )
         .add(thumbnail_of(STUDY_THUMBNAIL, "Thumbnail of a study"), thumbnail::retrieve)
