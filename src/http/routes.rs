@@ -200,7 +200,7 @@ pub fn routes() -> Routes<App> {
             rendered::retrieve,
         )
         .add(
-            picture(FRAMES_RENDERED, "Render frames", &offers::RENDERED),
+            picture(FRAMES_RENDERED, "Render frames", &offers::RENDERED_FRAMES),
             rendered::retrieve_frames,
         )
         .add(thumbnail_of(STUDY_THUMBNAIL, "Thumbnail of a study"), thumbnail::retrieve)

@@ -66,8 +66,10 @@ fn parents(uid: &str) -> (String, String) {
 /// An instance as a transfer syntax has it: native pixels where it has them, else a fragment that
 /// is no codestream.
 fn stored_as(syntax: &Syntax, at: usize) -> (String, Dicom) {
-    let uid = format!("1.2.2.1.{at}");
-    let mut dicom = Dicom::ct("1.2.2", "1.2.2.1", &uid);
+    // Each in a study of its own: an answer of several that meets what does not decode breaks off.
+    let uid = format!("1.2.{}.1.1", 100 + at);
+    let (study, series) = parents(&uid);
+    let mut dicom = Dicom::ct(&study, &series, &uid);
     let native = ["2", "2.1", "2.2", "2.1.99", "20"];
     let is_native = native.iter().any(|end| syntax.uid == format!("1.2.840.10008.1.{end}"))
         || syntax.uid == "1.2.840.113619.5.2";

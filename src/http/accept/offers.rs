@@ -117,17 +117,20 @@ pub const RENDERED_PARTS: [Offer; 11] = [
     Offer::multipart("video/H265", Syntaxes::None),
 ];
 
-/// A thumbnail: always one picture, which some clients ask for as the only part.
-pub const THUMBNAIL: [Offer; 8] = [
+/// Pictures of frames, alone and as parts.
+pub const RENDERED_FRAMES: [Offer; 8] = [
     RENDERED_FRAME[0],
     RENDERED_FRAME[1],
     RENDERED_FRAME[2],
     RENDERED_FRAME[3],
-    RENDERED_PARTS[0],
+    Offer { default: false, ..RENDERED_PARTS[0] },
     RENDERED_PARTS[1],
     RENDERED_PARTS[2],
     RENDERED_PARTS[3],
 ];
+
+/// A thumbnail: always one picture, which some clients ask for as the only part.
+pub const THUMBNAIL: [Offer; 8] = RENDERED_FRAMES;
 
 /// WADO-URI: a picture or text, or the instance itself.
 pub const WADO_URI: [Offer; 12] = {
