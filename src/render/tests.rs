@@ -377,6 +377,7 @@ fn any_view() -> impl Strategy<Value = View> {
             annotations: Annotations { patient, technique },
             icc,
             overlays,
+            turn: Turn::default(),
         },
     )
 }
