@@ -3,7 +3,7 @@
 use collimator::{
     dicom::transfer_syntax::TransferSyntax,
     http::{
-        accept::{Form, Offer},
+        accept::{Form, Offer, offers},
         operation::{Operation, Place},
         routes,
     },
@@ -91,7 +91,10 @@ async fn every_media_type_that_is_listed_is_given() {
             let path = path(&operation, own.map_or(OWN, |(_, uid)| uid));
             let answer = send(ask(&server, &operation, &path).header("accept", offer.name())).await;
             let case = format!("{} {path} as {}", operation.method, offer.name());
-            assert_eq!(answer.status, 200, "{case}: {}", answer.text());
+            // Of a collection the rest may not be had so.
+            let is_collection = operation.offers == offers::COLLECTION;
+            let fits = answer.status == 200 || is_collection && answer.status == 206;
+            assert!(fits, "{case}: {} {}", answer.status, answer.text());
             assert!(is_of(&answer, offer), "{case}: {}", answer.header("content-type"));
             asked += 1;
         }
