@@ -3,8 +3,8 @@
 //!
 //! Holds: rows are read in short transactions that end before bytes flow; instances that lie side
 //! by side in a blob are read in one go; memory does not grow with instance or study. Once the
-//! first instance has begun, one that cannot be given in any acceptable form ends the answer with
-//! an error: by then nothing could tell that it was left out.
+//! first instance has begun, one that turns out not to decode is given as it is stored, labelled
+//! so: by then no status could tell that it was left out.
 
 use std::collections::VecDeque;
 
@@ -204,9 +204,10 @@ impl Instances {
                     self.begun = true;
                     return Ok(Some(head));
                 }
-                Err(error @ (ArchiveError::Undecodable(_) | ArchiveError::TooLarge { .. }))
-                    if !self.begun =>
-                {
+                Err(error @ (ArchiveError::Undecodable(_) | ArchiveError::TooLarge { .. })) => {
+                    if self.begun {
+                        return self.open(&located, vec![Encoding::Stored]).await.map(Some);
+                    }
                     self.partial = true;
                     self.hindrance.get_or_insert(error);
                 }

@@ -2,8 +2,10 @@
 //!
 //! Owns the way to the two libraries: libjxl's decoder in Rust, and an encoder of lossless streams.
 //! Holds: sizes and channels are compared with the layout before pixels are decoded, the decoder is
-//! told the most samples that it may hold, and should it panic, the frame is damaged. Absent: lossy
-//! encoding, for which there is no encoder, and turning a recompressed JPEG back into one.
+//! told the most samples that it may hold, and should it panic, the frame is damaged. The encoder
+//! runs out of room for pictures that are hardly more than noise, and panics: those are refused.
+//! Absent: lossy encoding, for which there is no encoder, and turning a recompressed JPEG back into
+//! one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -151,6 +151,22 @@ fn ways_of_encapsulated(choices: &[Choice], stored: &Uid) -> Vec<(Choice, Way)> 
     ways
 }
 
+/// The way that takes no codec.
+///
+/// # Errors
+/// None; a UID of ours is one.
+pub(super) fn as_stored(bulk: &Bulk) -> Result<Way, ArchiveError> {
+    if bulk.is_encapsulated() {
+        let syntax = bulk.transfer_syntax().clone();
+        let media_type = TransferSyntax::of(&syntax).media_type;
+        return Ok(Way::Frames(Label { media_type, syntax, given: Given::Stored }));
+    }
+    let syntax = EXPLICIT_LITTLE.parse().map_err(|error: crate::dicom::uid::InvalidUid| {
+        ArchiveError::Internal(anyhow::Error::new(error))
+    })?;
+    Ok(Way::Octets(media_type_with(OCTET_STREAM, &syntax), OCTET_STREAM))
+}
+
 /// Whether values of instances stored so may be given; of documents that shows only with each.
 pub(super) fn admits(choices: &[Choice], stored: &Uid) -> bool {
     let admits = |choice: &Choice| {

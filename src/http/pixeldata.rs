@@ -143,7 +143,12 @@ impl Collection {
             match self.parts(&bulk).await {
                 Ok(Some(parts)) => return Ok(Some(parts)),
                 Ok(None) => {}
-                Err(Hindered::By(error)) => return Err(error),
+                // No status can tell any more that it was left out: as it is stored, labelled so.
+                Err(Hindered::By(_)) => {
+                    let location = bulk_value::location(&self.urls, &bulk);
+                    let way = bulk_value::as_stored(&bulk)?;
+                    return self.given(&bulk, &way, &location).await.map(Some);
+                }
                 Err(Hindered::Refused(problem)) => {
                     return Err(ArchiveError::Internal(anyhow::anyhow!(
                         "{}",

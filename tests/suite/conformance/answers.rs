@@ -3,7 +3,7 @@
 use collimator::{
     dicom::transfer_syntax::TransferSyntax,
     http::{
-        accept::{Form, Offer},
+        accept::{Form, Offer, offers},
         operation::{Operation, Place},
         routes,
     },

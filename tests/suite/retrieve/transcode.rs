@@ -251,6 +251,17 @@ async fn damaged_pixels_are_told_before_the_answer_and_given_as_they_are() {
         format!("multipart/related; type=\"application/dicom\"; transfer-syntax={EXPLICIT}");
     let answer = server.get_as("/studies/1.2.1", &wanted).await.is(206);
     assert_eq!(answer.parts().len(), 1);
+    // One that turns out to be damaged when the answer is on its way is given as it is stored.
+    let mut third = stored(&picture, RLE).unwrap();
+    let third = third
+        .text(0x0008, 0x0018, "UI", "1.2.1.1.4")
+        .encapsulated(RLE, vec![vec![0xEE; 100]])
+        .file();
+    server.store("/studies", &[third.clone()]).await.is(200);
+    let answer = server.get_as("/studies/1.2.1", &wanted).await.is(206);
+    let parts = answer.parts();
+    assert_eq!((parts.len(), &parts[1].body), (2, &third));
+    assert_eq!(parts[1].header("content-type"), dicom_in(RLE));
     // A later frame that is damaged breaks the connection off.
     let mut frames = vec![vec![0xEE; 100]; 2];
     frames[0] = read(&stored(&picture, RLE).unwrap().file()).frames()[0].clone();
