@@ -62,21 +62,20 @@ TARGETS = [
 SOURCES = [
     "CT_small.dcm",
     "MR_small.dcm",
-    "SC_rgb.dcm",
+    "examples_rgb_color.dcm",
+    "SC_ybr_full_uncompressed.dcm",
     "examples_palette.dcm",
     "examples_ybr_color.dcm",
     "examples_overlay.dcm",
-    "emri_small.dcm",
-    "693_J2KR.dcm",
-    "JPEG-LL.dcm",
+    "MR_small_jp2klossless.dcm",
     "SC_rgb_rle_2frame.dcm",
     "SC_rgb_jpeg_dcmtk.dcm",
 ]
 # What a target cannot hold: (source, target) -> a 406 is right.
 IMPOSSIBLE = {("examples_palette.dcm", JPEG + n) for n in ("81", "91", "203")} | {
     (source, JPEG + "50")
-    for source in ("CT_small.dcm", "MR_small.dcm", "emri_small.dcm", "693_J2KR.dcm", "JPEG-LL.dcm",
-                   "examples_palette.dcm", "examples_overlay.dcm")
+    for source in ("CT_small.dcm", "MR_small.dcm", "MR_small_jp2klossless.dcm", "examples_palette.dcm",
+                   "examples_overlay.dcm")
 }
 
 
@@ -211,7 +210,7 @@ def check_targets(url, ds, name):
             want = get_decoder(ExplicitVRLittleEndian).as_array(plain, index=index, raw=True)[0]
             have = reference(copy, target, index)
             try:
-                difference(have, want, plain.BitsStored, None if lossless else (3.0, 64))
+                difference(have, want, plain.BitsStored, None if lossless else (3.0, 96))
             except Failure as failure:
                 raise Failure(f"{where}frame {index + 1}: {failure}") from None
         made += 1
@@ -255,9 +254,9 @@ def main(base):
             failures.append(name)
             print(f"FAILED {name}: {type(error).__name__}: {error}")
     print(f"pixels: {compared} files equal, {refused} refused as expected, {made} re-encoded copies equal, {len(failures)} failed")
-    if compared < 90 or made < 100:
+    if compared < 95 or made < 95:
         print("too few were compared for the run to mean anything")
-    sys.exit(1 if failures or compared < 90 or made < 100 else 0)
+    sys.exit(1 if failures or compared < 95 or made < 95 else 0)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ fn layout(samples: u8, bits: u8, photometric: Photometric) -> Layout {
 fn raster(layout: Layout) -> Raster {
     let mask = (1_u32 << layout.bits_stored) - 1;
     let samples = layout.pixels() * usize::from(layout.samples);
-    let values = (0..samples as u32).map(|at| (at * 37 ^ at / 20 * 61) & mask);
+    let values = (0..samples as u32).map(|at| ((at * 37) ^ (at / 20 * 61)) & mask);
     let data = match layout.bits_allocated {
         8 => values.map(|value| value as u8).collect(),
         _ => values.flat_map(|value| (value as u16).to_le_bytes()).collect(),

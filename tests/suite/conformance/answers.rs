@@ -3,7 +3,7 @@
 use collimator::{
     dicom::transfer_syntax::TransferSyntax,
     http::{
-        accept::{Form, Offer, offers},
+        accept::{Form, Offer},
         operation::{Operation, Place},
         routes,
     },
