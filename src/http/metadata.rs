@@ -68,7 +68,7 @@ pub async fn retrieve(
         (before.trim_end_matches('/').to_owned(), after.to_owned())
     });
     let metadata = app.archive.metadata(caller.scope, target, base).await?;
-    let etag = etag(&metadata.version, &choice, charset);
+    let etag = etag(&metadata.version, &choice, charset, &caller.urls);
     if conditional::not_modified(&parts.headers, &etag) {
         return Ok(conditional::unchanged(&etag));
     }
@@ -84,14 +84,13 @@ pub async fn retrieve(
     Ok(conditional::tagged(response, &etag))
 }
 
-/// Weak: the answer may be compressed on its way out, and URLs differ with the host asked.
-fn etag(version: &str, choice: &Choice, charset: Charset) -> String {
-    let mark = charset.mark();
-    match (choice.media_type, choice.form) {
-        (XML, Form::Single) => format!("W/\"{version}-document{mark}\""),
-        (XML, Form::Multipart) => format!("W/\"{version}-documents{mark}\""),
-        _ => format!("W/\"{version}{mark}\""),
-    }
+/// Everything that the bytes of the answer depend on: what is stored, the form, the URIs in it,
+/// and how this version writes them.
+fn etag(version: &str, choice: &Choice, charset: Charset, urls: &PartitionUrls) -> String {
+    let form = format!("{:?} {}", choice.form, choice.media_type);
+    let place = urls.at("/studies");
+    let pieces = [version, &form, charset.mark(), &place, env!("CARGO_PKG_VERSION")];
+    format!("\"{}\"", Boundary::of(&pieces.map(str::as_bytes)).as_str())
 }
 
 /// One document for each instance; where the answer is no multipart, there is one.

@@ -6,7 +6,7 @@
 use axum::{
     BoxError,
     extract::{Request, State},
-    http::{Method, StatusCode},
+    http::{Method, StatusCode, request},
     response::Response,
 };
 use futures::{
@@ -38,7 +38,7 @@ pub async fn values(
     place: Place,
     request: Request,
 ) -> Result<Response, Problem> {
-    retrieve(app, caller, place.target()?, Values::All, request).await
+    retrieve(app, caller, place.target()?, Values::All, request.into_parts().0).await
 }
 
 /// Retrieves the pixel data of every instance of a study or series.
@@ -48,17 +48,17 @@ pub async fn pixels(
     place: Place,
     request: Request,
 ) -> Result<Response, Problem> {
-    retrieve(app, caller, place.target()?, Values::Pixels, request).await
+    retrieve(app, caller, place.target()?, Values::Pixels, request.into_parts().0).await
 }
 
-async fn retrieve(
+/// Retrieves values of a target, to whoever asks for octets in parts.
+pub(super) async fn retrieve(
     app: App,
     caller: Admitted<Read>,
     target: Target,
     wanted: Values,
-    request: Request,
+    parts: request::Parts,
 ) -> Result<Response, Problem> {
-    let (parts, _) = request.into_parts();
     let values = app.archive.bulk_values(caller.scope, target, wanted).await?;
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
     let offers = bulk_value::all(&offers::COLLECTION, false);

@@ -18,16 +18,21 @@ use super::{
     admit::{Admitted, Read},
     conditional,
     multipart::{Boundary, OutPart, PartStream, Related, media_type_with},
+    pixeldata,
     place::Place,
     problem::Problem,
     range,
     urls::PartitionUrls,
 };
-use crate::archive::{ArchiveError, Extent, InstanceHead, Instances, Target, Wanted};
+use crate::{
+    archive::{ArchiveError, Extent, InstanceHead, Instances, Target, Values, Wanted},
+    dicom::transfer_syntax::OCTET_STREAM,
+};
 
 const DICOM: &str = "application/dicom";
 
-/// Retrieves the instances of a study or series, or one instance.
+/// Retrieves the instances of a study or series, or one instance. Who asks for octets gets their
+/// bulk values, as before these had resources of their own (PS3.18 Table 10.4.4-1).
 pub async fn retrieve(
     State(app): State<App>,
     caller: Admitted<Read>,
@@ -41,7 +46,11 @@ pub async fn retrieve(
     };
     let (parts, _) = request.into_parts();
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
-    let choices = candidates(&accept, offers);
+    let mut choices = candidates(&accept, offers);
+    if choices.first().is_some_and(|choice| choice.media_type == OCTET_STREAM) {
+        return pixeldata::retrieve(app, caller, target, Values::All, parts).await;
+    }
+    choices.retain(|choice| choice.media_type == DICOM);
     let mut available = Vec::new();
     let mut forms: Vec<Form> = choices.iter().map(|choice| choice.form).collect();
     forms.dedup();
@@ -67,6 +76,7 @@ pub async fn retrieve(
     Err(Problem::not_acceptable(
         offers
             .iter()
+            .filter(|offer| offer.media_type == DICOM)
             .flat_map(|offer| available.iter().map(move |uid| describe(offer.form, uid)))
             .collect(),
     ))

@@ -26,11 +26,13 @@ const XML: Offer = Offer::plain("application/dicom+xml");
 const XML_PARTS: Offer = Offer::multipart("application/dicom+xml", Syntaxes::None);
 const DICOM_PARTS: Offer = Offer::multipart("application/dicom", Syntaxes::Any).by_default();
 
-/// Instances of a study or series: several items, whatever it holds just now.
-pub const INSTANCES: [Offer; 1] = [DICOM_PARTS];
+/// Instances of a study or series: several items, whatever it holds just now. Octets are their bulk
+/// values.
+pub const INSTANCES: [Offer; 2] = [DICOM_PARTS, Offer::multipart(PIXELS[0], Syntaxes::Any)];
 
 /// One instance.
-pub const INSTANCE: [Offer; 2] = [DICOM_PARTS, Offer::single("application/dicom", Syntaxes::Any)];
+pub const INSTANCE: [Offer; 3] =
+    [DICOM_PARTS, Offer::single("application/dicom", Syntaxes::Any), INSTANCES[1]];
 
 /// Frames, bulk values and pixel data: as parts, and as one part where it is one item. The
 /// standard names no default: what fits of the acceptable is given.

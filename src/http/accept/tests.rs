@@ -140,6 +140,8 @@ fn a_silent_request_is_taken_or_refused_as_configured() {
             r#"multipart/related; type="application/dicom""#,
             "application/dicom; transfer-syntax=*",
             "application/dicom",
+            r#"multipart/related; type="application/octet-stream"; transfer-syntax=*"#,
+            r#"multipart/related; type="application/octet-stream""#,
         ]
     );
 }

@@ -47,6 +47,11 @@ async fn all_values_of_a_study_with_their_uris() {
         answer.parts().into_iter().map(part).collect()
     };
     assert_eq!(found(&all), expected);
+    // As it was asked for before these resources were there (PS3.18 Table 10.4.4-1).
+    let octets = server.get_as("/studies/1.2.1", PARTS).await.is(200);
+    assert_eq!(found(&octets), expected);
+    let octets = server.get_as(INSTANCE, PARTS).await.is(200);
+    assert_eq!(found(&octets).len(), 1);
     let pixels = server.get_as("/studies/1.2.1/pixeldata", PARTS).await.is(200);
     assert_eq!(found(&pixels).len(), 2);
     let series = server.get_as("/studies/1.2.1/series/1.2.1.2/bulkdata", PARTS).await.is(200);

@@ -16,14 +16,20 @@ fn weights_then_names_then_the_clients_order() {
              multipart/related; type=\"application/dicom\"; transfer-syntax=*",
             &["m:dicom[1]", "m:dicom[*]"][..],
         ),
-        ("*/*", &["m:dicom[?]", "s:dicom[?]"]),
-        ("application/dicom;q=0.5, */*;q=0.1", &["s:dicom", "m:dicom[?]"]),
-        ("application/dicom;q=0.1, */*;q=0.5", &["m:dicom[?]", "s:dicom"]),
-        ("*/*, application/dicom; transfer-syntax=*", &["s:dicom[*]", "m:dicom[?]", "s:dicom[?]"]),
+        ("*/*", &["m:dicom[?]", "s:dicom[?]", "m:octet-stream[?]"]),
+        ("application/dicom;q=0.5, */*;q=0.1", &["s:dicom", "m:dicom[?]", "m:octet-stream[?]"]),
+        ("application/dicom;q=0.1, */*;q=0.5", &["m:dicom[?]", "m:octet-stream[?]", "s:dicom"]),
+        (
+            "*/*, application/dicom; transfer-syntax=*",
+            &["s:dicom[*]", "m:dicom[?]", "s:dicom[?]", "m:octet-stream[?]"],
+        ),
         // What weighs nothing takes itself away, and what a closer range gives stays.
-        ("application/dicom; transfer-syntax=*;q=0, */*", &["m:dicom[?]", "s:dicom[?]"]),
+        (
+            "application/dicom; transfer-syntax=*;q=0, */*",
+            &["m:dicom[?]", "s:dicom[?]", "m:octet-stream[?]"],
+        ),
         ("multipart/*;q=0, */*", &["s:dicom[?]"]),
-        ("application/dicom;q=0, */*", &["m:dicom[?]"]),
+        ("application/dicom;q=0, */*", &["m:dicom[?]", "m:octet-stream[?]"]),
         ("*/*;q=0, application/dicom", &["s:dicom"]),
     ] {
         check(Target::Instance, None, &[header], expected);
