@@ -26,7 +26,7 @@ use crate::{
     tenancy::{PartitionId, PartitionScope},
 };
 
-/// Paths of the pixel data of a data set (integer, float, double), see [`BulkEntry::path`].
+/// Paths of the pixel data of a data set (integer, float, double), see [`crate::dicom::index::BulkEntry::path`].
 const PIXEL_DATA: [&str; 3] = ["7FE00010", "7FE00008", "7FE00009"];
 
 /// Where one frame is in the instance's file.

@@ -3,7 +3,7 @@
 //!
 //! Owns [`Operation`], [`Parameter`] and what every route has in common. Holds: all of it is
 //! constant data, and media types are the offers that negotiation itself decides by. Absent: the
-//! forms in which it is published ([`super::openapi`], [`super::capabilities`]).
+//! forms in which it is published ([`super::openapi`], `super::capabilities`).
 
 use axum::http::Method;
 
