@@ -52,7 +52,9 @@ pub use search::{RetrieveUrl, Returned, SearchPage};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use wanted::{Encoding, Wanted};
 
-pub use crate::index::{Condition, Extent, SearchPlan, SearchRow, Target, Test, Within};
+pub use crate::index::{
+    Condition, Extent, RequestKey, SearchPlan, SearchRow, SearchTag, TagState, Target, Within,
+};
 use crate::{
     blob::BlobStore,
     config::{DeleteConfig, LimitsConfig, RetrieveConfig, StoreConfig},

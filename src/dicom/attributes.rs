@@ -35,8 +35,39 @@ pub enum Matching {
     Date,
     /// TM: single value and range. Column value `HHMMSS.FFFFFF`, complete.
     Time,
-    /// IS: equality by meaning. Column value: canonical decimal.
+    /// IS and binary integers: equality by meaning. Key: canonical decimal.
     Integer,
+    /// Case-sensitive text without wildcards (AS).
+    Exact,
+    /// DT: single value and range. Key `YYYYMMDDHHMMSS.FFFFFF`, complete; in UTC where the value says
+    /// its offset.
+    DateTime,
+    /// DS and binary floating point: equality by meaning. Key: shortest decimal of the value.
+    Decimal,
+    /// AT: 8 upper-case hexadecimal digits.
+    AttributeTag,
+}
+
+impl Matching {
+    /// How attributes of a value representation are matched (PS3.4 §C.2.2.2). `None`: not at all
+    /// (bulk values), or by their items (SQ).
+    pub fn of(vr: VR) -> Option<Self> {
+        Some(match vr {
+            VR::UI => Self::Uid,
+            VR::AE | VR::CS | VR::LO | VR::LT | VR::SH | VR::ST | VR::UC | VR::UR | VR::UT => {
+                Self::Text
+            }
+            VR::PN => Self::PersonName,
+            VR::DA => Self::Date,
+            VR::TM => Self::Time,
+            VR::DT => Self::DateTime,
+            VR::IS | VR::SL | VR::SS | VR::SV | VR::UL | VR::US | VR::UV => Self::Integer,
+            VR::DS | VR::FD | VR::FL => Self::Decimal,
+            VR::AS => Self::Exact,
+            VR::AT => Self::AttributeTag,
+            VR::OB | VR::OD | VR::OF | VR::OL | VR::OV | VR::OW | VR::SQ | VR::UN => return None,
+        })
+    }
 }
 
 /// One attribute of the index.

@@ -13,6 +13,7 @@ pub mod extract;
 pub mod frames;
 pub mod index;
 pub mod json;
+pub mod matching;
 pub mod normalise;
 pub mod person_name;
 pub mod reader;

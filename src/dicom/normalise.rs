@@ -25,6 +25,15 @@ pub enum Invalid {
     /// Not an integer.
     #[error("not a valid integer string (PS3.5 §6.2, IS)")]
     Integer,
+    /// Not a date with a time.
+    #[error("not a valid date time YYYYMMDDHHMMSS.FFFFFF&ZZXX (PS3.5 §6.2, DT)")]
+    DateTime,
+    /// Not a number.
+    #[error("not a valid decimal string (PS3.5 §6.2, DS)")]
+    Decimal,
+    /// Not a tag.
+    #[error("not a tag of 8 hexadecimal digits (PS3.5 §6.2, AT)")]
+    AttributeTag,
     /// Control characters in a text that may have none.
     #[error("control characters in the value (PS3.5 §6.1.3)")]
     Control,
@@ -46,6 +55,10 @@ impl Matching {
             Self::Date => date(value),
             Self::Time => time(value),
             Self::Integer => integer(value),
+            Self::Exact => text(value),
+            Self::DateTime => date_time(value),
+            Self::Decimal => decimal(value),
+            Self::AttributeTag => attribute_tag(value),
         }
     }
 }
@@ -167,6 +180,41 @@ fn time_filled(value: &str, rest: &str) -> Result<String, Invalid> {
 pub fn integer(value: &str) -> Result<String, Invalid> {
     let text = value.trim_matches(PADDING);
     text.parse::<i64>().map(|n| n.to_string()).map_err(|_| Invalid::Integer)
+}
+
+/// DT without an offset: `YYYYMMDDHHMMSS.FFFFFF`, what the value leaves out being the first instant
+/// that it covers.
+///
+/// # Errors
+/// [`Invalid::DateTime`].
+pub fn date_time(value: &str) -> Result<String, Invalid> {
+    let text = value.trim_matches(PADDING);
+    let day = text.get(..8).ok_or(Invalid::DateTime)?;
+    let day = date(day).map_err(|_| Invalid::DateTime)?;
+    let rest = text.get(8..).filter(|rest| !rest.is_empty()).unwrap_or("00");
+    Ok(day + &time(rest).map_err(|_| Invalid::DateTime)?)
+}
+
+/// DS, FL, FD: the shortest decimal that reads back as the value; without negative zero.
+///
+/// # Errors
+/// [`Invalid::Decimal`], also for what is no finite number.
+pub fn decimal(value: &str) -> Result<String, Invalid> {
+    let text = value.trim_matches(PADDING);
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+    let number = text.parse::<f64>().ok().filter(|number| plain && number.is_finite());
+    let number = number.ok_or(Invalid::Decimal)?;
+    Ok((if number == 0.0 { 0.0 } else { number }).to_string())
+}
+
+/// AT: 8 upper-case hexadecimal digits.
+///
+/// # Errors
+/// [`Invalid::AttributeTag`].
+pub fn attribute_tag(value: &str) -> Result<String, Invalid> {
+    let text = value.trim_matches(PADDING);
+    let hex = text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if hex { Ok(text.to_ascii_uppercase()) } else { Err(Invalid::AttributeTag) }
 }
 
 /// The number that a run of digits says; `None` for anything else.

@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 
 use super::{carrier::PARTITION_ID, problem::Problem};
 use crate::{
-    archive::{Condition, Returned, SearchPlan, Test, Within},
+    archive::{Condition, Returned, SearchPlan, Within},
     config::SearchConfig,
     dicom::{
         Tag, Uid,
         attributes::{self, Level, Matching},
+        matching::Test,
         normalise,
     },
 };
@@ -119,6 +120,7 @@ pub fn read(
         conditions: reading.conditions,
         limit,
         offset: reading.offset.unwrap_or(0),
+        after: None,
     };
     Ok(SearchQuery { plan, returned, warnings: reading.warnings })
 }
@@ -307,7 +309,7 @@ impl Reading {
             let to = date_to.map(|d| (d, time_to.unwrap_or_else(last_instant)));
             self.conditions.remove(at_date.max(at_time));
             self.conditions.remove(at_date.min(at_time));
-            self.conditions.push(Condition::Moment { level, date, time, from, to });
+            self.conditions.push(Condition::Moment { level, date, time, from, to, offset: None });
         }
     }
 
@@ -398,7 +400,11 @@ fn test(name: &str, matching: Matching, value: &str) -> Result<Test, Problem> {
     match matching {
         Matching::Uid => Ok(Test::AnyOf(uids(name, value)?)),
         Matching::Text | Matching::PersonName => text_test(name, matching, value),
-        Matching::Integer => Ok(Test::Equals(matching.normalise(value).map_err(invalid)?)),
+        Matching::Integer
+        | Matching::Exact
+        | Matching::DateTime
+        | Matching::Decimal
+        | Matching::AttributeTag => Ok(Test::Equals(matching.normalise(value).map_err(invalid)?)),
         Matching::Date => match range(name, value, normalise::date, normalise::date)? {
             Test::Range { from: Some(from), to: Some(to) } if from > to => {
                 Err(Problem::invalid(name.to_owned(), BACKWARD))

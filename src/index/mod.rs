@@ -47,7 +47,7 @@ pub use migrate::{AppLogin, app_login, migrate, migrate_for};
 pub use pictures::PictureRow;
 pub use registry::Partition;
 pub use rows::{Include, RowKey, SearchRow};
-pub use search::{Condition, SearchPlan, Test, Within};
+pub use search::{Condition, RequestKey, SearchPlan, SearchTag, TagState, Within};
 pub use store::{NewBlob, NewInstance, Stored};
 pub use summary::{Extent, Summary};
 

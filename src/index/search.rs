@@ -8,10 +8,11 @@
 
 use sqlx::{Postgres, QueryBuilder};
 
-use super::{IndexError, columns};
+use super::{IndexError, RowKey, columns};
 use crate::dicom::{
-    Uid,
+    Uid, VR,
     attributes::{Attribute, Level, Matching},
+    matching::{Element, Test},
 };
 
 /// What to search for.
@@ -27,6 +28,9 @@ pub struct SearchPlan {
     pub limit: i64,
     /// Rows to skip.
     pub offset: i64,
+    /// Where an earlier page ended: rows up to and including this one are left out, and `offset`
+    /// counts from there.
+    pub after: Option<RowKey>,
 }
 
 /// The part of the archive that the path names.
@@ -74,31 +78,64 @@ pub enum Condition {
         from: Option<(String, String)>,
         /// Date and time of the last moment; none: to the end.
         to: Option<(String, String)>,
+        /// Offset of both from UTC, in minutes, where the client said one
+        /// (TimezoneOffsetFromUTC): rows that say theirs are compared in UTC.
+        offset: Option<i32>,
     },
     /// The study has a series whose modality passes one of the tests.
     ModalitiesInStudy(Vec<Test>),
     /// The study has an instance of one of the SOP classes.
     SopClassesInStudy(Vec<Uid>),
+    /// One item of the series' Request Attributes Sequence passes all tests.
+    Request(Vec<(RequestKey, Test)>),
+    /// A value of an extended query tag passes the test.
+    Tag {
+        /// The tag's id.
+        tag: i64,
+        /// Its level.
+        level: Level,
+        /// The test.
+        test: Test,
+    },
+    /// Nothing matches.
+    Never,
 }
 
-/// How a column is tested.
+/// A key of (0040,0275) Request Attributes Sequence that Search must match (PS3.18 Table 10.6.1-5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKey {
+    /// (0040,0009).
+    ScheduledProcedureStepId,
+    /// (0040,1001).
+    RequestedProcedureId,
+}
+
+/// An extended query tag as Search sees it in its scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Test {
-    /// It is this value.
-    Equals(String),
-    /// It is one of these values.
-    AnyOf(Vec<String>),
-    /// It matches the pattern: `*` any characters, `?` any one.
-    Like(String),
-    /// It lies in the range, both ends included; an open end is `None`.
-    Range {
-        /// Smallest value.
-        from: Option<String>,
-        /// Largest value.
-        to: Option<String>,
-    },
-    /// It has no value.
-    Empty,
+pub struct SearchTag {
+    /// Its id.
+    pub id: i64,
+    /// The attribute.
+    pub at: Element,
+    /// Its value representation.
+    pub vr: VR,
+    /// The level that its values belong to.
+    pub level: Level,
+    /// Whether its values can be searched.
+    pub state: TagState,
+    /// Whether values of some instances could not be indexed.
+    pub erroneous: bool,
+}
+
+/// Whether the values of an extended query tag can be searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagState {
+    /// All that is stored has been indexed.
+    Ready,
+    /// What was stored before the tag is still being indexed.
+    Adding,
+    /// Switched off by `queryStatus`.
+    Disabled,
 }
 
 impl Condition {
@@ -118,7 +155,9 @@ impl Condition {
             Self::Column { level, .. } | Self::Name { level, .. } | Self::Moment { level, .. } => {
                 *level
             }
-            Self::ModalitiesInStudy(_) | Self::SopClassesInStudy(_) => Level::Study,
+            Self::Tag { level, .. } => *level,
+            Self::Request(_) => Level::Series,
+            Self::ModalitiesInStudy(_) | Self::SopClassesInStudy(_) | Self::Never => Level::Study,
         }
     }
 }
@@ -213,7 +252,7 @@ fn push_condition(sql: &mut Sql, condition: &Condition) -> Result<(), IndexError
             }
             sql.push(")");
         }
-        Condition::Moment { level, date, time, from, to } => {
+        Condition::Moment { level, date, time, from, to, offset: _ } => {
             let (date, time) = (known(*level, date)?, known(*level, time)?);
             let name = |sql: &mut Sql, column| {
                 sql.push(alias(*level)).push(".").push(column);
@@ -248,6 +287,12 @@ fn push_condition(sql: &mut Sql, condition: &Condition) -> Result<(), IndexError
             sql.push("EXISTS (SELECT FROM instance c WHERE c.partition_id = s.partition_id");
             sql.push(" AND c.study_key = s.study_key AND c.sop_class_uid = ANY(");
             sql.push_bind(classes).push("::text[]))");
+        }
+        Condition::Never => {
+            sql.push("false");
+        }
+        Condition::Request(_) | Condition::Tag { .. } => {
+            return Err(IndexError::Inconsistent { table: "search", column: "condition" });
         }
     }
     Ok(())
@@ -291,6 +336,9 @@ fn push_test(sql: &mut Sql, table: &'static str, column: &'static str, test: &Te
         Test::Empty => {
             name(sql);
             sql.push(" IS NULL");
+        }
+        Test::Fuzzy(_) | Test::All(_) | Test::Any(_) => {
+            sql.push("false");
         }
     }
 }

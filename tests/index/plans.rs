@@ -1,8 +1,8 @@
 //! Hot statements use the index that was made for them.
 
 use collimator::{
-    dicom::attributes::Level,
-    index::{Condition, LOOKUP_SETTINGS, SearchPlan, Test, Within, statements},
+    dicom::{attributes::Level, matching::Test},
+    index::{Condition, LOOKUP_SETTINGS, SearchPlan, Within, statements},
 };
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 

@@ -1,8 +1,8 @@
 //! Search finds what it must, in order, page by page.
 
 use collimator::{
-    dicom::attributes::Level,
-    index::{Condition, Db, Include, SearchPlan, SearchRow, Test, Within},
+    dicom::{attributes::Level, matching::Test},
+    index::{Condition, Db, Include, SearchPlan, SearchRow, Within},
     tenancy::{Action, Grants, Named, PartitionId, Principal, Scope, decide},
 };
 
@@ -19,7 +19,7 @@ pub fn several(partitions: &[&str]) -> Scope {
 }
 
 pub fn plan(level: Level, conditions: Vec<Condition>) -> SearchPlan {
-    SearchPlan { level, within: Within::Archive, conditions, limit: 1000, offset: 0 }
+    SearchPlan { level, within: Within::Archive, conditions, limit: 1000, offset: 0, after: None }
 }
 
 pub fn column(level: Level, column: &'static str, test: Test) -> Condition {
@@ -138,6 +138,7 @@ async fn a_date_and_a_time_are_one_moment() {
             time: "study_time",
             from: from.map(pair),
             to: to.map(pair),
+            offset: None,
         }]
     };
     let from = ("20240101", "090000.000000");
