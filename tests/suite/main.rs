@@ -11,6 +11,7 @@ mod delete;
 mod hostile;
 mod http;
 mod isolation;
+mod oracle;
 mod partitions;
 mod retrieve;
 mod search;
