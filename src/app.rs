@@ -64,6 +64,7 @@ impl Server {
             config.limits.clone(),
             config.store.clone(),
             config.retrieve.clone(),
+            config.search.clone(),
             config.delete.clone(),
         );
         let app = App::new(http::Parts {

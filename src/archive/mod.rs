@@ -48,7 +48,7 @@ pub use picture::{Kind, RENDERING, Rendering};
 pub use pixels::{Decoded, Given};
 pub use presentation::Shot;
 pub use retrieve::{InstanceHead, Instances};
-pub use search::{RetrieveUrl, Returned, SearchPage};
+pub use search::{Filter, RetrieveUrl, Returned, SearchPage, Source};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use wanted::{Encoding, Wanted};
 
@@ -57,7 +57,7 @@ pub use crate::index::{
 };
 use crate::{
     blob::BlobStore,
-    config::{DeleteConfig, LimitsConfig, RetrieveConfig, StoreConfig},
+    config::{DeleteConfig, LimitsConfig, RetrieveConfig, SearchConfig, StoreConfig},
     dicom::Limits,
     index::{Db, Presence},
     tenancy::PartitionScope,
@@ -78,6 +78,7 @@ struct Parts {
     limits: LimitsConfig,
     store: StoreConfig,
     retrieve: RetrieveConfig,
+    search: SearchConfig,
     delete: DeleteConfig,
     codecs: CodecPool,
     headers: header_cache::HeaderCache,
@@ -102,6 +103,7 @@ impl Archive {
         limits: LimitsConfig,
         store: StoreConfig,
         retrieve: RetrieveConfig,
+        search: SearchConfig,
         delete: DeleteConfig,
     ) -> Self {
         let writers = writer::Writers::new(db.clone(), blobs.clone(), &store);
@@ -117,6 +119,7 @@ impl Archive {
             limits,
             store,
             retrieve,
+            search,
             delete,
             codecs,
             headers,

@@ -14,6 +14,7 @@ pub mod frames;
 pub mod index;
 pub mod json;
 pub mod matching;
+pub mod names;
 pub mod normalise;
 pub mod person_name;
 pub mod reader;

@@ -18,6 +18,7 @@
 //! Absent: bytes of blobs, DICOM parsing, HTTP, retries (the caller repeats a transaction that
 //! answered [`IndexError::Busy`]).
 
+mod backfill;
 mod columns;
 mod db;
 mod delete;
@@ -28,16 +29,19 @@ mod keys;
 mod located;
 mod lookup;
 mod migrate;
+mod order;
 mod parents;
 mod pictures;
 mod registry;
 mod removal;
 mod repeat;
+mod requests;
 mod retrieve;
 mod rows;
 mod search;
 mod store;
 mod summary;
+mod terms;
 
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use error::IndexError;
@@ -52,9 +56,11 @@ pub use store::{NewBlob, NewInstance, Stored};
 pub use summary::{Extent, Summary};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 9] = [
+pub const TENANT_TABLES: [&str; 11] = [
     "study",
+    "study_term",
     "series",
+    "series_request",
     "instance",
     "blob",
     "blob_removal",
@@ -69,11 +75,13 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
     [delete::STATEMENTS, frames::STATEMENTS, parents::STATEMENTS, pictures::STATEMENTS]
         .into_iter()
         .chain([
+            backfill::STATEMENTS,
             removal::STATEMENTS,
             repeat::STATEMENTS,
             retrieve::STATEMENTS,
             store::STATEMENTS,
             summary::STATEMENTS,
+            terms::STATEMENTS,
         ])
         .flatten()
         .copied()

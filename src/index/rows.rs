@@ -44,6 +44,8 @@ pub struct Include {
 /// One row. What was not asked for, or does not exist at the level, is `None` or empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchRow {
+    /// What it was found by.
+    pub key: RowKey,
     /// The partition that holds the row.
     pub partition: PartitionId,
     /// Study Instance UID.
@@ -171,7 +173,12 @@ impl ScopedTx {
         let rows = sql.build().persistent(false).fetch_all(self.conn()).await?;
         let mut read = rows
             .iter()
-            .map(|row| Ok((row.try_get(14)?, read(row, level)?)))
+            .map(|row| {
+                let place: i64 = row.try_get(14)?;
+                let key = usize::try_from(place - 1).ok().and_then(|place| keys.get(place));
+                let key = key.ok_or(IndexError::Inconsistent { table: "page", column: "n" })?;
+                Ok((place, read(row, level, key.clone())?))
+            })
             .collect::<Result<Vec<(i64, SearchRow)>, IndexError>>()?;
         read.sort_by_key(|(place, _)| *place);
         Ok(read.into_iter().map(|(_, row)| row).collect())
@@ -251,7 +258,7 @@ fn statement(level: Level, include: Include, keys: &[RowKey]) -> QueryBuilder<Po
     sql
 }
 
-fn read(row: &PgRow, level: Level) -> Result<SearchRow, IndexError> {
+fn read(row: &PgRow, level: Level, key: RowKey) -> Result<SearchRow, IndexError> {
     let list = |at: usize| -> Result<Vec<String>, IndexError> {
         Ok(row.try_get::<Option<Vec<String>>, _>(at)?.unwrap_or_default())
     };
@@ -266,6 +273,7 @@ fn read(row: &PgRow, level: Level) -> Result<SearchRow, IndexError> {
         None
     };
     Ok(SearchRow {
+        key,
         partition: registry::partition(row, 0)?,
         study: uid(row, 1, "study", "study_instance_uid")?,
         series,
