@@ -1,6 +1,8 @@
 //! Data sets from a seed: values come from small pools, so that much matches, and some is missing,
 //! empty, repeated, of less precision, or different within one study.
 
+use std::ops::Range;
+
 use super::{
     model::{DataSet, SERIES_UID, SOP_UID, STUDY_UID, Tag},
     random::Random,
@@ -149,9 +151,9 @@ const PRIVATE: &[&str] = &["alpha", "beta", "Gamma 3", "ÄÖÜ"];
 
 /// The data sets of one partition, in the order in which they are stored: one request after
 /// another, each of one study and ascending by SOP Instance UID.
-pub fn requests(random: &mut Random, studies: usize) -> Vec<Vec<DataSet>> {
+pub fn requests(random: &mut Random, studies: Range<usize>) -> Vec<Vec<DataSet>> {
     let mut requests = Vec::new();
-    for number in 0..studies {
+    for number in studies {
         let instances = study(random, &format!("1.2.{}", 100 + number));
         // Dealt to one to three requests.
         let mut parts = vec![Vec::new(); 1 + random.below(3)];
@@ -321,6 +323,7 @@ fn instance_attributes(random: &mut Random, data: &mut DataSet) {
     w.one((0x0008, 0x0032), "TM", TIMES);
     w.some((0x0008, 0x0054), "AE", TITLES, 2);
     w.one((0x0008, 0x0081), "ST", ADDRESSES);
+    w.some((0x0008, 0x009C), "PN", NAMES, 2);
     w.one((0x0008, 0x010E), "UR", URLS);
     w.one((0x0008, 0x0119), "UC", LONG_CODES);
     w.one((0x0008, 0x9459), "FL", FLOATS);

@@ -103,16 +103,18 @@ impl Asked {
             }
         }
         let mut lent = Vec::new();
-        let lend = |name: &str| self.attribute(name, tags);
+        if let Some((_, list)) = self.parameters.iter().find(|(n, _)| n == "microsoft.partitionId")
+        {
+            request.partitions = list.split(',').filter_map(number).collect();
+        }
+        let of = request.partitions.clone();
+        let lend = |name: &str| self.attribute(name, tags, &of);
         for (name, value) in &self.parameters {
             match &**name {
                 "fuzzymatching" | "emptyvaluematching" | "multiplevaluematching" => {}
                 "limit" => request.limit = Some(value.parse().map_err(|_| name.clone())?),
                 "offset" => request.offset = value.parse().map_err(|_| name.clone())?,
-                "microsoft.partitionId" => {
-                    let named = value.split(',').filter_map(number);
-                    request.partitions = named.collect();
-                }
+                "microsoft.partitionId" => {}
                 "includefield" => {
                     for field in value.split(',') {
                         if field == "all" {
@@ -156,6 +158,7 @@ impl Asked {
         &self,
         name: &str,
         tags: &[QueryTag],
+        of: &[usize],
     ) -> Result<Option<(Vec<At>, Option<String>)>, String> {
         let mut path = Vec::new();
         let mut lent = None;
@@ -173,7 +176,10 @@ impl Asked {
                     self.parameters.iter().find(|(name, _)| name.to_uppercase() == parameter);
                 let creator = match given {
                     Some((_, creator)) => creator.trim().to_owned(),
-                    None => lender(tags, group, element).ok_or_else(|| name.to_owned())?,
+                    None => {
+                        let lent = lender(tags, of, group, element);
+                        lent.ok_or_else(|| name.to_owned())?
+                    }
                 };
                 lent = given.map(|_| parameter);
                 path.push(At::Private { group, creator, element });
@@ -186,8 +192,9 @@ impl Asked {
 }
 
 /// The creator that an extended query tag lends.
-fn lender(tags: &[QueryTag], group: u16, element: u8) -> Option<String> {
-    tags.iter().find_map(|tag| match &tag.at {
+fn lender(tags: &[QueryTag], of: &[usize], group: u16, element: u8) -> Option<String> {
+    let mut seen = tags.iter().filter(|tag| tag.partition.is_none_or(|only| of == [only]));
+    seen.find_map(|tag| match &tag.at {
         At::Private { group: g, creator, element: e } if (*g, *e) == (group, element) => {
             Some(creator.clone())
         }
