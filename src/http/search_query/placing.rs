@@ -222,9 +222,9 @@ impl<'a> Placing<'a> {
         match row {
             Some(row) if row.level > self.level => Home::Nowhere,
             Some(row) => Home::Stored(row.level, Source::Attributes),
-            // Neither File Meta Information nor group lengths are in the metadata.
+            // Neither File Meta Information nor group lengths nor delimiters are in the metadata.
             None => match at {
-                Element::Standard(Tag(0..=0x0007, _) | Tag(_, 0)) => Home::Nowhere,
+                Element::Standard(Tag(0..=0x0007 | 0xFFFE, _) | Tag(_, 0)) => Home::Nowhere,
                 _ if self.level < Level::Instance => Home::Nowhere,
                 _ => Home::Stored(Level::Instance, Source::Metadata),
             },
