@@ -83,6 +83,7 @@ struct Parts {
     codecs: CodecPool,
     headers: header_cache::HeaderCache,
     places: search::Places<RowKey>,
+    turns: search::Turns,
     thumbnails: thumbnails::Thumbnails,
 }
 
@@ -112,6 +113,7 @@ impl Archive {
         let codecs = CodecPool::new(&retrieve);
         let headers = header_cache::HeaderCache::default();
         let places = search::Places::default();
+        let turns = search::Turns::default();
         let thumbnails = thumbnails::Thumbnails::new(retrieve.thumbnail_cache);
         Self(Arc::new(Parts {
             db,
@@ -126,6 +128,7 @@ impl Archive {
             codecs,
             headers,
             places,
+            turns,
             thumbnails,
         }))
     }

@@ -22,6 +22,7 @@ use crate::{
     index::{Include, RowKey, SearchPlan, SearchRow},
     tenancy::Scope,
 };
+pub(super) use filter::Turns;
 pub use filter::{Filter, Source};
 pub(super) use places::Places;
 use places::{FAR, Search};
