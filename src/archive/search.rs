@@ -115,7 +115,7 @@ impl Archive {
         let mut remaining = 0;
         if keys.len() as i64 > limit {
             keys.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-            let matches = tx.search_count(&plan).await?;
+            let matches = tx.search_count(&plan, None).await?;
             remaining = matches.saturating_sub(plan.offset).saturating_sub(limit).max(1);
         }
         drop(tx);
