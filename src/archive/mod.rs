@@ -59,7 +59,7 @@ use crate::{
     blob::BlobStore,
     config::{DeleteConfig, LimitsConfig, RetrieveConfig, SearchConfig, StoreConfig},
     dicom::Limits,
-    index::{Db, Presence},
+    index::{Db, Presence, RowKey},
     tenancy::PartitionScope,
 };
 
@@ -82,6 +82,8 @@ struct Parts {
     delete: DeleteConfig,
     codecs: CodecPool,
     headers: header_cache::HeaderCache,
+    places: search::Places<RowKey>,
+    turns: search::Turns,
     thumbnails: thumbnails::Thumbnails,
 }
 
@@ -110,6 +112,8 @@ impl Archive {
         let budget = store::Budget::new(store.buffer_bytes);
         let codecs = CodecPool::new(&retrieve);
         let headers = header_cache::HeaderCache::default();
+        let places = search::Places::default();
+        let turns = search::Turns::default();
         let thumbnails = thumbnails::Thumbnails::new(retrieve.thumbnail_cache);
         Self(Arc::new(Parts {
             db,
@@ -123,6 +127,8 @@ impl Archive {
             delete,
             codecs,
             headers,
+            places,
+            turns,
             thumbnails,
         }))
     }

@@ -13,19 +13,25 @@
 //! transaction of these types is denied; inside one, row-level security shows the scope's
 //! partitions and nothing else, and every statement names the partition as well. All statements
 //! are constant text, listed by [`statements`] (a test prepares each), but for Search, whose text
-//! is put together from constants in `search`, `keys` and `rows`; values are always bound.
+//! is put together from constants in `candidates`, `filter`, `like`, `keys`, `several` and `rows`;
+//! values are always bound.
 //!
 //! Absent: bytes of blobs, DICOM parsing, HTTP, retries (the caller repeats a transaction that
 //! answered [`IndexError::Busy`]).
 
 mod backfill;
+mod candidates;
 mod columns;
 mod db;
 mod delete;
+mod driver;
 mod error;
 mod facts;
+mod filter;
 mod frames;
+mod held;
 mod keys;
+mod like;
 mod located;
 mod lookup;
 mod migrate;
@@ -39,6 +45,7 @@ mod requests;
 mod retrieve;
 mod rows;
 mod search;
+mod several;
 mod store;
 mod summary;
 mod terms;

@@ -7,10 +7,13 @@ mod data;
 mod postgres;
 
 mod isolation;
+mod limits;
+mod names;
 mod pictures;
 mod plans;
 mod races;
 mod repeat;
 mod schema;
 mod search;
+mod several;
 mod store;

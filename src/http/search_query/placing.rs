@@ -27,9 +27,14 @@ const SOP_CLASSES_IN_STUDY: Tag = Tag(0x0008, 0x0062);
 const AVAILABLE_SYNTAXES: Tag = Tag(0x0008, 0x3002);
 const REQUEST_ATTRIBUTES: Tag = Tag(0x0040, 0x0275);
 
-/// Made on the way out, or not kept as the data set has it: the character set, RetrieveURL, counts.
-const UNMATCHED: [Tag; 5] = [
+/// Made on the way out, not kept as the data set has it, or only about queries: the character set,
+/// RetrieveURL, counts; level, keys and number of records.
+const UNMATCHED: [Tag; 9] = [
     Tag(0x0008, 0x0005),
+    Tag(0x0008, 0x0052),
+    Tag(0x0008, 0x041B),
+    Tag(0x0008, 0x041C),
+    Tag(0x0008, 0x0429),
     Tag(0x0008, 0x1190),
     Tag(0x0020, 0x1206),
     Tag(0x0020, 0x1208),
@@ -222,9 +227,9 @@ impl<'a> Placing<'a> {
         match row {
             Some(row) if row.level > self.level => Home::Nowhere,
             Some(row) => Home::Stored(row.level, Source::Attributes),
-            // Neither File Meta Information nor group lengths are in the metadata.
+            // Neither File Meta Information nor group lengths nor delimiters are in the metadata.
             None => match at {
-                Element::Standard(Tag(0..=0x0007, _) | Tag(_, 0)) => Home::Nowhere,
+                Element::Standard(Tag(0..=0x0007 | 0xFFFE, _) | Tag(_, 0)) => Home::Nowhere,
                 _ if self.level < Level::Instance => Home::Nowhere,
                 _ => Home::Stored(Level::Instance, Source::Metadata),
             },

@@ -90,7 +90,7 @@ pub(super) fn asked(vr: Option<VR>, values: &[&str], ways: Ways) -> Result<Asked
             None => Asked::Untyped(vec![(Matching::Text, Test::Empty)]),
         });
     }
-    if values.iter().all(|value| value.trim().chars().all(|c| c == '*')) {
+    if values.iter().all(|value| normalise::unpadded(value).chars().all(|c| c == '*')) {
         return Ok(Asked::Universal);
     }
     let Some(vr) = vr else { return untyped(values.first().copied().unwrap_or_default()) };
