@@ -231,7 +231,14 @@ async fn compare(server: &Server, searched: &Searched<'_>, asked: &Asked) -> Res
     let expected_rows: Vec<String> = expected.page.iter().map(identity).collect();
     let rows: Vec<String> = results.iter().map(|result| identity_of(&request, result)).collect();
     if rows != expected_rows || answer.status != status {
-        return Err(told_rows(&rows, &expected_rows, &expected));
+        let told = told_rows(&rows, &expected_rows, &expected);
+        let differs = |row: &String| rows.contains(row) != expected_rows.contains(row);
+        let all = searched.archive.entities(request.level);
+        let named = all.iter().filter(|row| differs(&identity(row))).take(4);
+        let values: String = named
+            .map(|row| format!("  {} has {}\n", identity(row), searched.told(&request, row)))
+            .collect();
+        return Err(told + &values);
     }
     warned(&answer, searched, &request, expected.remaining)?;
     // Of a long page some rows, spread over it.

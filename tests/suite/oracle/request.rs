@@ -121,7 +121,8 @@ impl Asked {
                             request.all = true;
                             continue;
                         }
-                        let (path, creator) = lend(field)?.ok_or_else(|| name.clone())?;
+                        let lent_path = lend(field).map_err(|_| name.clone())?;
+                        let (path, creator) = lent_path.ok_or_else(|| name.clone())?;
                         lent.extend(creator);
                         request.include.push(path);
                     }
@@ -216,15 +217,6 @@ impl Request {
             [At::Standard(SOP_CLASSES_IN_STUDY)] => Some("UI"),
             _ => None,
         };
-        let earlier = self.keys.iter_mut().find(|key| key.path == path);
-        match (earlier, listed) {
-            (Some(_), None) => return Err(name.to_owned()),
-            (Some(key), Some(_)) => {
-                key.value = format!("{}\\{value}", key.value);
-                return Ok(());
-            }
-            (None, _) => {}
-        }
         let vr = match (path.last(), listed) {
             (_, Some(vr)) => vr,
             (Some(At::Standard(tag)), _) => known::vr(*tag).unwrap_or("UN"),
@@ -232,6 +224,14 @@ impl Request {
         };
         if vr != "SQ" && !rules::is_valid(vr, value, self.how) {
             return Err(name.to_owned());
+        }
+        // Lists of UIDs and modalities may be spread over several parameters.
+        if let Some(key) = self.keys.iter_mut().find(|key| key.path == path) {
+            if listed.is_none() && vr != "UI" {
+                return Err(name.to_owned());
+            }
+            key.value = format!("{}\\{value}", key.value);
+            return Ok(());
         }
         self.keys.push(Key { name: name.to_owned(), path, value: value.to_owned() });
         Ok(())

@@ -216,6 +216,10 @@ fn project(part: &mut Map<String, Value>, item: &DataSet, path: &[At]) {
     let Some(element) = item.get(*tag) else { return };
     match (&element.1, rest) {
         (Content::Items(items), [_, ..]) => {
+            if items.is_empty() {
+                part.insert(hex(*tag), json!({ "vr": "SQ" }));
+                return;
+            }
             let entry = part.entry(hex(*tag)).or_insert_with(|| {
                 json!({"vr": "SQ", "Value": items.iter().map(|_| json!({})).collect::<Vec<_>>()})
             });

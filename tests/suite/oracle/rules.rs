@@ -70,7 +70,7 @@ pub fn range_of(vr: &str, key: &str) -> Option<moments::Ends> {
 
 /// Whether the attribute matches the key, which is valid.
 pub fn passes(vr: &str, key: &str, content: Option<&Content>, how: How) -> bool {
-    if is_universal(key) {
+    if is_universal(key) || (vr == "PN" && asks_no_name(key, how)) {
         return true;
     }
     if how.empty && key == "\"\"" {
@@ -110,6 +110,14 @@ pub fn passes_list(key: &str, content: Option<&Content>, how: How) -> bool {
         || wanted.any(|one| one == "*" || values.iter().any(|value| like(one, value, true)))
 }
 
+/// A name of nothing but wildcards and what divides names is no name either.
+fn asks_no_name(key: &str, how: How) -> bool {
+    match how.fuzzy {
+        true => names::words(&names::fold(key)).is_empty(),
+        false => key.split('=').all(|group| is_universal(&names::fold(group))),
+    }
+}
+
 /// Whether one value is meant by one key.
 fn is_one(vr: &str, key: &str, value: &str, wildcards: bool) -> bool {
     match vr {
@@ -125,7 +133,12 @@ fn is_one(vr: &str, key: &str, value: &str, wildcards: bool) -> bool {
         "IS" | "SL" | "SS" | "SV" | "UL" | "US" | "UV" => {
             integer(value).is_some() && integer(value) == integer(key)
         }
-        "DS" | "FD" | "FL" => decimal(value).is_some() && decimal(value) == decimal(key),
+        "DS" | "FD" => decimal(value).is_some() && decimal(value) == decimal(key),
+        // A value of 32 bits is what 32 bits hold of the key's.
+        "FL" => {
+            let [value, key] = [value, key].map(|text| decimal(text).map(|number| number as f32));
+            value.is_some() && value == key
+        }
         "AT" => hexadecimal(value).is_some() && hexadecimal(value) == hexadecimal(key),
         "PN" => {
             let groups = names::groups(value);

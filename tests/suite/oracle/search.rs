@@ -317,6 +317,15 @@ impl Searched<'_> {
         self.archive.within(parent?).map(|instance| &instance.data).find(says)
     }
 
+    /// What a row has of the attributes that are asked for, for people.
+    pub fn told(&self, request: &Request, row: &Entity<'_>) -> String {
+        let firsts = self.matched(request).filter_map(|key| key.path.first());
+        let zone = request.zone.map(|_| &At::Standard(TIMEZONE));
+        let told =
+            firsts.chain(zone).map(|at| format!("{at:?} {:?}", self.element(request, row, at)));
+        told.collect::<Vec<_>>().join("; ")
+    }
+
     pub(super) fn modalities(&self, entity: &Entity<'_>) -> Content {
         let series = self.archive.within(entity.study).map(|instance| instance.series);
         let rows = series.filter_map(|number| self.archive.series[number].as_ref());

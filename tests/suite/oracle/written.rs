@@ -81,6 +81,10 @@ fn one(vr: &str, value: &str) -> Value {
         let name = present.map(|(name, group)| ((*name).to_owned(), json!(group.trim())));
         return Value::Object(name.collect());
     }
+    if vr == "FL" {
+        // The number that 32 bits hold.
+        return json!(f64::from(value.parse::<f32>().unwrap()).to_string());
+    }
     json!(value)
 }
 
