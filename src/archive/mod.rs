@@ -19,6 +19,7 @@ mod part;
 mod picture;
 mod pixels;
 mod presentation;
+mod query_tags;
 mod retrieve;
 mod runs;
 mod search;
@@ -34,6 +35,7 @@ mod writer;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::Notify;
 
 pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
@@ -47,17 +49,21 @@ pub use part::PartSink;
 pub use picture::{Kind, RENDERING, Rendering};
 pub use pixels::{Decoded, Given};
 pub use presentation::Shot;
+pub use query_tags::{TagRefusal, TagScope};
 pub use retrieve::{InstanceHead, Instances};
 pub use search::{RetrieveUrl, Returned, SearchPage};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use wanted::{Encoding, Wanted};
 
 pub use crate::index::{
-    Condition, Extent, RequestKey, SearchPlan, SearchRow, SearchTag, TagState, Target, Within,
+    Condition, Extent, NewTag, Operation, OperationState, QueryTag, RequestKey, SearchPlan,
+    SearchRow, SearchTag, TagError, TagState, TagStatus, Target, Within, path_text,
 };
 use crate::{
     blob::BlobStore,
-    config::{DeleteConfig, LimitsConfig, RetrieveConfig, StoreConfig},
+    config::{
+        DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig, RetrieveConfig, StoreConfig,
+    },
     dicom::Limits,
     index::{Db, Presence},
     tenancy::PartitionScope,
@@ -79,6 +85,9 @@ struct Parts {
     store: StoreConfig,
     retrieve: RetrieveConfig,
     delete: DeleteConfig,
+    query_tags: QueryTagsConfig,
+    operations: OperationsConfig,
+    wake_operations: Arc<Notify>,
     codecs: CodecPool,
     headers: header_cache::HeaderCache,
     thumbnails: thumbnails::Thumbnails,
@@ -103,6 +112,8 @@ impl Archive {
         store: StoreConfig,
         retrieve: RetrieveConfig,
         delete: DeleteConfig,
+        query_tags: QueryTagsConfig,
+        operations: OperationsConfig,
     ) -> Self {
         let writers = writer::Writers::new(db.clone(), blobs.clone(), &store);
         let budget = store::Budget::new(store.buffer_bytes);
@@ -118,10 +129,18 @@ impl Archive {
             store,
             retrieve,
             delete,
+            query_tags,
+            operations,
+            wake_operations: Arc::default(),
             codecs,
             headers,
             thumbnails,
         }))
+    }
+
+    /// What is notified when there is work for the background.
+    pub fn operations_wake(&self) -> Arc<Notify> {
+        self.0.wake_operations.clone()
     }
 
     /// Makes sure that a target is there, before anything else is said about the request.

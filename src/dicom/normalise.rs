@@ -176,10 +176,11 @@ fn time_filled(value: &str, rest: &str) -> Result<String, Invalid> {
 /// IS: canonical decimal, without sign of plus, leading zeros or negative zero.
 ///
 /// # Errors
-/// [`Invalid::Integer`], also beyond 64 bits.
+/// [`Invalid::Integer`], also beyond 64 bits (those of SV and those of UV).
 pub fn integer(value: &str) -> Result<String, Invalid> {
-    let text = value.trim_matches(PADDING);
-    text.parse::<i64>().map(|n| n.to_string()).map_err(|_| Invalid::Integer)
+    let number = value.trim_matches(PADDING).parse::<i128>().map_err(|_| Invalid::Integer)?;
+    let fits = (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&number);
+    if fits { Ok(number.to_string()) } else { Err(Invalid::Integer) }
 }
 
 /// DT without an offset: `YYYYMMDDHHMMSS.FFFFFF`, what the value leaves out being the first instant

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     IndexError, PartitionTx, Target,
     lookup::{delete_each, one, series_uid_of_i, without_instances, without_series},
+    tag_values::{DELETE_ERRORS, DELETE_VALUES},
 };
 
 const STUDY_LOCK: &str = concat!(
@@ -150,7 +151,7 @@ impl PartitionTx {
         query.bind(&blobs).execute(conn).await?;
         let (query, conn) = self.statement(TOMBSTONES);
         query.bind(&watermarks).bind(study).execute(conn).await?;
-        for sql in [FEED, METADATA, FRAMES, INSTANCES] {
+        for sql in [FEED, METADATA, FRAMES, DELETE_VALUES, DELETE_ERRORS, INSTANCES] {
             let (query, conn) = self.statement(sql);
             query.bind(&watermarks).execute(conn).await?;
         }

@@ -8,7 +8,7 @@
 
 use sqlx::{Postgres, QueryBuilder};
 
-use super::{IndexError, RowKey, columns};
+use super::{IndexError, RowKey, columns, tag_search::push_tag};
 use crate::dicom::{
     Uid, VR,
     attributes::{Attribute, Level, Matching},
@@ -291,7 +291,8 @@ fn push_condition(sql: &mut Sql, condition: &Condition) -> Result<(), IndexError
         Condition::Never => {
             sql.push("false");
         }
-        Condition::Request(_) | Condition::Tag { .. } => {
+        Condition::Tag { tag, level, test } => push_tag(sql, *tag, *level, test),
+        Condition::Request(_) => {
             return Err(IndexError::Inconsistent { table: "search", column: "condition" });
         }
     }
@@ -305,7 +306,7 @@ fn known(level: Level, name: &str) -> Result<&'static str, IndexError> {
         .ok_or(IndexError::Inconsistent { table: "search", column: "column" })
 }
 
-fn push_test(sql: &mut Sql, table: &'static str, column: &'static str, test: &Test) {
+pub(super) fn push_test(sql: &mut Sql, table: &'static str, column: &'static str, test: &Test) {
     let name = |sql: &mut Sql| {
         sql.push(table).push(".").push(column);
     };
@@ -344,7 +345,7 @@ fn push_test(sql: &mut Sql, table: &'static str, column: &'static str, test: &Te
 }
 
 /// Postgres refuses NUL in text, and no column holds one: a character that none holds either.
-fn without_nul(value: &str) -> String {
+pub(super) fn without_nul(value: &str) -> String {
     value.replace('\0', "\u{fffe}")
 }
 
@@ -380,7 +381,7 @@ fn push_like(sql: &mut Sql, name: impl Fn(&mut Sql), pattern: &str) {
 
 /// The smallest text that is greater than every text that begins with `prefix`, in the order of
 /// code points, which is that of collation "C" in UTF-8. `None`: there is none.
-fn after_prefix(prefix: &str) -> Option<String> {
+pub(super) fn after_prefix(prefix: &str) -> Option<String> {
     let mut chars: Vec<char> = prefix.chars().collect();
     while let Some(last) = chars.pop() {
         // Surrogates are no characters: behind U+D7FF comes U+E000.

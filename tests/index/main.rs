@@ -8,6 +8,7 @@ mod postgres;
 mod isolation;
 mod pictures;
 mod plans;
+mod query_tags;
 mod races;
 mod repeat;
 mod schema;

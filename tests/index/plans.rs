@@ -134,7 +134,17 @@ async fn lookups_find_their_index_without_statistics() {
     let settings = LOOKUP_SETTINGS.join("; ").replace("SET LOCAL", "SET");
     let open = format!("SET ROLE collimator_tenant; SET collimator.scope = 'a'; {settings}");
     sqlx::raw_sql(AssertSqlSafe(open)).execute(&mut conn).await.unwrap();
-    let keys = ["watermark", "_uid", "_key", "blob_id", "due_at"];
+    let keys = [
+        "watermark",
+        "_uid",
+        "_key",
+        "blob_id",
+        "due_at",
+        "tag_id",
+        "operation_id",
+        "created_at",
+        "ended_at",
+    ];
     for sql in statements().filter(|sql| !sql.contains("-- partition_in_use")) {
         let explained = explain(&mut conn, sql).await;
         assert_plan(&explained, &[], &["Seq Scan", "Sort", "Hash", "Merge"], sql);

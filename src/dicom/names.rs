@@ -1,0 +1,244 @@
+//! Words and sounds of person names, and the terms under which an index finds them.
+//!
+//! Owns the rule of [`sound`], and which [`terms`] a name has. Holds: what a search names is told by
+//! the same functions as what a name is found under, so that a name that matches has the term that
+//! the search looks under. Names are folded ([`super::person_name::fold`]) before they come here.
+//! Absent: matching itself.
+
+use std::collections::BTreeSet;
+
+/// Longest beginning of a name or of a word that is a term, and length of the pieces, in characters.
+pub const PIECE: usize = 3;
+
+/// The words of a folded component group: runs of letters and digits of any script.
+pub fn words(folded: &str) -> impl Iterator<Item = &str> {
+    folded.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
+}
+
+/// How a folded word sounds; words that people confuse sound the same. `None`: it has fewer than two
+/// letters, or a character that is not one of `a` to `z`.
+///
+/// The sound is what the letters stand for, read from left to right, the first line that fits:
+///
+/// | where | letters | stand for |
+/// | --- | --- | --- |
+/// | at the start | `kn`, `gn`, `pn` | `N` |
+/// | at the start | `ps` | `S` |
+/// | at the start | `wr` | `R` |
+/// | at the start | `a`, `e`, `i`, `o`, `u`, `y` | `A` |
+/// | at the start | `h` | `H` |
+/// | at the start | `w` | `F` |
+/// | anywhere | `sch` | `S` |
+/// | anywhere | `tz` | `S` |
+/// | anywhere | `dt` | `T` |
+/// | anywhere | `ph` | `F` |
+/// | not at the start | `gh` | nothing |
+/// | anywhere | `c` before `e`, `i`, `y` | `S` |
+/// | anywhere | `c`, `q` | `K` |
+/// | anywhere | `v` | `F` |
+/// | anywhere | `x` | `KS` |
+/// | anywhere | `z` | `S` |
+/// | not at the start | `a`, `e`, `i`, `o`, `u`, `y`, `h`, `w` | nothing |
+/// | anywhere | any other letter | itself, in upper case |
+///
+/// Of equal ones that follow each other only the first counts, unless letters that stand for nothing
+/// lie between them. So `smith`, `smyth`, `smtih` and `schmidt` are all `SMT`, `anna` is `AN` and
+/// `nana` is `NN`.
+pub fn sound(word: &str) -> Option<String> {
+    const AT_START: [(&str, &str); 13] = [
+        ("kn", "N"),
+        ("gn", "N"),
+        ("pn", "N"),
+        ("ps", "S"),
+        ("wr", "R"),
+        ("a", "A"),
+        ("e", "A"),
+        ("i", "A"),
+        ("o", "A"),
+        ("u", "A"),
+        ("y", "A"),
+        ("h", "H"),
+        ("w", "F"),
+    ];
+    const ANYWHERE: [(&str, &str); 4] = [("sch", "S"), ("tz", "S"), ("dt", "T"), ("ph", "F")];
+    if word.len() < 2 || !word.bytes().all(|b| b.is_ascii_lowercase()) {
+        return None;
+    }
+    let mut sound = String::with_capacity(word.len());
+    let mut beside = None;
+    let mut rest = word;
+    while let Some(letter) = rest.chars().next() {
+        let at_start = rest.len() == word.len();
+        let starts = |(letters, _): &&(&str, &str)| rest.starts_with(*letters);
+        let found = AT_START.iter().filter(|_| at_start).find(starts);
+        let single = letter.to_ascii_uppercase();
+        let mut own = [0; 4];
+        let (taken, codes) = match (found.or_else(|| ANYWHERE.iter().find(starts)), letter) {
+            (Some((letters, codes)), _) => (letters.len(), *codes),
+            (None, 'g') if !at_start && rest.starts_with("gh") => (2, ""),
+            (None, 'c') if rest.get(1..).is_some_and(|next| next.starts_with(['e', 'i', 'y'])) => {
+                (1, "S")
+            }
+            (None, 'c' | 'q') => (1, "K"),
+            (None, 'v') => (1, "F"),
+            (None, 'x') => (1, "KS"),
+            (None, 'z') => (1, "S"),
+            (None, 'a' | 'e' | 'i' | 'o' | 'u' | 'y' | 'h' | 'w') => (1, ""),
+            (None, _) => (1, &*single.encode_utf8(&mut own)),
+        };
+        for code in codes.chars() {
+            if beside != Some(code) {
+                sound.push(code);
+            }
+            beside = Some(code);
+        }
+        if codes.is_empty() {
+            beside = None;
+        }
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    Some(sound)
+}
+
+/// The terms of a patient's name, of its folded component groups:
+///
+/// * `n:` and the first one, two and three characters of a group,
+/// * `w:` and the first one, two and three characters of a word,
+/// * `t:` and each three characters of a group that follow each other,
+/// * `s:` and the sound of a word.
+pub fn terms(groups: [&str; 3]) -> BTreeSet<String> {
+    let mut terms = BTreeSet::new();
+    for group in groups {
+        terms.extend(beginnings(group).map(|piece| format!("n:{piece}")));
+        terms.extend(pieces(group).map(|piece| format!("t:{piece}")));
+        for word in words(group) {
+            terms.extend(beginnings(word).map(|piece| format!("w:{piece}")));
+            terms.extend(sound(word).map(|sound| format!("s:{sound}")));
+        }
+    }
+    terms
+}
+
+/// The terms of a physician's name, who is asked for less often: `rw:` and the first three
+/// characters of a word, or all of a shorter one; `rs:` and its sound.
+pub fn physician_terms(groups: [&str; 3]) -> BTreeSet<String> {
+    let mut terms = BTreeSet::new();
+    for word in groups.into_iter().flat_map(words) {
+        terms.insert(format!("rw:{}", beginning(word)));
+        terms.extend(sound(word).map(|sound| format!("rs:{sound}")));
+    }
+    terms
+}
+
+/// The first [`PIECE`] characters of a text, or all of a shorter one.
+pub fn beginning(text: &str) -> &str {
+    beginnings(text).last().unwrap_or_default()
+}
+
+/// The pieces of a text: each [`PIECE`] characters of it that follow each other.
+pub fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let starts = text.char_indices().map(|(at, _)| at);
+    let ends = starts.clone().chain([text.len()]).skip(PIECE);
+    starts.zip(ends).filter_map(|(start, end)| text.get(start..end))
+}
+
+/// The beginnings of a text of one to [`PIECE`] characters.
+fn beginnings(text: &str) -> impl Iterator<Item = &str> {
+    text.char_indices().take(PIECE).filter_map(|(at, c)| text.get(..at + c.len_utf8()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn words_are_split_where_no_letter_or_digit_is() {
+        let check = |text, expect: &[&str]| {
+            assert_eq!(words(text).collect::<Vec<_>>(), expect, "{text}");
+        };
+        check("", &[]);
+        check("doe^john q^^dr.", &["doe", "john", "q", "dr"]);
+        check("o'neil-smith 3rd", &["o", "neil", "smith", "3rd"]);
+        check("山田^太郎", &["山田", "太郎"]);
+    }
+
+    #[test]
+    fn what_people_confuse_sounds_the_same() {
+        for (sounds, confused) in [
+            ("SMT", &["smith", "smyth", "smtih", "schmidt", "schmitt", "smithe"][..]),
+            ("MR", &["meier", "mayer", "maier", "meyer", "mair"]),
+            ("KTRN", &["catherine", "katherine", "kathrin", "katrin", "catharina"]),
+            ("MKL", &["michael", "micheal", "mikael"]),
+            ("FLP", &["philip", "filip", "phillip", "philippe"]),
+            ("JN", &["john", "jonh", "jon", "jane"]),
+            ("STFN", &["stephen", "steven", "stefan", "stephan"]),
+            ("MLR", &["muller", "mueller", "miller"]),
+            ("SLS", &["schulz", "schultz", "schulze"]),
+            ("NT", &["knight", "night"]),
+            ("RT", &["wright", "write", "right"]),
+            ("FKTR", &["viktor", "wiktor", "victor"]),
+            ("KRSTN", &["kristina", "christina", "cristina"]),
+            ("ALKSNTR", &["alexantra", "aleksantra"]),
+            ("AFN", &["yvonne", "ivonne", "evan"]),
+            ("HN", &["hannah", "hanna"]),
+            ("AN", &["anna", "anne", "ana"]),
+            ("NN", &["nana"]),
+            ("SS", &["cici", "susi", "zizzi"]),
+            ("GSN", &["ghassan"]),
+            ("HS", &["hughes"]),
+            ("N", &["gnu", "pneu"]),
+            ("SKLG", &["psycholoog", "sycolog"]),
+        ] {
+            for word in confused {
+                assert_eq!(sound(word).as_deref(), Some(sounds), "{word}");
+            }
+        }
+        for silent in ["", "a", "j", "Smith", "o'neil", "3rd", "müller", "山田"] {
+            assert_eq!(sound(silent), None, "{silent}");
+        }
+    }
+
+    #[test]
+    fn names_have_the_terms_that_searches_look_under() {
+        let found: Vec<String> = terms(["li^jo", "李", ""]).into_iter().collect();
+        let expect = [
+            "n:l", "n:li", "n:li^", "n:李", "s:J", "s:L", "t:^jo", "t:i^j", "t:li^", "w:j", "w:jo",
+            "w:l", "w:li", "w:李",
+        ];
+        assert_eq!(found, expect);
+        let found: Vec<String> = physician_terms(["house^gregory", "", "x"]).into_iter().collect();
+        assert_eq!(found, ["rs:GRGR", "rs:HS", "rw:gre", "rw:hou", "rw:x"]);
+        assert_eq!(beginning("ab"), "ab");
+        assert_eq!(beginning("äöüß"), "äöü");
+        assert_eq!(pieces("ab").count(), 0);
+        assert!(terms(["", "", ""]).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn what_begins_a_word_or_a_name_or_lies_in_it_is_a_term(name in "[a-zé山^ '-]{0,12}") {
+            let terms = terms([&name, "", ""]);
+            for piece in pieces(&name) {
+                prop_assert!(terms.contains(&format!("t:{piece}")));
+            }
+            if !name.is_empty() {
+                prop_assert!(terms.contains(&format!("n:{}", beginning(&name))));
+            }
+            for word in words(&name) {
+                for (at, c) in word.char_indices() {
+                    let start = beginning(&word[..at + c.len_utf8()]);
+                    prop_assert!(terms.contains(&format!("w:{start}")));
+                }
+            }
+        }
+
+        #[test]
+        fn sounds_are_short_and_never_empty(word in "[a-z]{2,20}") {
+            let sound = sound(&word).unwrap();
+            prop_assert!(!sound.is_empty() && sound.len() <= 2 * word.len());
+            prop_assert!(sound.bytes().all(|b| b.is_ascii_uppercase()));
+        }
+    }
+}
