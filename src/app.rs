@@ -65,16 +65,7 @@ impl Server {
         let partitions = Partitions::new(db.clone(), &config.features, &config.partitions);
         claim(&db, &blobs, &partitions).await.context("the blob store cannot be used")?;
         refuse_hidden_data(&partitions).await?;
-        let archive = Archive::new(
-            db.clone(),
-            blobs.clone(),
-            config.limits.clone(),
-            config.store.clone(),
-            config.retrieve.clone(),
-            config.delete.clone(),
-            config.query_tags.clone(),
-            config.operations.clone(),
-        );
+        let archive = Archive::new(db.clone(), blobs.clone(), config);
         let wake_operations = archive.operations_wake();
         let app = App::new(http::Parts {
             archive,

@@ -51,7 +51,7 @@ pub use pixels::{Decoded, Given};
 pub use presentation::Shot;
 pub use query_tags::{TagRefusal, TagScope};
 pub use retrieve::{InstanceHead, Instances};
-pub use search::{RetrieveUrl, Returned, SearchPage};
+pub use search::{Extended, Filter, RetrieveUrl, Returned, SearchPage, Source};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use wanted::{Encoding, Wanted};
 
@@ -62,7 +62,8 @@ pub use crate::index::{
 use crate::{
     blob::BlobStore,
     config::{
-        DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig, RetrieveConfig, StoreConfig,
+        Config, DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig, RetrieveConfig,
+        SearchConfig, StoreConfig,
     },
     dicom::Limits,
     index::{Db, Presence},
@@ -84,6 +85,7 @@ struct Parts {
     limits: LimitsConfig,
     store: StoreConfig,
     retrieve: RetrieveConfig,
+    search: SearchConfig,
     delete: DeleteConfig,
     query_tags: QueryTagsConfig,
     operations: OperationsConfig,
@@ -105,16 +107,9 @@ pub async fn opened(mut stream: ByteStream) -> Result<ByteStream, ArchiveError> 
 
 impl Archive {
     /// An archive over an opened index and blob store.
-    pub fn new(
-        db: Db,
-        blobs: BlobStore,
-        limits: LimitsConfig,
-        store: StoreConfig,
-        retrieve: RetrieveConfig,
-        delete: DeleteConfig,
-        query_tags: QueryTagsConfig,
-        operations: OperationsConfig,
-    ) -> Self {
+    pub fn new(db: Db, blobs: BlobStore, config: &Config) -> Self {
+        let Config { limits, store, retrieve, search, delete, query_tags, operations, .. } =
+            config.clone();
         let writers = writer::Writers::new(db.clone(), blobs.clone(), &store);
         let budget = store::Budget::new(store.buffer_bytes);
         let codecs = CodecPool::new(&retrieve);
@@ -128,6 +123,7 @@ impl Archive {
             limits,
             store,
             retrieve,
+            search,
             delete,
             query_tags,
             operations,

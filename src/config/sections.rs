@@ -385,7 +385,7 @@ impl RetrieveConfig {
     }
 }
 
-/// `[search]`: how much one search answers.
+/// `[search]`: how much one search answers, and may cost.
 #[derive(Clone, Debug)]
 pub struct SearchConfig {
     /// `search.max_studies`: most studies in one answer.
@@ -394,6 +394,12 @@ pub struct SearchConfig {
     pub max_series: u32,
     /// `search.max_instances`: most instances in one answer.
     pub max_instances: u32,
+    /// `search.timeout`: time for one search.
+    pub timeout: Duration,
+    /// `search.max_counted`: remaining matches that are counted; 0: all.
+    pub max_counted: u32,
+    /// `search.max_filtered`: most rows that keys without an index may have to be looked up in.
+    pub max_filtered: u32,
     /// `search.no_match`: status without matches, 200 or 204.
     pub no_match: u16,
 }
@@ -404,6 +410,9 @@ impl SearchConfig {
             max_studies: r.count("search.max_studies", 1..=1_000_000),
             max_series: r.count("search.max_series", 1..=1_000_000),
             max_instances: r.count("search.max_instances", 1..=1_000_000),
+            timeout: r.time("search.timeout", 1..=HOUR),
+            max_counted: r.count("search.max_counted", 0..=1_000_000_000),
+            max_filtered: r.count("search.max_filtered", 1..=10_000_000),
             no_match: r.number("search.no_match", &[204, 200]),
         }
     }

@@ -37,7 +37,7 @@ pub enum Matching {
     Time,
     /// IS and binary integers: equality by meaning. Key: canonical decimal.
     Integer,
-    /// Case-sensitive text without wildcards (AS).
+    /// Case-sensitive text without wildcards (AS, and TimezoneOffsetFromUTC).
     Exact,
     /// DT: single value and range. Key `YYYYMMDDHHMMSS.FFFFFF`, complete; in UTC where the value says
     /// its offset.
@@ -100,7 +100,7 @@ enum Return {
     O,
 }
 use Level::{Instance, Series, Study};
-use Matching::{Date, Integer, PersonName, Text, Time, Uid};
+use Matching::{Date, Exact, Integer, PersonName, Text, Time, Uid};
 use Return::{C, O, R};
 
 const fn row(
@@ -149,7 +149,8 @@ pub static TABLE: &[Attribute] = &[
     row(0x0008, 0x0090, "ReferringPhysicianName", VR::PN, Study, R,
         Some((&["referring_physician_name", "referring_physician_name_ideographic",
             "referring_physician_name_phonetic"], PersonName))),
-    row(0x0008, 0x0201, "TimezoneOffsetFromUTC", VR::SH, Study, C, None),
+    row(0x0008, 0x0201, "TimezoneOffsetFromUTC", VR::SH, Study, C,
+        Some((&["timezone_offset"], Exact))),
     row(0x0008, 0x1010, "StationName", VR::SH, Series, O, Some((&["station_name"], Text))),
     row(0x0008, 0x1030, "StudyDescription", VR::LO, Study, O, Some((&["study_description"], Text))),
     row(0x0008, 0x1032, "ProcedureCodeSequence", VR::SQ, Study, O, None),
@@ -277,7 +278,7 @@ mod tests {
             assert_eq!(row.columns.len(), wanted, "{}", row.keyword);
             assert!(row.columns.iter().all(|name| seen.insert(*name)), "{}", row.keyword);
         }
-        assert_eq!(seen.len(), 28);
+        assert_eq!(seen.len(), 29);
     }
 
     #[test]

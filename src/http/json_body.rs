@@ -24,8 +24,8 @@ pub async fn read(
 ) -> Result<Value, Problem> {
     const TAKEN: [&str; 1] = ["application/json"];
     if let Some(value) = headers.get(header::CONTENT_TYPE) {
-        let given = value.to_str().ok().and_then(|text| ContentType::parse(text));
-        if !given.is_some_and(|given| given.essence() == TAKEN[0]) {
+        let given = value.to_str().ok().and_then(ContentType::parse);
+        if given.is_none_or(|given| given.essence() != TAKEN[0]) {
             return Err(Problem::unsupported_media_type(&TAKEN));
         }
     }

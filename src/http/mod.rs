@@ -72,6 +72,8 @@ impl From<ArchiveError> for Problem {
             ArchiveError::NotAcceptable { available } => Self::not_acceptable(available),
             ArchiveError::Undecodable(why) => Self::undecodable(why, Vec::new()),
             ArchiveError::TooLarge { key, limit } => Self::too_large(key, limit),
+            ArchiveError::TooBroad { names, limit } => Self::too_broad(names, limit),
+            ArchiveError::TooSlow => Self::too_slow(),
             ArchiveError::Unavailable(source) => Self::unavailable(RETRY_AFTER, source),
             ArchiveError::Internal(source) => Self::internal(source),
         }

@@ -37,7 +37,9 @@ macro_rules! study_columns {
             $prefix,
             "study_id, ",
             $prefix,
-            "study_description"
+            "study_description, ",
+            $prefix,
+            "timezone_offset"
         )
     };
 }
@@ -69,7 +71,7 @@ macro_rules! series_columns {
 pub(super) use {series_columns, study_columns};
 
 /// [`study_columns`] as a list.
-pub(super) const STUDY: [&str; 15] = [
+pub(super) const STUDY: [&str; 16] = [
     "patient_name",
     "patient_name_ideographic",
     "patient_name_phonetic",
@@ -85,6 +87,16 @@ pub(super) const STUDY: [&str; 15] = [
     "referring_physician_name_phonetic",
     "study_id",
     "study_description",
+    "timezone_offset",
+];
+
+/// The columns of a name's component groups.
+pub(super) const PATIENT_NAME: [&str; 3] =
+    ["patient_name", "patient_name_ideographic", "patient_name_phonetic"];
+pub(super) const REFERRING_PHYSICIAN_NAME: [&str; 3] = [
+    "referring_physician_name",
+    "referring_physician_name_ideographic",
+    "referring_physician_name_phonetic",
 ];
 
 /// [`series_columns`] as a list.
@@ -123,7 +135,25 @@ pub(super) fn searchable(level: Level) -> impl Iterator<Item = &'static str> {
 /// The value of a search column, if the instance has one that is not empty.
 pub(super) fn value<'a>(indexed: &'a Indexed, column: &str) -> Option<Cow<'a, str>> {
     let (_, text) = indexed.keys.0.iter().find(|(name, _)| *name == column)?;
+    if column == "timezone_offset" && !is_offset(text) {
+        return None;
+    }
     storable(text)
+}
+
+/// Whether a text is an offset from UTC, `+HHMM` or `-HHMM`, of up to 14 hours (PS3.3 §C.12.1.1.8):
+/// what is not tells nothing about a time.
+pub(super) fn is_offset(text: &str) -> bool {
+    let number = |range| -> Option<u32> {
+        let digits: &str = text.get(range)?;
+        if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+    };
+    match (text.len(), number(1..3), number(3..5)) {
+        (5, Some(hours), Some(minutes)) => {
+            text.starts_with(['+', '-']) && minutes < 60 && hours * 60 + minutes <= 14 * 60
+        }
+        _ => false,
+    }
 }
 
 /// What can be kept of `text`: no NUL, which Postgres has no way to hold, and at most [`MAX_KEY`]
@@ -146,6 +176,16 @@ mod tests {
     fn statements_and_lists_name_the_same_columns() {
         assert_eq!(study_columns!(""), STUDY.join(", "));
         assert_eq!(series_columns!("n."), SERIES.map(|column| format!("n.{column}")).join(", "));
+    }
+
+    #[test]
+    fn offsets_are_told_from_other_texts() {
+        for offset in ["+0000", "-1200", "+1400", "+0545"] {
+            assert!(is_offset(offset), "{offset}");
+        }
+        for other in ["", "0000", "+000", "+1401", "+0060", "+01:00", "+00000", "+0é0", "*0000"] {
+            assert!(!is_offset(other), "{other}");
+        }
     }
 
     #[test]

@@ -275,7 +275,7 @@ async fn refuse_what_is_unsafe(pool: &PgPool, prepared: bool) -> Result<bool, In
 }
 
 /// A statement, ready to take its parameters.
-type Statement = Query<'static, Postgres, PgArguments>;
+pub(super) type Statement = Query<'static, Postgres, PgArguments>;
 
 fn statement(sql: &'static str, prepared: bool) -> Statement {
     sqlx::query(sql).persistent(prepared)

@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 use super::{
     IndexError, PartitionTx, Target,
-    lookup::{delete_each, one, series_uid_of_i, without_instances, without_series},
+    lookup::{
+        delete_each, one, series_uid_of_i, without_instances, without_series, without_series_row,
+    },
     tag_values::{DELETE_ERRORS, DELETE_VALUES},
 };
 
@@ -76,6 +78,9 @@ const INSTANCES: &str = delete_each!("delete_instances", "instance", "watermark"
 const SERIES: &str = delete_each!("delete_series", "series", "series_key", without_instances!());
 const STUDY: &str = delete_each!("delete_study", "study", "study_key", without_series!());
 
+const REQUESTS: &str =
+    delete_each!("delete_requests", "series_request", "series_key", without_series_row!());
+
 const BLOBS_QUEUE: &str = concat!(
     "-- delete_blobs_queue
     INSERT INTO blob_removal (partition_id, blob_id, due_at)
@@ -109,6 +114,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     INSTANCES,
     SERIES,
     STUDY,
+    REQUESTS,
     BLOBS_QUEUE,
     BLOBS,
 ];
@@ -159,6 +165,9 @@ impl PartitionTx {
         query.bind(&series).execute(conn).await?;
         let (query, conn) = self.statement(STUDY);
         query.bind([study_key]).execute(conn).await?;
+        let (query, conn) = self.statement(REQUESTS);
+        query.bind(&series).execute(conn).await?;
+        self.terms_gone(study_key).await?;
 
         let (query, conn) = self.statement(BLOBS_QUEUE);
         let rows = query.bind(&blobs).bind(grace.as_secs_f64()).fetch_all(conn).await?;

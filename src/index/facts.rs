@@ -37,6 +37,17 @@ impl Facts {
         Ok(Self { attributes: row.try_get(at)?, columns })
     }
 
+    /// The attributes, as DICOM JSON.
+    pub(super) fn attributes(&self) -> &str {
+        &self.attributes
+    }
+
+    /// The value of one of its search columns, which are those of the list.
+    pub(super) fn column(&self, columns: &[&str], name: &str) -> Option<&str> {
+        let at = columns.iter().position(|column| *column == name)?;
+        self.columns.get(at)?.as_deref()
+    }
+
     /// Takes from `other` what is empty here; says whether there was anything.
     pub(super) fn fill(&mut self, other: &Self) -> bool {
         let mut filled = false;

@@ -34,21 +34,20 @@ const MAX_MERGED: i64 = 100_000;
 /// A key with what it is ordered by.
 #[derive(Debug)]
 struct Found {
-    date: Option<String>,
+    order: i64,
     key: RowKey,
 }
 
 impl Found {
     fn read(row: &PgRow) -> Result<Self, IndexError> {
         let key = RowKey { partition: registry::partition(row, 0)?, key: row.try_get(1)? };
-        Ok(Self { date: row.try_get(2)?, key })
+        Ok(Self { order: row.try_get(2)?, key })
     }
 
     /// The order of [`order`].
     fn compare(&self, other: &Self, level: Level) -> Ordering {
         match level {
-            // None is least, so that descending puts it last.
-            Level::Study => (&other.date, other.key.key).cmp(&(&self.date, self.key.key)),
+            Level::Study => (other.order, other.key.key).cmp(&(self.order, self.key.key)),
             Level::Series | Level::Instance => self.key.key.cmp(&other.key.key),
         }
     }
@@ -61,7 +60,7 @@ fn key(level: Level) -> &'static str {
 
 fn order(level: Level) -> &'static str {
     match level {
-        Level::Study => " ORDER BY s.study_date DESC NULLS LAST, s.study_key DESC",
+        Level::Study => " ORDER BY s.study_order DESC, s.study_key DESC",
         Level::Series => " ORDER BY e.series_key",
         Level::Instance => " ORDER BY i.watermark",
     }
@@ -70,7 +69,7 @@ fn order(level: Level) -> &'static str {
 /// The same order, over the rows of several partitions.
 fn order_of_all(level: Level) -> &'static str {
     match level {
-        Level::Study => " ORDER BY k.date DESC NULLS LAST, k.key DESC",
+        Level::Study => " ORDER BY k.place DESC, k.key DESC",
         Level::Series | Level::Instance => " ORDER BY k.key",
     }
 }
@@ -99,7 +98,7 @@ impl ScopedTx {
         for few in scope.partitions().chunks(TOGETHER) {
             self.settle(Regime::Search, few).await?;
             let floor = match best.get(enough - 1) {
-                Some(last) => Some((last.date.clone(), last.key.key)),
+                Some(last) => Some((last.order, last.key.key)),
                 None => self.floor(plan, few, wanted).await?,
             };
             let mut sql = down_to(plan, few, wanted, floor, "-- search_keys\n")?;
@@ -155,10 +154,10 @@ impl ScopedTx {
         plan: &SearchPlan,
         partitions: &[PartitionId],
         wanted: i64,
-    ) -> Result<Option<(Option<String>, i64)>, IndexError> {
+    ) -> Result<Option<(i64, i64)>, IndexError> {
         let heads = wanted / i64::try_from(partitions.len()).unwrap_or(i64::MAX) + 1;
         let mut sql =
-            Sql::new("-- search_floor\nSELECT k.partition_id, k.key, k.date FROM unnest(");
+            Sql::new("-- search_floor\nSELECT k.partition_id, k.key, k.place FROM unnest(");
         sql.push_bind(names(partitions)).push("::text[]) AS scope(id) CROSS JOIN LATERAL (SELECT ");
         push_keys(&mut sql, plan.level);
         push_from(&mut sql, plan, Over::Each)?;
@@ -166,7 +165,7 @@ impl ScopedTx {
         sql.push(") AS k").push(order_of_all(plan.level)).push(" LIMIT 1 OFFSET ");
         sql.push_bind(wanted - 1);
         let found = self.found(&mut sql).await?;
-        Ok(found.into_iter().next().map(|found| (found.date, found.key.key)))
+        Ok(found.into_iter().next().map(|found| (found.order, found.key.key)))
     }
 
     async fn found(&mut self, sql: &mut Sql) -> Result<Vec<Found>, IndexError> {
@@ -200,24 +199,24 @@ fn down_to(
     plan: &SearchPlan,
     partitions: &[PartitionId],
     wanted: i64,
-    floor: Option<(Option<String>, i64)>,
+    floor: Option<(i64, i64)>,
     opening: &'static str,
 ) -> Result<Sql, IndexError> {
     let mut sql = Sql::new(opening);
-    sql.push("SELECT k.partition_id, k.key, k.date FROM unnest(");
+    sql.push("SELECT k.partition_id, k.key, k.place FROM unnest(");
     sql.push_bind(names(partitions)).push("::text[]) AS scope(id) CROSS JOIN LATERAL (SELECT ");
     push_keys(&mut sql, plan.level);
     push_from(&mut sql, plan, Over::Each)?;
     match (plan.level, floor) {
-        // A row comparison is one condition of the index; rows without a date lie beyond any date.
-        (Level::Study, Some((Some(date), last))) => {
-            sql.push(" AND (s.study_date, s.study_key) >= (").push_bind(date);
+        // A row comparison is one condition of the index.
+        (Level::Study, Some((order, last))) => {
+            sql.push(" AND (s.study_order, s.study_key) >= (").push_bind(order);
             sql.push(", ").push_bind(last).push(")");
         }
         (Level::Series | Level::Instance, Some((_, last))) => {
             sql.push(" AND ").push(key(plan.level)).push(" <= ").push_bind(last);
         }
-        (Level::Study, Some((None, _)) | None) | (Level::Series | Level::Instance, None) => {}
+        (_, None) => {}
     }
     sql.push(order(plan.level)).push(" LIMIT ").push_bind(wanted);
     sql.push(") AS k").push(order_of_all(plan.level)).push(" LIMIT ").push_bind(wanted);
@@ -228,7 +227,7 @@ fn down_to(
 fn push_keys(sql: &mut Sql, level: Level) {
     sql.push(alias(level)).push(".partition_id, ").push(key(level)).push(" AS key");
     sql.push(match level {
-        Level::Study => ", s.study_date AS date",
-        Level::Series | Level::Instance => ", NULL::text AS date",
+        Level::Study => ", s.study_order AS place",
+        Level::Series | Level::Instance => ", 0::bigint AS place",
     });
 }

@@ -120,6 +120,24 @@ macro_rules! without_series {
     };
 }
 
+/// Conditions for [`delete_each`]: what belonged to a study or series that is gone.
+macro_rules! without_study_row {
+    () => {
+        " AND (SELECT 1 FROM study s
+            WHERE s.partition_id = $1 AND s.study_key >= t.study_key
+                AND s.study_key <= t.study_key
+            ORDER BY s.study_key) IS NULL"
+    };
+}
+macro_rules! without_series_row {
+    () => {
+        " AND (SELECT 1 FROM series e
+            WHERE e.partition_id = $1 AND e.series_key >= t.series_key
+                AND e.series_key <= t.series_key
+            ORDER BY e.series_key) IS NULL"
+    };
+}
+
 /// The UIDs of the parents of instance `i`.
 macro_rules! study_uid_of_i {
     () => {
@@ -162,5 +180,5 @@ macro_rules! series_key {
 
 pub(super) use {
     delete_each, from_instance, one, series_key, series_uid_of_i, study_key, study_uid_of_i,
-    without_instances, without_series,
+    without_instances, without_series, without_series_row, without_study_row,
 };

@@ -12,7 +12,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::IndexError;
+use super::{IndexError, backfill};
 
 static MIGRATOR: Migrator = sqlx::migrate!();
 
@@ -106,6 +106,7 @@ async fn schema(owner: PgConnectOptions) -> Result<PgConnection, IndexError> {
     let migrated = MIGRATOR.run(&pool).await;
     pool.close().await;
     migrated?;
+    backfill::run(&mut conn).await?;
     sqlx::raw_sql("GRANT SELECT ON _sqlx_migrations TO collimator_registry")
         .execute(&mut conn)
         .await?;

@@ -18,6 +18,7 @@
 //! Absent: bytes of blobs, DICOM parsing, HTTP, retries (the caller repeats a transaction that
 //! answered [`IndexError::Busy`]).
 
+mod backfill;
 mod columns;
 mod db;
 mod delete;
@@ -29,6 +30,7 @@ mod located;
 mod lookup;
 mod migrate;
 mod operations;
+mod order;
 mod parents;
 mod pictures;
 mod query_tags;
@@ -36,6 +38,7 @@ mod registry;
 mod reindex;
 mod removal;
 mod repeat;
+mod requests;
 mod retrieve;
 mod rows;
 mod search;
@@ -45,6 +48,7 @@ mod tag_lock;
 mod tag_search;
 mod tag_values;
 mod tag_view;
+mod terms;
 
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use error::IndexError;
@@ -56,7 +60,7 @@ pub use pictures::PictureRow;
 pub use query_tags::{KnownTag, NewTag, TagStatus, path_text};
 pub use registry::Partition;
 pub use reindex::Step;
-pub use rows::{Include, RowKey, SearchRow};
+pub use rows::{Include, RowKey, SearchRow, TagValue};
 pub use search::{Condition, RequestKey, SearchPlan, SearchTag, TagState, Within};
 pub use store::{NewBlob, NewInstance, Stored};
 pub use summary::{Extent, Summary};
@@ -64,9 +68,11 @@ pub use tag_values::{Derived, Deriver, Source};
 pub use tag_view::{QueryTag, TagError};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 13] = [
+pub const TENANT_TABLES: [&str; 15] = [
     "study",
+    "study_term",
     "series",
+    "series_request",
     "instance",
     "blob",
     "blob_removal",
@@ -85,6 +91,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
     [delete::STATEMENTS, frames::STATEMENTS, parents::STATEMENTS, pictures::STATEMENTS]
         .into_iter()
         .chain([
+            backfill::STATEMENTS,
             removal::STATEMENTS,
             repeat::STATEMENTS,
             retrieve::STATEMENTS,
@@ -95,6 +102,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             reindex::STATEMENTS,
             tag_lock::STATEMENTS,
             tag_values::STATEMENTS,
+            terms::STATEMENTS,
         ])
         .flatten()
         .copied()

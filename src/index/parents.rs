@@ -18,6 +18,7 @@ use super::{
     columns::{self, series_columns, study_columns},
     facts::{Facts, gather, transpose},
     lookup::{delete_each, one, without_instances, without_series},
+    terms::Told,
 };
 use crate::dicom::{Uid, attributes::Level};
 
@@ -54,9 +55,9 @@ const STUDY_CREATE: &str = concat!(
     ")
     SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
         $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
-        $14::text[], $15::text[], $16::text[], $17::text[], $18::text[])
+        $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[])
     ON CONFLICT (partition_id, study_instance_uid) DO NOTHING
-    RETURNING study_key, study_instance_uid"
+    RETURNING study_key, study_instance_uid, study_order"
 );
 
 const STUDY_FILL: &str = concat!(
@@ -69,7 +70,7 @@ const STUDY_FILL: &str = concat!(
     ")
     FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
         $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
-        $15::text[], $16::text[], $17::text[], $18::text[])
+        $15::text[], $16::text[], $17::text[], $18::text[], $19::text[])
         AS n(key, attributes, ",
     study_columns!(""),
     ")
@@ -160,11 +161,25 @@ pub(super) const STATEMENTS: &[&str] = &[
 /// How often a parent may vanish between two statements before the transaction gives up.
 const ATTEMPTS: usize = 5;
 
-/// Rows that this transaction made.
+/// Rows that this transaction made, and what it has to tell of them and of those that it found.
 #[derive(Debug, Default)]
 pub(super) struct Made {
-    studies: HashSet<i64>,
+    /// Studies, with their places in the order of results.
+    pub(super) studies: HashMap<i64, i64>,
     series: HashSet<i64>,
+    /// Terms of the names in studies that it made or filled, and which it filled.
+    pub(super) told: Told,
+    /// What series say, those that it made or filled and those that it found, with their studies.
+    pub(super) series_facts: BTreeMap<i64, (i64, Facts)>,
+    /// Series that it filled.
+    pub(super) series_filled: HashSet<i64>,
+}
+
+impl Made {
+    /// Whether the series was made here.
+    pub(super) fn has_series(&self, key: i64) -> bool {
+        self.series.contains(&key)
+    }
 }
 
 /// Keys of the parents, by UIDs of study and series.
@@ -230,16 +245,19 @@ impl PartitionTx {
             let query =
                 columns.into_iter().fold(query.bind(uids).bind(attributes), |q, c| q.bind(c));
             for row in query.fetch_all(conn).await? {
-                let key = row.try_get(0)?;
-                made.studies.insert(key);
-                keys.insert(row.try_get(1)?, key);
+                let (key, uid): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+                made.studies.insert(key, row.try_get(2)?);
+                if let Some(facts) = said.get(&*uid) {
+                    made.told.names(key, facts);
+                }
+                keys.insert(uid, key);
             }
         }
         if keys.len() < said.len() {
             return Err(IndexError::Busy);
         }
         if !fill.is_empty() {
-            self.fill_studies(&fill, said).await?;
+            self.fill_studies(&fill, said, &mut made.told).await?;
         }
         Ok(keys)
     }
@@ -248,6 +266,7 @@ impl PartitionTx {
         &mut self,
         keys: &[i64],
         said: &BTreeMap<&str, Facts>,
+        told: &mut Told,
     ) -> Result<(), IndexError> {
         let (query, conn) = self.statement(STUDY_LOCK);
         let mut filled: Vec<(i64, Facts)> = Vec::new();
@@ -256,7 +275,10 @@ impl PartitionTx {
             let mut facts = Facts::read(&row, 2, columns::STUDY.len())?;
             let uid: &str = row.try_get(1)?;
             if said.get(uid).is_some_and(|news| facts.fill(news)) {
-                filled.push((row.try_get(0)?, facts));
+                let key = row.try_get(0)?;
+                told.names(key, &facts);
+                told.filled.insert(key);
+                filled.push((key, facts));
             }
         }
         self.write_facts(STUDY_FILL, &filled, columns::STUDY.len()).await
@@ -279,7 +301,7 @@ impl PartitionTx {
             // A study that was just made has no series yet.
             let (studies, uids): (Vec<i64>, Vec<&str>) = wanted
                 .iter()
-                .filter(|(study, _, _)| !made.studies.contains(study))
+                .filter(|(study, _, _)| !made.studies.contains_key(study))
                 .map(|(study, uid, _)| (*study, *uid))
                 .unzip();
             if !studies.is_empty() {
@@ -292,6 +314,7 @@ impl PartitionTx {
                     if said.get(&(study, &*uid)).is_some_and(|news| found.fill(news)) {
                         fill.push(key);
                     }
+                    made.series_facts.insert(key, (study, found));
                     keys.insert((study, uid), key);
                 }
             }
@@ -307,16 +330,20 @@ impl PartitionTx {
             let query = query.bind(studies).bind(uids).bind(attributes);
             let query = columns.into_iter().fold(query, |query, column| query.bind(column));
             for row in query.fetch_all(conn).await? {
-                let key = row.try_get(0)?;
+                let (key, study): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+                let uid: String = row.try_get(2)?;
                 made.series.insert(key);
-                keys.insert((row.try_get(1)?, row.try_get(2)?), key);
+                if let Some(facts) = said.get(&(study, &*uid)) {
+                    made.series_facts.insert(key, (study, facts.clone()));
+                }
+                keys.insert((study, uid), key);
             }
         }
         if keys.len() < said.len() {
             return Err(IndexError::Busy);
         }
         if !fill.is_empty() {
-            self.fill_series(&fill, said).await?;
+            self.fill_series(&fill, said, made).await?;
         }
         Ok(keys)
     }
@@ -325,6 +352,7 @@ impl PartitionTx {
         &mut self,
         keys: &[i64],
         said: &BTreeMap<(i64, &str), Facts>,
+        made: &mut Made,
     ) -> Result<(), IndexError> {
         let (query, conn) = self.statement(SERIES_LOCK);
         let mut filled: Vec<(i64, Facts)> = Vec::new();
@@ -332,9 +360,12 @@ impl PartitionTx {
             let mut facts = Facts::read(&row, 2, columns::SERIES.len())?;
             let study: i64 = row.try_get(3 + columns::SERIES.len())?;
             let uid: &str = row.try_get(1)?;
+            let key = row.try_get(0)?;
             if said.get(&(study, uid)).is_some_and(|news| facts.fill(news)) {
-                filled.push((row.try_get(0)?, facts));
+                made.series_filled.insert(key);
+                filled.push((key, facts.clone()));
             }
+            made.series_facts.insert(key, (study, facts));
         }
         self.write_facts(SERIES_FILL, &filled, columns::SERIES.len()).await
     }
@@ -366,7 +397,7 @@ impl PartitionTx {
         }
         if !made.studies.is_empty() {
             let (query, conn) = self.statement(STUDY_TAKE_BACK);
-            let keys: Vec<i64> = made.studies.iter().copied().collect();
+            let keys: Vec<i64> = made.studies.keys().copied().collect();
             query.bind(keys).execute(conn).await?;
         }
         Ok(())

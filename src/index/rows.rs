@@ -44,6 +44,8 @@ pub struct Include {
 /// One row. What was not asked for, or does not exist at the level, is `None` or empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchRow {
+    /// What it was found by.
+    pub key: RowKey,
     /// The partition that holds the row.
     pub partition: PartitionId,
     /// Study Instance UID.
@@ -68,6 +70,19 @@ pub struct SearchRow {
     pub transfer_syntaxes: Vec<String>,
     /// Metadata.
     pub metadata: Option<Vec<u8>>,
+    /// Attributes of extended query tags.
+    pub tags: Vec<TagValue>,
+}
+
+/// An attribute as an extended query tag holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagValue {
+    /// The tag's id.
+    pub tag: i64,
+    /// The attribute's key in the data set that it comes from.
+    pub key: String,
+    /// Its DICOM JSON.
+    pub json: String,
 }
 
 /// The keys of a row and of its parents, of the tables by level.
@@ -147,7 +162,8 @@ fn transfer_syntaxes(level: Level) -> &'static str {
 }
 
 impl ScopedTx {
-    /// What is answered about the rows of a page, in the order of `keys`. Rows that were deleted
+    /// What is answered about the rows of a page, in the order of `keys`; `tags` are the extended
+    /// query tags, of the level of the rows and above, whose attributes are wanted. Rows that were deleted
     /// since they were found are left out.
     ///
     /// # Errors
@@ -157,6 +173,7 @@ impl ScopedTx {
         level: Level,
         keys: &[RowKey],
         include: Include,
+        tags: &[(i64, Level)],
     ) -> Result<Vec<SearchRow>, IndexError> {
         if keys.is_empty() {
             return Ok(Vec::new());
@@ -167,11 +184,16 @@ impl ScopedTx {
         partitions.dedup();
         // Narrowed, not widened: keys of partitions outside the scope find nothing.
         self.settle(Regime::Lookup, &partitions).await?;
-        let mut sql = statement(level, include, keys);
+        let mut sql = statement(level, include, keys, tags);
         let rows = sql.build().persistent(false).fetch_all(self.conn()).await?;
         let mut read = rows
             .iter()
-            .map(|row| Ok((row.try_get(14)?, read(row, level)?)))
+            .map(|row| {
+                let place: i64 = row.try_get(14)?;
+                let key = usize::try_from(place - 1).ok().and_then(|place| keys.get(place));
+                let key = key.ok_or(IndexError::Inconsistent { table: "page", column: "n" })?;
+                Ok((place, read(row, level, key.clone())?))
+            })
             .collect::<Result<Vec<(i64, SearchRow)>, IndexError>>()?;
         read.sort_by_key(|(place, _)| *place);
         Ok(read.into_iter().map(|(_, row)| row).collect())
@@ -179,7 +201,12 @@ impl ScopedTx {
 }
 
 /// The columns always come in the same places; what is not wanted is NULL.
-fn statement(level: Level, include: Include, keys: &[RowKey]) -> QueryBuilder<Postgres> {
+fn statement(
+    level: Level,
+    include: Include,
+    keys: &[RowKey],
+    tags: &[(i64, Level)],
+) -> QueryBuilder<Postgres> {
     let below_study = level > Level::Study;
     let below_series = level > Level::Series;
     let partitions: Vec<&str> = keys.iter().map(|key| key.partition.as_str()).collect();
@@ -224,7 +251,9 @@ fn statement(level: Level, include: Include, keys: &[RowKey]) -> QueryBuilder<Po
         sql.push(if n == 0 { " SELECT " } else { ", " });
         sql.push("(").push(column).push(")::").push(of_type);
     }
-    sql.push(", p.n FROM page p");
+    sql.push(", p.n, ");
+    push_tags(&mut sql, tags);
+    sql.push(" FROM page p");
     for (wanted, join) in [
         (true, STUDY),
         (below_study, SERIES),
@@ -251,7 +280,35 @@ fn statement(level: Level, include: Include, keys: &[RowKey]) -> QueryBuilder<Po
     sql
 }
 
-fn read(row: &PgRow, level: Level) -> Result<SearchRow, IndexError> {
+/// Of each tag what the first instance with a value says: id, key and JSON.
+fn push_tags(sql: &mut QueryBuilder<Postgres>, tags: &[(i64, Level)]) {
+    if tags.is_empty() {
+        sql.push("NULL::text[]");
+        return;
+    }
+    let (ids, levels): (Vec<i64>, Vec<i16>) =
+        tags.iter().map(|(id, level)| (*id, *level as i16)).unzip();
+    sql.push("(SELECT array_agg(t.id::text || ':' || v.attribute_key || v.attribute) FROM unnest(");
+    sql.push_bind(ids).push("::bigint[], ").push_bind(levels);
+    sql.push(
+        "::smallint[]) AS t(id, level) CROSS JOIN LATERAL (
+            SELECT attribute_key, attribute FROM query_tag_value
+            WHERE partition_id = p.partition_id AND tag_id >= t.id AND tag_id <= t.id
+                AND owner_key = CASE t.level WHEN 0 THEN p.study_key WHEN 1 THEN p.series_key
+                    ELSE p.watermark END
+            ORDER BY tag_id, owner_key, watermark, place LIMIT 1) v
+        WHERE v.attribute IS NOT NULL)",
+    );
+}
+
+/// An attribute as [`push_tags`] writes it.
+fn tag_value(text: &str) -> Option<TagValue> {
+    let (id, rest) = text.split_once(':')?;
+    let (key, json) = rest.split_at_checked(8)?;
+    Some(TagValue { tag: id.parse().ok()?, key: key.to_owned(), json: json.to_owned() })
+}
+
+fn read(row: &PgRow, level: Level, key: RowKey) -> Result<SearchRow, IndexError> {
     let list = |at: usize| -> Result<Vec<String>, IndexError> {
         Ok(row.try_get::<Option<Vec<String>>, _>(at)?.unwrap_or_default())
     };
@@ -266,6 +323,7 @@ fn read(row: &PgRow, level: Level) -> Result<SearchRow, IndexError> {
         None
     };
     Ok(SearchRow {
+        key,
         partition: registry::partition(row, 0)?,
         study: uid(row, 1, "study", "study_instance_uid")?,
         series,
@@ -278,5 +336,6 @@ fn read(row: &PgRow, level: Level) -> Result<SearchRow, IndexError> {
         sop_classes: list(11)?,
         transfer_syntaxes: list(12)?,
         metadata: row.try_get(13)?,
+        tags: list(15)?.iter().filter_map(|text| tag_value(text)).collect(),
     })
 }

@@ -14,6 +14,7 @@ use super::{
     located::bigint,
     lookup::{one, series_uid_of_i, study_uid_of_i},
     parents::{Made, ParentKeys},
+    terms::Place,
 };
 use crate::dicom::{Uid, attributes::Level, index::Indexed};
 
@@ -172,6 +173,7 @@ impl PartitionTx {
         let mut existing = self.existing(pending.keys().copied().collect()).await?;
         pending.retain(|uid, _| !existing.contains_key(*uid));
         let mut made = Made::default();
+        let mut places: Vec<Place<'_>> = Vec::new();
         let mut has_blob = false;
         for _ in 0..ATTEMPTS {
             if pending.is_empty() {
@@ -185,6 +187,16 @@ impl PartitionTx {
             let batch: Vec<&NewInstance<'_>> = pending.values().copied().collect();
             let parents = self.parents(&batch, &mut made).await?;
             let created = self.create(blob, &batch, &parents).await?;
+            for new in
+                batch.iter().filter(|new| created.contains_key(new.indexed.instance.as_str()))
+            {
+                let parents = parents.get(&(&new.indexed.study, &new.indexed.series));
+                places.extend(parents.map(|(study, series)| Place {
+                    study: *study,
+                    series: *series,
+                    sop_class: &new.indexed.sop_class,
+                }));
+            }
             pending.retain(|uid, _| !created.contains_key(*uid));
             watermarks.extend(created);
             if !pending.is_empty() {
@@ -197,6 +209,7 @@ impl PartitionTx {
             return Err(IndexError::Busy);
         }
         self.details(&first, &watermarks).await?;
+        self.tell(&mut made, &places).await?;
         let kept =
             first.iter().filter_map(|(uid, new)| Some((*watermarks.get(*uid)?, new.metadata)));
         self.index_tags(tags, kept.collect()).await?;

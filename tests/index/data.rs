@@ -60,7 +60,12 @@ impl Sample {
             }],
             level_attributes: [
                 json("00100020", &format!("P{study}")),
-                json("00200011", &series.to_string()),
+                format!(
+                    r#"{{"00200011":{{"vr":"IS","Value":["{series}"]}},"00400275":{{"vr":"SQ","Value":[
+                        {{"00400009":{{"vr":"SH","Value":["STEP{series}"]}},
+                        "00401001":{{"vr":"SH","Value":["PROC{study}"]}}}}]}}}}"#
+                )
+                .into_bytes(),
                 json("00200013", &number),
             ],
             keys: Keys(keys.into_iter().collect()),

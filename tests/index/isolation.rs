@@ -70,8 +70,17 @@ fn attacks(table: &str) -> Vec<String> {
         format!("DELETE FROM {table} WHERE partition_id = 'b'"),
         format!("UPDATE {table} SET partition_id = partition_id WHERE partition_id = 'b'"),
         format!("UPDATE {table} SET partition_id = 'b'"),
-        format!("INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM {table}_copy"),
+        format!("INSERT INTO {table} {} FROM {table}_copy", own_columns(table)),
     ]
+}
+
+/// The columns of a table that can be written, for an INSERT of a copy of it.
+fn own_columns(table: &str) -> String {
+    let written = match table {
+        "study" => "partition_id, study_key, study_instance_uid, attributes",
+        _ => return "OVERRIDING SYSTEM VALUE SELECT *".to_owned(),
+    };
+    format!("({written}) OVERRIDING SYSTEM VALUE SELECT {written}")
 }
 
 /// Copies of what partition `b` has, outside the fence, to be inserted by an attacker.

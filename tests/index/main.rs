@@ -1,5 +1,6 @@
 //! The index against a real Postgres.
 
+mod backfill;
 mod data;
 #[allow(dead_code, reason = "shared with the suite")]
 #[path = "../suite/harness/postgres.rs"]

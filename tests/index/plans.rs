@@ -119,7 +119,7 @@ async fn a_page_of_many_partitions_reads_a_little_of_each() {
     let page = SearchPlan { limit: 101, ..plan(Level::Study, vec![]) };
     let explained = tx.search_explain(&page).await.unwrap();
     // The bound that the first step found is part of the index condition.
-    let bound = "ROW(study_date, study_key) >=";
+    let bound = "ROW(study_order, study_key) >=";
     assert_plan(&explained, &["study_by_date", bound], &["Seq Scan on study"], "all studies");
     let condition = explained.iter().find(|line| line.contains(bound)).unwrap();
     assert!(condition.contains("Index Cond"), "{condition}");

@@ -35,6 +35,38 @@ const BROKEN: &[(&str, &str)] = &[
         "SELECT FROM instance i LEFT JOIN series e USING (partition_id, series_key) WHERE e.study_key IS DISTINCT FROM i.study_key",
     ),
     (
+        "term of a study that is not there, or at another place than its own",
+        "SELECT FROM study_term t LEFT JOIN study s USING (partition_id, study_key) WHERE s.study_order IS DISTINCT FROM t.study_order",
+    ),
+    (
+        "modality without term",
+        "SELECT FROM series e WHERE e.modality IS NOT NULL AND NOT EXISTS (SELECT FROM study_term t WHERE t.partition_id = e.partition_id AND t.study_key = e.study_key AND t.term = 'm:' || e.modality)",
+    ),
+    (
+        "term without modality",
+        "SELECT FROM study_term t WHERE t.term LIKE 'm:%' AND NOT EXISTS (SELECT FROM series e WHERE t.partition_id = e.partition_id AND t.study_key = e.study_key AND t.term = 'm:' || e.modality)",
+    ),
+    (
+        "SOP class without term",
+        "SELECT FROM instance i WHERE NOT EXISTS (SELECT FROM study_term t WHERE t.partition_id = i.partition_id AND t.study_key = i.study_key AND t.term = 'c:' || i.sop_class_uid)",
+    ),
+    (
+        "term without SOP class",
+        "SELECT FROM study_term t WHERE t.term LIKE 'c:%' AND NOT EXISTS (SELECT FROM instance i WHERE t.partition_id = i.partition_id AND t.study_key = i.study_key AND t.term = 'c:' || i.sop_class_uid)",
+    ),
+    (
+        "name without terms",
+        "SELECT FROM study s WHERE s.patient_name IS NOT NULL AND NOT EXISTS (SELECT FROM study_term t WHERE t.partition_id = s.partition_id AND t.study_key = s.study_key AND t.term = 'n:' || left(s.patient_name, 3))",
+    ),
+    (
+        "request without series",
+        "SELECT FROM series_request r LEFT JOIN series e USING (partition_id, series_key) WHERE e.study_key IS DISTINCT FROM r.study_key",
+    ),
+    (
+        "series without requests",
+        "SELECT FROM series e WHERE NOT EXISTS (SELECT FROM series_request r WHERE r.partition_id = e.partition_id AND r.series_key = e.series_key)",
+    ),
+    (
         "instance without metadata",
         "SELECT FROM instance i WHERE NOT EXISTS (SELECT FROM instance_metadata m WHERE m.partition_id = i.partition_id AND m.watermark = i.watermark)",
     ),
@@ -91,7 +123,15 @@ async fn stores_and_deletes_at_once_leave_the_index_whole() {
                     let outcome = if dice.below(3) > 0 {
                         // Few studies, series and instances, so that they meet.
                         let batch: Vec<Sample> = (0..6)
-                            .map(|_| Sample::new(dice.below(3), dice.below(2), dice.below(6)))
+                            .map(|_| {
+                                let (study, series) = (dice.below(3), dice.below(2));
+                                let sample = Sample::new(study, series, dice.below(6));
+                                // Some lack what others fill in, in whatever order they come.
+                                let lacking =
+                                    ["study_date", "patient_name", "modality", "study_id"];
+                                let lacking = lacking.get(dice.below(6) as usize);
+                                lacking.map_or(sample.clone(), |column| sample.key(column, ""))
+                            })
                             .collect();
                         let stored = store_in(&mut tx, &new_blob(), &batch).await;
                         stored.map(|all| (all.iter().filter(|one| is_new(one)).count() as u64, 0))

@@ -1,0 +1,132 @@
+//! Writing a population into an index, as Store writes.
+
+use std::{sync::Arc, time::Instant};
+
+use anyhow::Context;
+use collimator::{
+    dicom::{
+        Limits,
+        index::{Indexed, Indexer},
+        reader::Reader,
+    },
+    index::{Db, DbOptions, IndexError, NewBlob, NewInstance, migrate},
+    tenancy::{PartitionId, PartitionScope, Scope},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
+use sqlx::{ConnectOptions, postgres::PgConnectOptions};
+use uuid::Uuid;
+
+use crate::population::Population;
+
+/// Instances of one transaction.
+const BATCH: u64 = 2_000;
+
+const LIMITS: Limits =
+    Limits { element_depth: 8, header_bytes: 1 << 20, inflated_bytes: 1 << 20, frames: 1 };
+
+/// Fills the index of a database, given its owner, and leaves it vacuumed and analysed.
+pub async fn fill(owner: PgConnectOptions, population: Population) -> anyhow::Result<()> {
+    let login = migrate(owner.clone()).await.context("the database cannot be migrated")?;
+    let app = owner.clone().username(&login.role).password(&login.password);
+    let options = DbOptions { max_connections: 4, ..DbOptions::default() };
+    let db = Db::open(app, options).await.context("the database cannot be used")?;
+    let begun = Instant::now();
+    let bar = ProgressBar::new(population.studies).with_style(ProgressStyle::with_template(
+        "{wide_bar} {human_pos}/{human_len} studies, {per_sec}, {eta} left",
+    )?);
+    let of_a_batch = (BATCH / (population.series * population.instances)).max(1);
+    let population = Arc::new(population);
+    let batches = (0..population.partitions).flat_map(|first| {
+        let numbers = (first..population.studies).step_by(population.partitions as usize);
+        let numbers: Vec<u64> = numbers.collect();
+        let chunks: Vec<Vec<u64>> =
+            numbers.chunks(of_a_batch as usize).map(<[u64]>::to_vec).collect();
+        chunks
+    });
+    stream::iter(batches)
+        .map(|numbers| {
+            let (db, population, bar) = (db.clone(), population.clone(), bar.clone());
+            async move {
+                let studies = numbers.len() as u64;
+                tokio::spawn(async move { store(&db, &population, &numbers).await }).await??;
+                bar.inc(studies);
+                anyhow::Ok(())
+            }
+        })
+        .buffer_unordered(2)
+        .try_collect::<()>()
+        .await?;
+    bar.finish();
+    let instances = population.studies * population.series * population.instances;
+    let seconds = begun.elapsed().as_secs_f64();
+    eprintln!("{instances} instances in {seconds:.0} s, {:.0}/s", instances as f64 / seconds);
+    db.close().await;
+    let mut conn = owner.connect().await?;
+    // What autovacuum would have done by the time that an archive has grown so large.
+    sqlx::raw_sql("VACUUM (ANALYZE)").execute(&mut conn).await?;
+    sqlx::raw_sql("CHECKPOINT").execute(&mut conn).await?;
+    Ok(())
+}
+
+/// An instance as Store has it when it comes to the index.
+struct Ready {
+    indexed: Indexed,
+    metadata: Vec<u8>,
+    sha256: [u8; 32],
+    length: u64,
+}
+
+fn read(file: &[u8]) -> anyhow::Result<Ready> {
+    let mut reader = Reader::new(Indexer::new(LIMITS), LIMITS, 1 << 16);
+    reader.push(file)?;
+    let mut indexed = reader.finish()?.finish()?;
+    let metadata = zstd::bulk::compress(&std::mem::take(&mut indexed.metadata), 1)?;
+    let sha256 = Sha256::digest(file).into();
+    Ok(Ready { indexed, metadata, sha256, length: file.len() as u64 })
+}
+
+/// Stores the studies of these numbers, which are of one partition, as one batch.
+async fn store(db: &Db, population: &Population, numbers: &[u64]) -> anyhow::Result<()> {
+    let Some(first) = numbers.first() else { return Ok(()) };
+    let partition: PartitionId = population.partition(*first).parse()?;
+    let mut registry = db.registry().await?;
+    registry.partition_create(&partition).await?;
+    registry.commit().await?;
+    let mut ready = Vec::new();
+    for number in numbers {
+        let study = population.study(*number);
+        for series in 0..population.series {
+            for instance in 0..population.instances {
+                ready.push(read(&population.file(&study, series, instance))?);
+            }
+        }
+    }
+    let mut offset = 0;
+    let news: Vec<NewInstance<'_>> = ready
+        .iter()
+        .map(|ready| {
+            let new = NewInstance {
+                indexed: &ready.indexed,
+                metadata: &ready.metadata,
+                offset,
+                length: ready.length,
+                sha256: ready.sha256,
+            };
+            offset += ready.length;
+            new
+        })
+        .collect();
+    #[expect(clippy::disallowed_methods, reason = "no request asks for this")]
+    let scope: PartitionScope = Scope::for_maintenance(&partition);
+    loop {
+        let blob = NewBlob { id: Uuid::new_v4(), length: offset };
+        let mut tx = db.begin_in(&scope).await?;
+        match tx.store_batch(&blob, &news).await {
+            Ok(_) => return Ok(tx.commit().await?),
+            Err(IndexError::Busy) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
