@@ -314,3 +314,42 @@ fn admit(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dicom::{VR, attributes::Level};
+
+    fn tag(path: Tag, creator: Option<&str>) -> NewTag {
+        let creator = creator.map(str::to_owned);
+        NewTag { path, creator, vr: VR::LO, level: Level::Study }
+    }
+
+    fn known(tag: NewTag, status: TagStatus) -> KnownTag {
+        KnownTag { id: 1, tag, operation: Uuid::nil(), is_root: true, status, is_met: true }
+    }
+
+    #[test]
+    fn an_attribute_is_in_a_view_once_also_while_it_is_deleted() {
+        let private = |block: u16, creator| tag(Tag(0x0023, block << 8 | 1), Some(creator));
+        let all = [
+            known(tag(Tag(0x0010, 0x1010), None), TagStatus::Deleting),
+            known(private(0x10, "A"), TagStatus::Ready),
+        ];
+        for (new, expected) in [
+            (vec![tag(Tag(0x0010, 0x1010), None)], Some(vec![0])),
+            (vec![tag(Tag(0x0010, 0x1020), None), private(0x20, "A")], Some(vec![1])),
+            (vec![private(0x10, "B")], Some(vec![0])),
+            (vec![private(0x20, "B"), tag(Tag(0x0010, 0x1020), None)], None),
+        ] {
+            let refused = match admit(&all, &[], &new, 4) {
+                Err(TagRefusal::Exists(places)) => Some(places),
+                other => other.map(|()| None).expect("room"),
+            };
+            assert_eq!(refused, expected, "{new:?}");
+        }
+        let new = [tag(Tag(0x0010, 0x1020), None)];
+        assert!(matches!(admit(&all, &[], &new, 2), Err(TagRefusal::TooMany { limit: 2 })));
+        assert!(matches!(admit(&[], &all, &[private(0x10, "A")], 2), Err(TagRefusal::Exists(_))));
+    }
+}

@@ -5,11 +5,10 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
-    http::{HeaderValue, StatusCode, Uri, header},
+    extract::{FromRequestParts, State},
+    http::{HeaderValue, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
@@ -17,6 +16,7 @@ use uuid::Uuid;
 use super::{
     App,
     admit::{Admitted, ManageOperations, ReadOperations, TagUrls},
+    place,
     problem::Problem,
     query_tags::{operation_href, page},
     urls,
@@ -26,16 +26,16 @@ use crate::archive::{Operation, OperationState};
 /// Seconds after which it is worth asking again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
-/// `{operation}` of a path.
-#[derive(Debug, Deserialize)]
-pub struct Named {
-    operation: String,
-}
+/// `{operation}` of a path: its id.
+pub struct Named(Uuid);
 
-impl Named {
-    fn id(&self) -> Result<Uuid, Problem> {
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = place::segment(parts, state, "operation").await?;
         let rule = "a UUID, with or without dashes";
-        Uuid::parse_str(&self.operation).map_err(|_| Problem::invalid("operation", rule))
+        Uuid::parse_str(&text).map(Self).map_err(|_| Problem::invalid("operation", rule))
     }
 }
 
@@ -53,10 +53,10 @@ pub async fn list(
 pub async fn get(
     State(app): State<App>,
     caller: Admitted<ReadOperations>,
-    Path(named): Path<Named>,
+    Named(id): Named,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let operation = app.archive.operation(&caller.scope, named.id()?).await?;
+    let operation = app.archive.operation(&caller.scope, id).await?;
     Ok(answer(&operation, &caller.urls, &uri))
 }
 
@@ -64,10 +64,10 @@ pub async fn get(
 pub async fn cancel(
     State(app): State<App>,
     caller: Admitted<ManageOperations>,
-    Path(named): Path<Named>,
+    Named(id): Named,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let operation = app.archive.cancel_operation(&caller.scope, named.id()?).await?;
+    let operation = app.archive.cancel_operation(&caller.scope, id).await?;
     Ok(answer(&operation, &caller.urls, &uri))
 }
 

@@ -5,11 +5,10 @@
 
 use axum::{
     Json,
-    extract::{Path, Request, State},
-    http::{StatusCode, Uri, header},
+    extract::{FromRequestParts, Request, State},
+    http::{StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -17,7 +16,7 @@ use uuid::Uuid;
 use super::{
     App,
     admit::{Admitted, ManageTags, ReadTags, TagUrls},
-    json_body, new_tags,
+    json_body, new_tags, place,
     problem::Problem,
 };
 use crate::{
@@ -28,16 +27,16 @@ use crate::{
 /// Most entries of a page, and how many where the request does not say.
 const PAGE: (i64, i64) = (200, 100);
 
-/// `{tag}` of a path.
-#[derive(Debug, Deserialize)]
-pub struct Named {
-    tag: String,
-}
+/// `{tag}` of a path: an attribute.
+pub struct Named(Tag);
 
-impl Named {
-    fn path(&self) -> Result<Tag, Problem> {
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = place::segment(parts, state, "tag").await?;
         let rule = "eight hexadecimal digits, or a keyword of an attribute";
-        new_tags::path(&self.tag).ok_or_else(|| Problem::invalid("tag", rule))
+        new_tags::path(&text).map(Self).ok_or_else(|| Problem::invalid("tag", rule))
     }
 }
 
@@ -70,9 +69,9 @@ pub async fn list(
 pub async fn get(
     State(app): State<App>,
     caller: Admitted<ReadTags>,
-    Path(named): Path<Named>,
+    Named(path): Named,
 ) -> Result<Json<Value>, Problem> {
-    let tag = app.archive.tag(&caller.scope, named.path()?).await?;
+    let tag = app.archive.tag(&caller.scope, path).await?;
     Ok(Json(entry(&tag, &caller.urls)))
 }
 
@@ -80,10 +79,9 @@ pub async fn get(
 pub async fn change(
     State(app): State<App>,
     caller: Admitted<ManageTags>,
-    Path(named): Path<Named>,
+    Named(path): Named,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    let path = named.path()?;
     let (parts, body) = request.into_parts();
     let enabled = query_status(json_body::read(&parts.headers, body, &app.limits).await?)?;
     let tag = app.archive.set_tag_query(&caller.scope, path, enabled).await?;
@@ -94,9 +92,9 @@ pub async fn change(
 pub async fn remove(
     State(app): State<App>,
     caller: Admitted<ManageTags>,
-    Path(named): Path<Named>,
+    Named(path): Named,
 ) -> Result<StatusCode, Problem> {
-    app.archive.delete_tag(&caller.scope, named.path()?).await.map_err(refused)?;
+    app.archive.delete_tag(&caller.scope, path).await.map_err(refused)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -104,10 +102,9 @@ pub async fn remove(
 pub async fn errors(
     State(app): State<App>,
     caller: Admitted<ReadTags>,
-    Path(named): Path<Named>,
+    Named(path): Named,
     uri: Uri,
 ) -> Result<Json<Vec<Value>>, Problem> {
-    let path = named.path()?;
     let errors = app.archive.tag_errors(&caller.scope, path, page(&uri)?).await?;
     Ok(Json(errors.iter().map(error_entry).collect()))
 }

@@ -154,7 +154,9 @@ pub fn may_name_tags(query: &str) -> Result<bool, Problem> {
 fn extended(returned: &Returned, tags: &[SearchTag], level: Level) -> Vec<Extended> {
     let named = |at: &Element| match at {
         Element::Standard(tag) => returned.tags.contains(tag),
-        private => level < Level::Instance && returned.paths.iter().any(|path| *path == [private.clone()]),
+        private => {
+            level < Level::Instance && returned.paths.iter().any(|path| *path == [private.clone()])
+        }
     };
     let tags = tags.iter().filter(|tag| tag.level <= level && tag.level < Level::Instance);
     tags.filter(|tag| named(&tag.at))

@@ -144,14 +144,8 @@ pub struct KnownTag {
     /// How far it is.
     pub status: TagStatus,
     /// Whether the partition has a row for it.
-    pub(super) is_met: bool,
-}
-
-impl KnownTag {
-    /// Whether the partition has a row for it. Of a root tag it has none before somebody looks.
-    pub fn is_met(&self) -> bool {
-        self.is_met
-    }
+    /// Of a root tag it has none before somebody looks.
+    pub is_met: bool,
 }
 
 /// Eight upper-case hexadecimal digits.

@@ -56,13 +56,13 @@ impl Reindex {
         let scope = Scope::for_maintenance(id);
         let mut tx = self.db.begin_in(&scope).await?;
         let known = tx.tags_known().await?;
-        if known.iter().any(|tag| !tag.is_met() && tag.status == TagStatus::Adding) {
+        if known.iter().any(|tag| !tag.is_met && tag.status == TagStatus::Adding) {
             tx.tags_meet().await?;
         }
         tx.operations_purge(self.retention).await?;
         let work = tx.operation_claim(self.owner).await?;
         tx.commit().await?;
-        for tag in known.iter().filter(|tag| tag.is_met() && tag.status == TagStatus::Deleting) {
+        for tag in known.iter().filter(|tag| tag.is_met && tag.status == TagStatus::Deleting) {
             if !self.remove(&scope, tag.id, done).await? {
                 dying.remove(&tag.id);
                 done.more = true;

@@ -12,6 +12,7 @@ mod hostile;
 mod http;
 mod isolation;
 mod partitions;
+mod query_tags;
 mod retrieve;
 mod search;
 mod store;
