@@ -103,6 +103,7 @@ impl Archive {
             TagScope::Root(scope) => repeated!(self.add_to_root(scope, tags, operation))??,
             TagScope::Partition(scope) => repeated!(self.add_to_one(scope, tags, operation))??,
         }
+        tracing::info!(%operation, tags = tags.len(), "extended query tags added");
         self.0.wake_operations.notify_one();
         Ok(operation)
     }

@@ -370,7 +370,7 @@ impl ScopedTx {
         id: Uuid,
         retention: Duration,
     ) -> Result<Option<Operation>, IndexError> {
-        let unmet = self.operations_unmet().await?;
+        let unmet = self.operations_unmet(Some(id)).await?;
         let waiting = unmet.iter().filter(|(of, _)| *of == id).map(|(_, count)| count).max();
         let waiting = waiting.copied().unwrap_or(0);
         let (query, conn) = self.statement(LIST);
@@ -411,7 +411,7 @@ impl ScopedTx {
         limit: i64,
         offset: i64,
     ) -> Result<Vec<Operation>, IndexError> {
-        let unmet = self.operations_unmet().await?;
+        let unmet = self.operations_unmet(None).await?;
         let (query, conn) = self.statement(LIST);
         let rows = query.bind(None::<Uuid>).bind(limit).bind(offset).fetch_all(conn).await?;
         rows.iter()
@@ -423,8 +423,11 @@ impl ScopedTx {
             .collect()
     }
 
-    async fn operations_unmet(&mut self) -> Result<Vec<(Uuid, i64)>, IndexError> {
-        let unmet = self.tags_unmet().await?;
+    async fn operations_unmet(
+        &mut self,
+        id: Option<Uuid>,
+    ) -> Result<Vec<(Uuid, i64)>, IndexError> {
+        let unmet = self.tags_unmet(id).await?;
         Ok(unmet.into_iter().map(|(_, operation, count)| (operation, count)).collect())
     }
 }

@@ -66,12 +66,14 @@ impl Db {
         claim: &mut Claim,
         owner: Uuid,
     ) -> Result<Step, IndexError> {
-        let mut tx = self.begin_in(scope).await?;
-        if claim.wants_total {
-            let total = tx.reindex_count(claim.cursor.until).await?;
-            tx.operation_total(claim.id, total).await?;
-            claim.wants_total = false;
+        if std::mem::take(&mut claim.wants_total) {
+            match self.reindex_total(scope, claim).await {
+                // Without its total an operation says less, and does as much.
+                Ok(()) | Err(IndexError::TimedOut) => {}
+                Err(error) => return Err(error),
+            }
         }
+        let mut tx = self.begin_in(scope).await?;
         let tags = tx.tags_of(claim.id).await?;
         if tags.is_empty() {
             tx.operation_end(claim.id, OperationState::Canceled, None).await?;
@@ -93,6 +95,14 @@ impl Db {
             }
         }
         Ok(Step::Indexed { instances, failed })
+    }
+
+    /// Counts the instances of an operation.
+    async fn reindex_total(&self, scope: &PartitionScope, claim: &Claim) -> Result<(), IndexError> {
+        let mut tx = self.begin_in(scope).await?;
+        let total = tx.reindex_count(claim.cursor.until).await?;
+        tx.operation_total(claim.id, total).await?;
+        tx.commit().await
     }
 
     /// Writes what was derived; `None` where the operation goes on.

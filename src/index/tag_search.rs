@@ -36,7 +36,7 @@ const TAGS: &str = "-- search_tags
 pub(super) const UNMET: &str = "-- query_tags_unmet
     SELECT r.tag_id, r.operation_id, count(*) FROM query_tag_root r
     CROSS JOIN unnest($1::text[]) AS scope(id)
-    WHERE NOT r.is_deleting
+    WHERE NOT r.is_deleting AND ($2::uuid IS NULL OR r.operation_id = $2)
         AND NOT EXISTS (SELECT FROM query_tag q
             WHERE q.partition_id = scope.id AND q.tag_id = r.tag_id)
         AND EXISTS (SELECT FROM instance i WHERE i.partition_id = scope.id)
@@ -71,7 +71,7 @@ impl ScopedTx {
             tags.push(SearchTag { id, at, vr: tag.vr, level: tag.level, state, erroneous });
         }
         if wants_unmet {
-            for (unmet, _, _) in self.tags_unmet().await? {
+            for (unmet, _, _) in self.tags_unmet(None).await? {
                 let found = tags.iter_mut().find(|tag| tag.id == unmet);
                 if let Some(tag) = found.filter(|tag| tag.state == TagState::Ready) {
                     tag.state = TagState::Adding;
@@ -83,9 +83,13 @@ impl ScopedTx {
 
     /// Root tags with their operation and how many partitions of the scope hold something and have
     /// not met them.
-    pub(super) async fn tags_unmet(&mut self) -> Result<Vec<(i64, uuid::Uuid, i64)>, IndexError> {
+    /// With `operation` those that it indexes.
+    pub(super) async fn tags_unmet(
+        &mut self,
+        operation: Option<uuid::Uuid>,
+    ) -> Result<Vec<(i64, uuid::Uuid, i64)>, IndexError> {
         let (query, conn) = self.statement(UNMET);
-        let rows = query.fetch_all(conn).await?;
+        let rows = query.bind(operation).fetch_all(conn).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
     }
 }

@@ -129,7 +129,7 @@ impl ScopedTx {
             });
         }
         if wants_unmet {
-            for (unmet, _, _) in self.tags_unmet().await? {
+            for (unmet, _, _) in self.tags_unmet(None).await? {
                 for tag in tags.iter_mut().filter(|tag| tag.id == unmet) {
                     tag.status = TagStatus::Adding;
                 }
