@@ -253,6 +253,7 @@ fn db_options(config: &DatabaseConfig) -> DbOptions {
         connect_timeout: config.connect_timeout,
         statement_timeout: config.statement_timeout,
         prepared_statements: config.prepared_statements,
+        ..DbOptions::default()
     }
 }
 

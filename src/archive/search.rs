@@ -108,7 +108,7 @@ impl Archive {
             return Ok((keys, 0));
         }
         keys.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        let matches = tx.search_count(plan).await?;
+        let matches = tx.search_count(plan, None).await?;
         Ok((keys, matches.saturating_sub(plan.offset).saturating_sub(limit).max(1)))
     }
 }

@@ -103,7 +103,7 @@ pub fn sound(word: &str) -> Option<String> {
 /// The terms of a patient's name, of its folded component groups:
 ///
 /// * `n:` and the first one, two and three characters of a group,
-/// * `w:` and the first one, two and three characters of a word,
+/// * `w:` and the first one, two and three characters of a word, and all of it,
 /// * `t:` and each three characters of a group that follow each other,
 /// * `s:` and the sound of a word.
 pub fn terms(groups: [&str; 3]) -> BTreeSet<String> {
@@ -112,7 +112,7 @@ pub fn terms(groups: [&str; 3]) -> BTreeSet<String> {
         terms.extend(beginnings(group).map(|piece| format!("n:{piece}")));
         terms.extend(pieces(group).map(|piece| format!("t:{piece}")));
         for word in words(group) {
-            terms.extend(beginnings(word).map(|piece| format!("w:{piece}")));
+            terms.extend(beginnings(word).chain([word]).map(|piece| format!("w:{piece}")));
             terms.extend(sound(word).map(|sound| format!("s:{sound}")));
         }
     }
@@ -120,11 +120,11 @@ pub fn terms(groups: [&str; 3]) -> BTreeSet<String> {
 }
 
 /// The terms of a physician's name, who is asked for less often: `rw:` and the first three
-/// characters of a word, or all of a shorter one; `rs:` and its sound.
+/// characters of a word, and all of it; `rs:` and its sound.
 pub fn physician_terms(groups: [&str; 3]) -> BTreeSet<String> {
     let mut terms = BTreeSet::new();
     for word in groups.into_iter().flat_map(words) {
-        terms.insert(format!("rw:{}", beginning(word)));
+        terms.extend([beginning(word), word].map(|piece| format!("rw:{piece}")));
         terms.extend(sound(word).map(|sound| format!("rs:{sound}")));
     }
     terms
@@ -202,14 +202,17 @@ mod tests {
 
     #[test]
     fn names_have_the_terms_that_searches_look_under() {
-        let found: Vec<String> = terms(["li^jo", "李", ""]).into_iter().collect();
+        let found: Vec<String> = terms(["li^jose", "李", ""]).into_iter().collect();
         let expect = [
-            "n:l", "n:li", "n:li^", "n:李", "s:J", "s:L", "t:^jo", "t:i^j", "t:li^", "w:j", "w:jo",
-            "w:l", "w:li", "w:李",
+            "n:l", "n:li", "n:li^", "n:李", "s:JS", "s:L", "t:^jo", "t:i^j", "t:jos", "t:li^",
+            "t:ose", "w:j", "w:jo", "w:jos", "w:jose", "w:l", "w:li", "w:李",
         ];
         assert_eq!(found, expect);
         let found: Vec<String> = physician_terms(["house^gregory", "", "x"]).into_iter().collect();
-        assert_eq!(found, ["rs:GRGR", "rs:HS", "rw:gre", "rw:hou", "rw:x"]);
+        assert_eq!(
+            found,
+            ["rs:GRGR", "rs:HS", "rw:gre", "rw:gregory", "rw:hou", "rw:house", "rw:x",]
+        );
         assert_eq!(beginning("ab"), "ab");
         assert_eq!(beginning("äöüß"), "äöü");
         assert_eq!(pieces("ab").count(), 0);

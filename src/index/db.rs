@@ -3,12 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, PgConnection, PgPool, Postgres, Row, Transaction,
-    postgres::{PgArguments, PgConnectOptions, PgPoolOptions},
+    AssertSqlSafe, PgConnection, PgPool, Postgres, Row,
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
 };
+use tokio::time::Instant;
 
-use super::{IndexError, lookup, migrate};
+use super::{
+    IndexError,
+    filter::Sql,
+    held::{Held, WATCH},
+    lookup, migrate,
+};
 use crate::tenancy::{PartitionId, PartitionScope, Scope};
 
 /// How the pool behaves: the section `[database]` of the configuration, as far as it is about it.
@@ -20,6 +26,8 @@ pub struct DbOptions {
     pub connect_timeout: Duration,
     /// Longest run of one statement (`database.statement_timeout`); zero: no limit.
     pub statement_timeout: Duration,
+    /// Longest run of one search (`search.timeout`); zero: no limit but that of a statement.
+    pub search_timeout: Duration,
     /// Whether statements are prepared by name once for each connection. Off behind a pooler that
     /// hands each transaction to another connection (`database.prepared_statements`).
     pub prepared_statements: bool,
@@ -31,6 +39,7 @@ impl Default for DbOptions {
             max_connections: 16,
             connect_timeout: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(30),
+            search_timeout: Duration::from_secs(10),
             prepared_statements: true,
         }
     }
@@ -53,13 +62,17 @@ struct Shared {
 /// A transaction that sees the partitions of one scope and nothing else; for reading. Dropping it
 /// ends it.
 pub struct ScopedTx {
-    tx: Transaction<'static, Postgres>,
+    held: Held,
     scope: Scope,
     prepared: bool,
     citus: bool,
     regime: Regime,
     /// The scope as it is set: all of `scope`, or fewer partitions of it.
     narrowed: String,
+    /// When a search must have ended.
+    deadline: Option<Instant>,
+    /// What EXPLAIN said of the statements so far, where that is asked for.
+    explained: Option<Vec<String>>,
 }
 
 /// What the planner may do.
@@ -82,7 +95,7 @@ pub struct PartitionTx {
 
 /// A transaction on the registry of partitions; it reaches no tenant table.
 pub struct RegistryTx {
-    tx: Transaction<'static, Postgres>,
+    held: Held,
     prepared: bool,
 }
 
@@ -112,24 +125,33 @@ impl Db {
     /// # Errors
     /// [`IndexError::Unavailable`].
     pub async fn begin(&self, scope: &Scope) -> Result<ScopedTx, IndexError> {
-        self.begin_with(scope, Regime::Search, &["SET LOCAL jit = off"]).await
+        let DbOptions { search_timeout: limit, statement_timeout, .. } = self.shared.options;
+        let timeout = if limit.is_zero() { statement_timeout } else { limit };
+        // What a search looks up, it looks up as all others do; its client may go away meanwhile.
+        let watch = format!("SET LOCAL client_connection_check_interval = {WATCH}");
+        let mut settings: Vec<&str> = lookup::SETTINGS.to_vec();
+        settings.push(&watch);
+        let mut tx = self.begin_with(scope, &settings, timeout).await?;
+        tx.deadline = (!limit.is_zero()).then(|| Instant::now() + limit);
+        Ok(tx)
     }
 
     async fn begin_with(
         &self,
         scope: &Scope,
-        regime: Regime,
         more: &[&str],
+        timeout: Duration,
     ) -> Result<ScopedTx, IndexError> {
         // The alphabet of PartitionId has no quote: the literal is safe by type.
         let narrowed = scope.as_setting();
         let setting = format!("SET LOCAL collimator.scope = '{narrowed}'");
         let mut settings = vec!["SET LOCAL ROLE collimator_tenant", &setting];
         settings.extend(more);
-        let tx = self.start(&settings).await?;
+        let held = self.start(&settings, timeout).await?;
         let Shared { options, citus } = *self.shared;
         let (scope, prepared) = (scope.clone(), options.prepared_statements);
-        Ok(ScopedTx { tx, scope, prepared, citus, regime, narrowed })
+        let (regime, deadline, explained) = (Regime::Lookup, None, None);
+        Ok(ScopedTx { held, scope, prepared, citus, regime, narrowed, deadline, explained })
     }
 
     /// Opens a transaction on one partition.
@@ -148,7 +170,7 @@ impl Db {
     ) -> Result<PartitionTx, IndexError> {
         let more: Vec<&str> =
             lookup::SETTINGS.into_iter().chain(locks.iter().map(String::as_str)).collect();
-        let inner = self.begin_with(scope, Regime::Lookup, &more).await?;
+        let inner = self.begin_with(scope, &more, self.shared.options.statement_timeout).await?;
         let (partition, holds_tags) = (scope.partition().clone(), !locks.is_empty());
         Ok(PartitionTx { inner, partition, holds_tags })
     }
@@ -168,8 +190,8 @@ impl Db {
     ) -> Result<RegistryTx, IndexError> {
         let mut settings = vec!["SET LOCAL ROLE collimator_registry"];
         settings.extend(locks.iter().map(String::as_str));
-        let tx = self.start(&settings).await?;
-        Ok(RegistryTx { tx, prepared: self.shared.options.prepared_statements })
+        let held = self.start(&settings, self.shared.options.statement_timeout).await?;
+        Ok(RegistryTx { held, prepared: self.shared.options.prepared_statements })
     }
 
     /// Whether the database answers and its schema is the one that this server was built for, or
@@ -191,10 +213,10 @@ impl Db {
     ///
     /// After the database was restarted each idle connection turns out dead when first used.
     /// Nothing has happened yet at that point, so the next one is tried.
-    async fn start(&self, settings: &[&str]) -> Result<Transaction<'static, Postgres>, IndexError> {
+    async fn start(&self, settings: &[&str], timeout: Duration) -> Result<Held, IndexError> {
         let mut left = self.shared.options.max_connections;
         loop {
-            match self.try_start(settings).await {
+            match self.try_start(settings, timeout).await {
                 Err(IndexError::Unavailable(sqlx::Error::Io(_) | sqlx::Error::Database(_)))
                     if left > 0 =>
                 {
@@ -205,23 +227,19 @@ impl Db {
         }
     }
 
-    async fn try_start(
-        &self,
-        settings: &[&str],
-    ) -> Result<Transaction<'static, Postgres>, IndexError> {
-        let timeout = self.shared.options.statement_timeout.as_millis();
-        let timeout = format!("SET LOCAL statement_timeout = {timeout}");
+    async fn try_start(&self, settings: &[&str], timeout: Duration) -> Result<Held, IndexError> {
+        let timeout = format!("SET LOCAL statement_timeout = {}", timeout.as_millis());
         if self.shared.citus {
             // Citus passes the text of a SET LOCAL on to its workers as it came, so that each must
             // come alone.
-            let mut tx = self.pool.begin().await?;
+            let mut held = Held::begin(&self.pool, "BEGIN").await?;
             for setting in settings.iter().copied().chain([&*timeout]) {
-                sqlx::raw_sql(AssertSqlSafe(setting)).execute(&mut *tx).await?;
+                sqlx::raw_sql(AssertSqlSafe(setting)).execute(held.conn()).await?;
             }
-            return Ok(tx);
+            return Ok(held);
         }
         let open = format!("BEGIN; {}; {timeout}", settings.join("; "));
-        Ok(self.pool.begin_with(AssertSqlSafe(open)).await?)
+        Held::begin(&self.pool, &open).await
     }
 }
 
@@ -317,23 +335,85 @@ impl ScopedTx {
         }
         if self.citus {
             for setting in settings {
-                sqlx::raw_sql(AssertSqlSafe(setting)).execute(&mut *self.tx).await?;
+                sqlx::raw_sql(AssertSqlSafe(setting)).execute(self.held.conn()).await?;
             }
         } else {
-            sqlx::raw_sql(AssertSqlSafe(settings.join("; "))).execute(&mut *self.tx).await?;
+            sqlx::raw_sql(AssertSqlSafe(settings.join("; "))).execute(self.held.conn()).await?;
         }
         (self.regime, self.narrowed) = (regime, narrowed);
         Ok(())
     }
 
-    pub(super) fn conn(&mut self) -> &mut PgConnection {
-        &mut self.tx
+    /// As [`ScopedTx::settle`], for statements that find their rows by lists and lookups; where
+    /// tables are distributed the planner has to find its way.
+    pub(super) async fn settle_for(
+        &mut self,
+        partitions: &[PartitionId],
+    ) -> Result<(), IndexError> {
+        let regime = if self.citus { Regime::Search } else { Regime::Lookup };
+        self.settle(regime, partitions).await
+    }
+
+    /// Says that the statement to come changes the scope by itself.
+    pub(super) fn unsettle(&mut self) {
+        // No partition is called so.
+        self.narrowed = "?".to_owned();
+    }
+
+    /// Runs a statement of a search, whose text `make` puts together behind an opening. Its plan is
+    /// not kept: texts are many.
+    ///
+    /// # Errors
+    /// [`IndexError::TooBroad`] where the search takes longer than it may.
+    pub(super) async fn fetch(
+        &mut self,
+        opening: &'static str,
+        make: &(impl Fn(&'static str) -> Result<Sql, IndexError> + Sync),
+    ) -> Result<Vec<PgRow>, IndexError> {
+        if self.explained.is_some() {
+            let rows = self.run(make("EXPLAIN ")?).await?;
+            let lines = rows.iter().map(|row| Ok(row.try_get(0)?));
+            let lines = lines.collect::<Result<Vec<String>, IndexError>>()?;
+            if let Some(explained) = &mut self.explained {
+                explained.push(opening.trim().to_owned());
+                explained.extend(lines);
+            }
+        }
+        self.run(make(opening)?).await
+    }
+
+    async fn run(&mut self, mut sql: Sql) -> Result<Vec<PgRow>, IndexError> {
+        // Should this future be dropped before the end, or the time be up, it stays so.
+        self.held.is_busy = true;
+        let rows = sql.build().persistent(false).fetch_all(self.held.conn());
+        let rows = match self.deadline {
+            Some(end) => match tokio::time::timeout_at(end, rows).await {
+                Ok(rows) => rows,
+                Err(_) => return Err(IndexError::TooBroad),
+            },
+            None => rows.await,
+        };
+        self.held.is_busy = false;
+        rows.map_err(|error| match (IndexError::from(error), self.deadline) {
+            (IndexError::TimedOut, Some(_)) => IndexError::TooBroad,
+            (error, _) => error,
+        })
+    }
+
+    /// From here on, has EXPLAIN tell about each statement of the search before it runs.
+    pub(super) fn explain(&mut self) {
+        self.explained = Some(Vec::new());
+    }
+
+    /// What EXPLAIN told since.
+    pub(super) fn explained(&mut self) -> Vec<String> {
+        self.explained.take().unwrap_or_default()
     }
 
     /// A statement with the partitions of the scope bound as `$1`, and the connection to run it on.
     pub(super) fn statement(&mut self, sql: &'static str) -> (Statement, &mut PgConnection) {
         let ids: Vec<String> = self.scope.partitions().iter().map(ToString::to_string).collect();
-        (statement(sql, self.prepared).bind(ids), &mut self.tx)
+        (statement(sql, self.prepared).bind(ids), self.held.conn())
     }
 }
 
@@ -343,7 +423,7 @@ impl PartitionTx {
     /// # Errors
     /// [`IndexError::Unavailable`]: it is then unknown whether the commit took place.
     pub async fn commit(self) -> Result<(), IndexError> {
-        Ok(self.inner.tx.commit().await?)
+        self.inner.held.commit().await
     }
 
     /// The partition.
@@ -354,7 +434,7 @@ impl PartitionTx {
     /// A statement with the partition bound as `$1`, and the connection to run it on.
     pub(super) fn statement(&mut self, sql: &'static str) -> (Statement, &mut PgConnection) {
         let bound = statement(sql, self.inner.prepared).bind(self.partition.as_str().to_owned());
-        (bound, &mut self.inner.tx)
+        (bound, self.inner.held.conn())
     }
 }
 
@@ -364,10 +444,10 @@ impl RegistryTx {
     /// # Errors
     /// [`IndexError::Unavailable`].
     pub async fn commit(self) -> Result<(), IndexError> {
-        Ok(self.tx.commit().await?)
+        self.held.commit().await
     }
 
     pub(super) fn statement(&mut self, sql: &'static str) -> (Statement, &mut PgConnection) {
-        (statement(sql, self.prepared), &mut self.tx)
+        (statement(sql, self.prepared), self.held.conn())
     }
 }

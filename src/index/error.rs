@@ -19,6 +19,9 @@ pub enum IndexError {
     /// A statement took longer than `database.statement_timeout`.
     #[error("the index took longer than database.statement_timeout")]
     TimedOut,
+    /// A search took longer than `search.timeout`: it has to ask for less.
+    #[error("the search took longer than search.timeout")]
+    TooBroad,
     /// The database cannot be reached, is starting or shutting down, or has no connection left.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),

@@ -12,20 +12,27 @@
 //! Invariants: the log-in role is granted nothing but membership, so a statement outside a
 //! transaction of these types is denied; inside one, row-level security shows the scope's
 //! partitions and nothing else, and every statement names the partition as well. All statements
-//! are constant text, listed by [`statements`] and its like (a test prepares each), but for Search, whose text
-//! is put together from constants in `search`, `keys` and `rows`; values are always bound.
+//! are constant text, listed by [`statements`] and its like (a test prepares
+//! each), but for Search, whose text
+//! is put together from constants in `candidates`, `filter`, `like`, `keys`, `several`,
+//! `tag_search` and `rows`; values are always bound.
 //!
 //! Absent: bytes of blobs, DICOM parsing, HTTP, retries (the caller repeats a transaction that
 //! answered [`IndexError::Busy`]).
 
 mod backfill;
+mod candidates;
 mod columns;
 mod db;
 mod delete;
+mod driver;
 mod error;
 mod facts;
+mod filter;
 mod frames;
+mod held;
 mod keys;
+mod like;
 mod located;
 mod lookup;
 mod migrate;
@@ -42,6 +49,7 @@ mod requests;
 mod retrieve;
 mod rows;
 mod search;
+mod several;
 mod store;
 mod summary;
 mod tag_lock;

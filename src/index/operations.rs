@@ -423,10 +423,7 @@ impl ScopedTx {
             .collect()
     }
 
-    async fn operations_unmet(
-        &mut self,
-        id: Option<Uuid>,
-    ) -> Result<Vec<(Uuid, i64)>, IndexError> {
+    async fn operations_unmet(&mut self, id: Option<Uuid>) -> Result<Vec<(Uuid, i64)>, IndexError> {
         let unmet = self.tags_unmet(id).await?;
         Ok(unmet.into_iter().map(|(_, operation, count)| (operation, count)).collect())
     }

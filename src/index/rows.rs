@@ -2,17 +2,20 @@
 
 use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow};
 
-use super::{IndexError, ScopedTx, db::Regime, located::uid, registry};
+use super::{IndexError, ScopedTx, db::Regime, keys::NARROWED, located::uid, registry};
 use crate::{
     dicom::{Uid, attributes::Level},
     tenancy::PartitionId,
 };
 
-/// A row that a search found. Of use only with [`ScopedTx::search_rows`] at the same level.
+/// A row that a search found. Of use only with [`ScopedTx::search_rows`] at the same level, and as
+/// where a search at that level goes on ([`SearchPlan::after`](super::SearchPlan::after)).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RowKey {
     pub(super) partition: PartitionId,
     pub(super) key: i64,
+    /// Of a study: where it stands in the order of results.
+    pub(super) place: i64,
 }
 
 impl RowKey {
@@ -85,59 +88,58 @@ pub struct TagValue {
     pub json: String,
 }
 
-/// The keys of a row and of its parents, of the tables by level.
+/// Most partitions that the policy may name while rows of a page are looked up. It names those of
+/// the page; where they are more, it names one after the other: Postgres (before 17) tries each of
+/// them in each access to an index.
+const MAX_NAMED: usize = 8;
+
+/// The keys of a row and of its parents, of the tables by level; `scope.id` is the partition.
 const PAGE: [&str; 3] = [
     "(SELECT partition_id, study_key, NULL::bigint AS series_key, NULL::bigint AS watermark
-        FROM study WHERE partition_id = n.partition_id
+        FROM study WHERE partition_id = scope.id
             AND study_key >= n.key AND study_key <= n.key ORDER BY study_key) x",
     "(SELECT partition_id, study_key, series_key, NULL::bigint AS watermark
-        FROM series WHERE partition_id = n.partition_id
+        FROM series WHERE partition_id = scope.id
             AND series_key >= n.key AND series_key <= n.key ORDER BY series_key) x",
     "(SELECT partition_id, study_key, series_key, watermark
-        FROM instance WHERE partition_id = n.partition_id
+        FROM instance WHERE partition_id = scope.id
             AND watermark >= n.key AND watermark <= n.key ORDER BY watermark) x",
 ];
 
-/// Aggregates over the studies of the page, each study once however many rows it has there.
-const STUDY_FACTS: &str = ", study_facts AS MATERIALIZED (
-    SELECT d.partition_id, d.study_key, e.series, e.modalities, i.instances
-    FROM (SELECT DISTINCT partition_id, study_key FROM page) d
-    CROSS JOIN LATERAL (SELECT count(*) AS series,
+/// Aggregates over the study of `p`.
+const STUDY_FACTS: &str = "(SELECT e.series, e.modalities, i.instances
+    FROM (SELECT count(*) AS series,
             array_agg(DISTINCT modality) FILTER (WHERE modality IS NOT NULL) AS modalities
-        FROM (SELECT modality FROM series WHERE partition_id = d.partition_id
-                AND study_key >= d.study_key AND study_key <= d.study_key
+        FROM (SELECT modality FROM series WHERE partition_id = scope.id
+                AND study_key >= p.study_key AND study_key <= p.study_key
             ORDER BY study_key, series_instance_uid) x) e
     CROSS JOIN LATERAL (SELECT count(*) AS instances
-        FROM (SELECT FROM instance WHERE partition_id = d.partition_id
-                AND study_key >= d.study_key AND study_key <= d.study_key
+        FROM (SELECT FROM instance WHERE partition_id = scope.id
+                AND study_key >= p.study_key AND study_key <= p.study_key
             ORDER BY study_key, watermark) x) i)";
 
-const SERIES_FACTS: &str = ", series_facts AS MATERIALIZED (
-    SELECT d.partition_id, d.series_key, i.instances
-    FROM (SELECT DISTINCT partition_id, series_key FROM page) d
-    CROSS JOIN LATERAL (SELECT count(*) AS instances
-        FROM (SELECT FROM instance WHERE partition_id = d.partition_id
-                AND series_key >= d.series_key AND series_key <= d.series_key
-            ORDER BY series_key, watermark) x) i)";
+/// Aggregates over the series of `p`.
+const SERIES_FACTS: &str = "(SELECT count(*) AS instances
+    FROM (SELECT FROM instance WHERE partition_id = scope.id
+            AND series_key >= p.series_key AND series_key <= p.series_key
+        ORDER BY series_key, watermark) x)";
 
-const SOP_CLASSES: &str = ", sop_classes AS MATERIALIZED (
-    SELECT d.partition_id, d.study_key, i.uids
-    FROM (SELECT DISTINCT partition_id, study_key FROM page) d
-    CROSS JOIN LATERAL (SELECT array_agg(DISTINCT sop_class_uid) AS uids
-        FROM (SELECT sop_class_uid FROM instance WHERE partition_id = d.partition_id
-                AND study_key >= d.study_key AND study_key <= d.study_key
-            ORDER BY study_key, watermark) x) i)";
+/// SOP classes in the study of `p`.
+const SOP_CLASSES: &str = "(SELECT array_agg(DISTINCT sop_class_uid) AS uids
+    FROM (SELECT sop_class_uid FROM instance WHERE partition_id = scope.id
+            AND study_key >= p.study_key AND study_key <= p.study_key
+        ORDER BY study_key, watermark) x)";
 
 /// What is said of each row of the page, by the table that says it.
-const STUDY: &str = " CROSS JOIN LATERAL (SELECT * FROM study WHERE partition_id = p.partition_id
+const STUDY: &str = " CROSS JOIN LATERAL (SELECT * FROM study WHERE partition_id = scope.id
     AND study_key >= p.study_key AND study_key <= p.study_key ORDER BY study_key) s";
-const SERIES: &str = " CROSS JOIN LATERAL (SELECT * FROM series WHERE partition_id = p.partition_id
+const SERIES: &str = " CROSS JOIN LATERAL (SELECT * FROM series WHERE partition_id = scope.id
     AND series_key >= p.series_key AND series_key <= p.series_key ORDER BY series_key) e";
 const INSTANCE: &str = " CROSS JOIN LATERAL (SELECT * FROM instance
-    WHERE partition_id = p.partition_id
+    WHERE partition_id = scope.id
     AND watermark >= p.watermark AND watermark <= p.watermark ORDER BY watermark) i";
 const METADATA: &str = " CROSS JOIN LATERAL (SELECT * FROM instance_metadata
-    WHERE partition_id = p.partition_id
+    WHERE partition_id = scope.id
     AND watermark >= p.watermark AND watermark <= p.watermark ORDER BY watermark) m";
 
 /// Transfer syntaxes of what belongs to a row of the page.
@@ -146,14 +148,14 @@ fn transfer_syntaxes(level: Level) -> &'static str {
         Level::Study => {
             "(SELECT array_agg(DISTINCT transfer_syntax_uid)
                 FROM (SELECT transfer_syntax_uid FROM instance
-                    WHERE partition_id = p.partition_id
+                    WHERE partition_id = scope.id
                         AND study_key >= p.study_key AND study_key <= p.study_key
                     ORDER BY study_key, watermark) x)"
         }
         Level::Series => {
             "(SELECT array_agg(DISTINCT transfer_syntax_uid)
                 FROM (SELECT transfer_syntax_uid FROM instance
-                    WHERE partition_id = p.partition_id
+                    WHERE partition_id = scope.id
                         AND series_key >= p.series_key AND series_key <= p.series_key
                     ORDER BY series_key, watermark) x)"
         }
@@ -183,16 +185,24 @@ impl ScopedTx {
         partitions.sort_unstable();
         partitions.dedup();
         // Narrowed, not widened: keys of partitions outside the scope find nothing.
+        let within = self.scope().partitions();
+        partitions.retain(|id| within.binary_search(id).is_ok());
+        let keys: Vec<&RowKey> =
+            keys.iter().filter(|key| partitions.binary_search(&key.partition).is_ok()).collect();
         self.settle(Regime::Lookup, &partitions).await?;
-        let mut sql = statement(level, include, keys, tags);
-        let rows = sql.build().persistent(false).fetch_all(self.conn()).await?;
+        let each = partitions.len() > MAX_NAMED && !self.citus();
+        if each {
+            self.unsettle();
+        }
+        let make = |opening| Ok(statement(opening, level, include, (&keys, tags), each));
+        let rows = self.fetch("-- search_rows\n", &make).await?;
         let mut read = rows
             .iter()
             .map(|row| {
                 let place: i64 = row.try_get(14)?;
                 let key = usize::try_from(place - 1).ok().and_then(|place| keys.get(place));
                 let key = key.ok_or(IndexError::Inconsistent { table: "page", column: "n" })?;
-                Ok((place, read(row, level, key.clone())?))
+                Ok((place, read(row, level, (*key).clone())?))
             })
             .collect::<Result<Vec<(i64, SearchRow)>, IndexError>>()?;
         read.sort_by_key(|(place, _)| *place);
@@ -200,30 +210,42 @@ impl ScopedTx {
     }
 }
 
-/// The columns always come in the same places; what is not wanted is NULL.
+/// The columns always come in the same places; what is not wanted is NULL. `each`: the scope is
+/// narrowed to the partition of each row, one after the other.
 fn statement(
+    opening: &'static str,
     level: Level,
     include: Include,
-    keys: &[RowKey],
-    tags: &[(i64, Level)],
+    (keys, tags): (&[&RowKey], &[(i64, Level)]),
+    each: bool,
 ) -> QueryBuilder<Postgres> {
     let below_study = level > Level::Study;
     let below_series = level > Level::Series;
     let partitions: Vec<&str> = keys.iter().map(|key| key.partition.as_str()).collect();
     let numbers: Vec<i64> = keys.iter().map(|key| key.key).collect();
-    let mut sql = QueryBuilder::new(
-        "-- search_rows\nWITH page AS MATERIALIZED (SELECT n.n, x.* FROM unnest(",
-    );
+    let mut sql = QueryBuilder::new(opening);
+    sql.push("WITH page AS MATERIALIZED (SELECT n.n, x.* FROM unnest(");
     sql.push_bind(partitions).push("::text[], ").push_bind(numbers);
-    sql.push("::bigint[]) WITH ORDINALITY AS n(partition_id, key, n) CROSS JOIN LATERAL ");
-    sql.push(PAGE[level as usize]).push(")");
+    sql.push("::bigint[]) WITH ORDINALITY AS n(id, key, n)");
+    sql.push(if each { NARROWED } else { " CROSS JOIN LATERAL (SELECT n.id) scope" });
+    sql.push(" CROSS JOIN LATERAL ").push(PAGE[level as usize]).push(")");
     let series_facts = include.series_facts && below_study;
-    for (wanted, text) in [
-        (include.study_facts, STUDY_FACTS),
-        (series_facts, SERIES_FACTS),
-        (include.sop_classes, SOP_CLASSES),
-    ] {
-        sql.push(if wanted { text } else { "" });
+    let aggregates = [
+        (include.study_facts, "sf", STUDY_FACTS, "study_key", below_study),
+        (series_facts, "ef", SERIES_FACTS, "series_key", below_series),
+        (include.sop_classes, "sc", SOP_CLASSES, "study_key", below_study),
+    ];
+    // Those of a parent that several rows have are made once; where the scope is narrowed row by row
+    // they cannot stand apart, and rows of so many partitions have few parents in common.
+    let apart = |shared: bool| shared && !each;
+    for (wanted, name, text, key, shared) in aggregates {
+        if wanted && apart(shared) {
+            sql.push(", ").push(name).push("_of AS MATERIALIZED (SELECT p.partition_id, p.");
+            sql.push(key).push(", ").push(name).push(".* FROM (SELECT DISTINCT partition_id, ");
+            sql.push(key)
+                .push(" FROM page) p CROSS JOIN LATERAL (SELECT p.partition_id AS id) scope");
+            sql.push(" CROSS JOIN LATERAL ").push(text).push(" ").push(name).push(")");
+        }
     }
     let own = |wanted: bool, text: &'static str| if wanted { text } else { "NULL" };
     let columns = [
@@ -253,29 +275,28 @@ fn statement(
     }
     sql.push(", p.n, ");
     push_tags(&mut sql, tags);
-    sql.push(" FROM page p");
+    sql.push(" FROM page p CROSS JOIN LATERAL (SELECT ");
+    sql.push(if each {
+        "set_config('collimator.scope', p.partition_id, true) AS id OFFSET 0) scope"
+    } else {
+        "p.partition_id AS id) scope"
+    });
     for (wanted, join) in [
         (true, STUDY),
         (below_study, SERIES),
         (below_series, INSTANCE),
-        (
-            include.study_facts,
-            " JOIN study_facts sf ON sf.partition_id = p.partition_id \
-              AND sf.study_key = p.study_key",
-        ),
-        (
-            series_facts,
-            " JOIN series_facts ef ON ef.partition_id = p.partition_id \
-              AND ef.series_key = p.series_key",
-        ),
-        (
-            include.sop_classes,
-            " JOIN sop_classes sc ON sc.partition_id = p.partition_id \
-              AND sc.study_key = p.study_key",
-        ),
         (include.metadata && below_series, METADATA),
     ] {
         sql.push(if wanted { join } else { "" });
+    }
+    for (wanted, name, text, key, shared) in aggregates {
+        if wanted && apart(shared) {
+            sql.push(" JOIN ").push(name).push("_of ").push(name).push(" ON ").push(name);
+            sql.push(".partition_id = p.partition_id AND ").push(name).push(".").push(key);
+            sql.push(" = p.").push(key);
+        } else if wanted {
+            sql.push(" CROSS JOIN LATERAL ").push(text).push(" ").push(name);
+        }
     }
     sql
 }
@@ -293,10 +314,10 @@ fn push_tags(sql: &mut QueryBuilder<Postgres>, tags: &[(i64, Level)]) {
     sql.push(
         "::smallint[]) AS t(id, level) CROSS JOIN LATERAL (
             SELECT attribute_key, attribute FROM query_tag_value
-            WHERE partition_id = p.partition_id AND tag_id >= t.id AND tag_id <= t.id
+            WHERE partition_id = scope.id AND tag_id = t.id
                 AND owner_key = CASE t.level WHEN 0 THEN p.study_key WHEN 1 THEN p.series_key
                     ELSE p.watermark END
-            ORDER BY tag_id, owner_key, watermark, place LIMIT 1) v
+            ORDER BY watermark, place LIMIT 1) v
         WHERE v.attribute IS NOT NULL)",
     );
 }

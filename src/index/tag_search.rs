@@ -7,8 +7,9 @@ use sqlx::Row;
 
 use super::{
     IndexError, ScopedTx, SearchTag, TagState,
+    filter::{Of, Sql, push_test},
+    like::{after_prefix, without_nul},
     query_tags::definition,
-    search::{Sql, after_prefix, alias, push_test, without_nul},
 };
 use crate::dicom::{
     attributes::Level,
@@ -95,7 +96,7 @@ impl ScopedTx {
 }
 
 /// Whether a test is passed by one row alone, so that one lookup answers it.
-fn is_single(test: &Test) -> bool {
+pub(super) fn is_single(test: &Test) -> bool {
     match test {
         Test::Equals(_) | Test::AnyOf(_) | Test::Like(_) | Test::Range { .. } | Test::Fuzzy(_) => {
             true
@@ -105,16 +106,24 @@ fn is_single(test: &Test) -> bool {
     }
 }
 
+/// Where a tag is tested: the partition, and how the key of what the values belong to is said.
+#[derive(Clone, Copy)]
+pub(super) struct Owner<'a> {
+    pub(super) of: Of<'a>,
+    pub(super) level: Level,
+    pub(super) key: &'static str,
+}
+
 /// The condition that a value of the tag passes the test.
-pub(super) fn push_tag(sql: &mut Sql, tag: i64, level: Level, test: &Test) {
+pub(super) fn push_tag(sql: &mut Sql, tag: i64, owner: Owner<'_>, test: &Test) {
     match test {
-        Test::Empty => push_exists(sql, "NOT EXISTS (", tag, level, None),
+        Test::Empty => push_probe(sql, tag, owner, None),
         Test::All(tests) => push_joined(sql, tests, " AND ", "true", |sql, test| {
-            push_tag(sql, tag, level, test);
+            push_tag(sql, tag, owner, test);
         }),
-        test if is_single(test) => push_exists(sql, "EXISTS (", tag, level, Some(test)),
+        test if is_single(test) => push_probe(sql, tag, owner, Some(test)),
         Test::Any(tests) => push_joined(sql, tests, " OR ", "false", |sql, test| {
-            push_tag(sql, tag, level, test);
+            push_tag(sql, tag, owner, test);
         }),
         _ => {
             sql.push("false");
@@ -137,33 +146,33 @@ fn push_joined(
     sql.push(")");
 }
 
-fn push_exists(sql: &mut Sql, open: &'static str, tag: i64, level: Level, test: Option<&Test>) {
-    let (row, key) = match level {
-        Level::Study => (alias(level), "study_key"),
-        Level::Series => (alias(level), "series_key"),
-        Level::Instance => (alias(level), "watermark"),
+/// There is a row that passes the test; without one: there is no row. One index has all that is
+/// asked for.
+fn push_probe(sql: &mut Sql, tag: i64, owner: Owner<'_>, test: Option<&Test>) {
+    let from = |sql: &mut Sql, of_rows: &'static str| {
+        sql.push(of_rows).push(".partition_id = ");
+        owner.of.push(sql);
+        sql.push(" AND ").push(of_rows).push(".tag_id = ").push_bind(tag);
+        sql.push(" AND ").push(of_rows).push(".owner_key = ").push(owner.key);
     };
-    sql.push(open).push("SELECT FROM query_tag_value v WHERE v.partition_id = ").push(row);
-    sql.push(".partition_id AND v.tag_id = ").push_bind(tag).push(" AND v.owner_key = ");
-    sql.push(row).push(".").push(key);
+    sql.push("(SELECT 1 FROM query_tag_value v WHERE ");
+    from(sql, "v");
+    if owner.level < Level::Instance {
+        sql.push(" AND v.watermark = (SELECT w.watermark FROM query_tag_value w WHERE ");
+        from(sql, "w");
+        sql.push(" ORDER BY w.watermark LIMIT 1)");
+    }
     if let Some(test) = test {
         sql.push(" AND ");
-        push_row(sql, test);
-        if level < Level::Instance {
-            sql.push(
-                " AND v.watermark = (SELECT w.watermark FROM query_tag_value w \
-                 WHERE w.partition_id = v.partition_id AND w.tag_id = v.tag_id \
-                 AND w.owner_key = v.owner_key ORDER BY w.watermark LIMIT 1)",
-            );
-        }
+        push_value(sql, test);
     }
-    sql.push(")");
+    sql.push(" LIMIT 1) IS ").push(if test.is_some() { "NOT NULL" } else { "NULL" });
 }
 
 /// The condition that row `v` passes a test that one row can pass.
-fn push_row(sql: &mut Sql, test: &Test) {
+pub(super) fn push_value(sql: &mut Sql, test: &Test) {
     match test {
-        Test::Any(tests) => push_joined(sql, tests, " OR ", "false", push_row),
+        Test::Any(tests) => push_joined(sql, tests, " OR ", "false", push_value),
         Test::Fuzzy(Word { text, sound }) => {
             sql.push("((v.kind = 1 AND v.value >= ").push_bind(without_nul(text));
             if let Some(end) = after_prefix(&without_nul(text)) {

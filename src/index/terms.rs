@@ -22,8 +22,9 @@ use crate::dicom::{Uid, names};
 const MISSING: &str = "-- term_missing
     SELECT n.key, n.term FROM unnest($2::bigint[], $3::text[]) AS n(key, term)
     WHERE (SELECT 1 FROM study_term t
-        WHERE t.partition_id = $1 AND t.study_key = n.key AND t.term >= n.term AND t.term <= n.term
-        ORDER BY t.term) IS NULL";
+        WHERE t.partition_id = $1 AND t.study_key >= n.key AND t.study_key <= n.key
+            AND t.term = n.term
+        ORDER BY t.study_key) IS NULL";
 
 const HOLD: &str = concat!(
     "-- term_hold

@@ -7,6 +7,8 @@ mod data;
 mod postgres;
 
 mod isolation;
+mod limits;
+mod names;
 mod pictures;
 mod plans;
 mod query_tags;
@@ -14,4 +16,5 @@ mod races;
 mod repeat;
 mod schema;
 mod search;
+mod several;
 mod store;

@@ -2,7 +2,7 @@
 
 use collimator::{
     dicom::{attributes::Level, matching::Test},
-    index::{Condition, Db, Include, SearchPlan, SearchRow, Within},
+    index::{Condition, Db, Include, RequestKey, SearchPlan, SearchRow, Within},
     tenancy::{Action, Grants, Named, PartitionId, Principal, Scope, decide},
 };
 
@@ -40,13 +40,13 @@ async fn rows(db: &Db, scope: &Scope, plan: &SearchPlan, include: Include) -> Ve
     let rows = tx.search_rows(plan.level, &keys, include, &[]).await.unwrap();
     assert_eq!(rows.len(), keys.len());
     if plan.offset == 0 && (keys.len() as i64) < plan.limit {
-        assert_eq!(tx.search_count(plan).await.unwrap(), keys.len() as i64);
+        assert_eq!(tx.search_count(plan, None).await.unwrap(), keys.len() as i64);
     }
     rows
 }
 
 /// The last components of the UIDs of the rows found in partition `a`.
-async fn found(db: &Db, plan: &SearchPlan) -> Vec<String> {
+pub async fn found(db: &Db, plan: &SearchPlan) -> Vec<String> {
     let rows = rows(db, &scope("a"), plan, Include::default()).await;
     rows.iter()
         .map(|row| {
@@ -150,6 +150,133 @@ async fn a_date_and_a_time_are_one_moment() {
 }
 
 #[tokio::test]
+async fn moments_are_compared_in_utc_where_both_sides_say_their_zone() {
+    let it = Database::new().await;
+    let zoned = |n, zone: &str| Sample::new(n, 1, 1).key("timezone_offset", zone);
+    let at = |sample: Sample, date: &str, time: &str| {
+        sample.key("study_date", date).key("study_time", time)
+    };
+    let batch = [
+        // 2024-01-01 11:00 UTC
+        at(zoned(1, "+0100"), "20240101", "120000.000000"),
+        // 2024-01-02 02:30 UTC
+        at(zoned(2, "-0530"), "20240101", "210000.000000"),
+        // As written.
+        at(zoned(3, ""), "20240101", "120000.000000"),
+        at(zoned(4, "+0100"), "20240101", ""),
+        at(zoned(5, "1"), "20240101", "233000.000000"),
+        // 2023-12-31 22:00 UTC
+        at(zoned(6, "+1400"), "20240101", "120000.000000"),
+        at(zoned(7, "+0100"), "", "120000.000000"),
+    ];
+    store(&it.db, "a", &batch).await;
+    let moment = |from: (&str, &str), to: (&str, &str), offset| {
+        let pair = |(date, time): (&str, &str)| Some((text(date), text(time)));
+        let (from, to) = (pair(from), pair(to));
+        let (date, time) = ("study_date", "study_time");
+        vec![Condition::Moment { level: Level::Study, date, time, from, to, offset }]
+    };
+    let (ten, noon) = (("20240101", "100000.000000"), ("20240101", "120000.000000"));
+    check(&it.db, moment(ten, noon, None), &["1", "3", "6"]).await;
+    check(&it.db, moment(ten, noon, Some(0)), &["1", "3"]).await;
+    check(&it.db, moment(ten, noon, Some(60)), &["1", "3"]).await;
+    check(&it.db, moment(ten, noon, Some(120)), &["3"]).await;
+    let (eve, night) = (("20231231", "200000.000000"), ("20231231", "235959.999999"));
+    check(&it.db, moment(eve, night, Some(0)), &["6"]).await;
+    check(
+        &it.db,
+        moment(eve, ("20240102", "030000.000000"), Some(0)),
+        &["1", "2", "3", "4", "5", "6"],
+    )
+    .await;
+    // Beyond what a calendar has.
+    let ends = (("00000101", "000000.000000"), ("99991231", "235960.999999"));
+    check(&it.db, moment(ends.0, ends.1, Some(840)), &["1", "2", "3", "4", "5", "6"]).await;
+}
+
+#[tokio::test]
+async fn one_item_of_the_requests_passes_all_tests() {
+    let it = Database::new().await;
+    let requests = |n: u32, items: &str| {
+        let mut sample = Sample::new(n, 1, 1);
+        let json = format!(r#"{{"00400275":{{"vr":"SQ","Value":[{items}]}}}}"#);
+        sample.indexed.level_attributes[1] = json.into_bytes();
+        sample
+    };
+    let item = |step: &str, procedure: &str| {
+        format!(
+            r#"{{"00400009":{{"vr":"SH","Value":["{step}"]}},"00401001":{{"vr":"SH","Value":["{procedure}"]}}}}"#
+        )
+    };
+    let batch = [
+        requests(1, &[item("S1", "R1"), item("S2", "R2")].join(",")),
+        requests(2, &item("S1", "R2")),
+        requests(3, &[item("S1", "R3"), item("S1", "R4")].join(",")),
+        requests(4, "{}"),
+        requests(5, ""),
+    ];
+    store(&it.db, "a", &batch).await;
+    store(&it.db, "b", &batch).await;
+    // The first sequence with items counts, as for the row.
+    let mut later = requests(5, &item("S5", "R5"));
+    later.indexed.instance = uid("1.2.5.1.2");
+    store(&it.db, "a", &[later]).await;
+    let mut ignored = requests(2, &item("S6", "R6"));
+    ignored.indexed.instance = uid("1.2.2.1.2");
+    store(&it.db, "a", &[ignored]).await;
+    let (step, procedure) =
+        (RequestKey::ScheduledProcedureStepId, RequestKey::RequestedProcedureId);
+    let equals = |value: &str| Test::Equals(text(value));
+    let check = async |tests: Vec<(RequestKey, Test)>, expected: &[&str]| {
+        for level in [Level::Series, Level::Instance] {
+            let found = found(&it.db, &plan(level, vec![Condition::Request(tests.clone())])).await;
+            let mut studies: Vec<&str> =
+                found.iter().map(|uid| uid.split('.').next().unwrap()).collect();
+            studies.sort_unstable();
+            studies.dedup();
+            assert_eq!(studies, expected, "{tests:?}");
+        }
+    };
+    check(vec![(step, equals("S1"))], &["1", "2", "3"]).await;
+    check(vec![(step, equals("S1")), (procedure, equals("R2"))], &["2"]).await;
+    check(vec![(procedure, Test::Like(text("R?"))), (step, equals("S2"))], &["1"]).await;
+    check(vec![(step, equals("S5"))], &["5"]).await;
+    check(vec![(step, equals("S6"))], &[]).await;
+    check(vec![(step, Test::Empty)], &["4"]).await;
+    check(vec![(step, Test::Like(text("*1")))], &["1", "2", "3"]).await;
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    tx.delete(&crate::data::study(1), std::time::Duration::ZERO).await.unwrap();
+    tx.commit().await.unwrap();
+    check(vec![(step, equals("S1"))], &["2", "3"]).await;
+    check(vec![(step, equals("S2"))], &[]).await;
+}
+
+#[tokio::test]
+async fn the_place_of_a_study_is_what_its_date_and_time_say() {
+    let it = Database::new().await;
+    let mut batch = Vec::new();
+    let dates = ["00000101", "00010101", "20231231", "20240101", "20240229", "99991231"];
+    let times =
+        ["", "000000.000000", "000000.000001", "101560.999999", "101600.000000", "235960.500000"];
+    for date in dates {
+        for time in times {
+            let n = batch.len() as u32 + 1;
+            batch.push(Sample::new(n, 1, 1).key("study_date", date).key("study_time", time));
+        }
+    }
+    store(&it.db, "a", &batch).await;
+    let expected: Vec<String> = (1..=batch.len()).rev().map(|n| n.to_string()).collect();
+    assert_eq!(found(&it.db, &plan(Level::Study, vec![])).await, expected);
+    // A day of a range is all of it, also where it is no day of a calendar that begins with 1.
+    for (n, date) in dates.into_iter().enumerate() {
+        let day = column(Level::Study, "study_date", Test::Equals(text(date)));
+        let of_day = found(&it.db, &plan(Level::Study, vec![day])).await;
+        let first = batch.len() - (n + 1) * times.len();
+        assert_eq!(of_day, expected[first..first + times.len()], "{date}");
+    }
+}
+
+#[tokio::test]
 async fn studies_are_found_by_what_is_in_them() {
     let it = people().await;
     let modalities = |tests: &[&str]| {
@@ -162,6 +289,12 @@ async fn studies_are_found_by_what_is_in_them() {
     check(&it.db, [modalities(&["CT"]), modalities(&["MR"])].concat(), &["3"]).await;
     let pattern = vec![Condition::ModalitiesInStudy(vec![Test::Like(text("C*"))])];
     check(&it.db, pattern, &["2", "3"]).await;
+    let pattern = vec![Condition::ModalitiesInStudy(vec![Test::Like(text("?R"))])];
+    check(&it.db, pattern, &["1", "3", "4"]).await;
+    let both = Test::All(vec![Test::Equals(text("CT")), Test::Equals(text("MR"))]);
+    check(&it.db, vec![Condition::ModalitiesInStudy(vec![both])], &["3"]).await;
+    check(&it.db, vec![Condition::ModalitiesInStudy(vec![Test::Empty])], &[]).await;
+    check(&it.db, vec![Condition::Never], &[]).await;
     let ct = vec![Condition::SopClassesInStudy(vec![uid("1.2.840.10008.5.1.4.1.1.2")])];
     check(&it.db, ct, &["1", "2", "3", "4"]).await;
     check(&it.db, vec![Condition::SopClassesInStudy(vec![uid("1.2")])], &[]).await;
@@ -262,7 +395,7 @@ async fn pages_cover_every_partition_once_and_in_order() {
         let all = plan(level, vec![]);
         let mut tx = it.db.begin(&scope).await.unwrap();
         let expected = tx.search_keys(&all).await.unwrap();
-        assert_eq!(tx.search_count(&all).await.unwrap(), expected.len() as i64);
+        assert_eq!(tx.search_count(&all, None).await.unwrap(), expected.len() as i64);
         assert_eq!(expected.len(), 53);
         for limit in [1, 3, 10, 60] {
             let mut paged = Vec::new();

@@ -1,0 +1,524 @@
+//! The rows that may match, from the index that was chosen, and what is tested of each, in SQL.
+//!
+//! Holds: each list is read from one index that has all that is asked for (see `lookup`: a scan that
+//! needs the table as well is out of the question where another does not), in the order of results;
+//! rows are then looked up by key, one by one, as far as the page needs them.
+
+use super::{
+    IndexError, SearchPlan,
+    driver::{Access, Lane, Places, Set, choose},
+    filter::{
+        At, Of, Sql, alias, push_begins, push_condition, push_test, request_column, rows_needed,
+    },
+    search::Condition,
+    tag_search::push_value,
+};
+use crate::dicom::attributes::Level;
+
+/// A search with how it is answered.
+pub(super) struct Candidates<'a> {
+    plan: &'a SearchPlan,
+    access: Access,
+    places: Places,
+}
+
+/// Which way the rows come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Via {
+    /// From lanes, in order.
+    Lanes,
+    /// From the first so many rows of the lanes.
+    Window(i64),
+    /// From the sets, put in order.
+    Sets,
+    /// From the sets, in no order.
+    Unordered,
+}
+
+/// Which part of the order is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reach {
+    /// Rows behind this one.
+    pub(super) after: Option<After>,
+    /// Rows up to this one.
+    pub(super) floor: Option<(i64, i64)>,
+}
+
+/// Where an earlier page ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum After {
+    /// There: place and key.
+    Row(i64, i64),
+    /// At `n.place` and `n.key`.
+    Each,
+}
+
+/// How key and place of a row are called in the statement.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named {
+    key: &'static str,
+    place: &'static str,
+    level: Level,
+    /// A column that is NULL in all rows: to the planner that fixes it to no value, so that an index
+    /// is in order only where it leads.
+    lead: Option<&'static str>,
+}
+
+impl Named {
+    /// ` ORDER BY …`: the order of results.
+    pub(super) fn push_order(self, sql: &mut Sql) {
+        sql.push(" ORDER BY ");
+        if let Some(lead) = self.lead {
+            sql.push(lead).push(", ");
+        }
+        match self.level {
+            Level::Study => {
+                sql.push(self.place).push(" DESC, ").push(self.key).push(" DESC");
+            }
+            Level::Series | Level::Instance => {
+                sql.push(self.key);
+            }
+        }
+    }
+}
+
+/// Table, key column and the index's place of a level.
+const TABLE: [&str; 3] = ["study", "series", "instance"];
+const KEY: [&str; 3] = ["study_key", "series_key", "watermark"];
+const PLACE: [&str; 3] = ["study_order", "0::bigint", "0::bigint"];
+const OWN_KEY: [&str; 3] = ["s.study_key", "e.series_key", "i.watermark"];
+const OWN_PLACE: [&str; 3] = ["s.study_order", "0::bigint", "0::bigint"];
+const UID: [&str; 3] = ["study_instance_uid", "series_instance_uid", "sop_instance_uid"];
+
+impl<'a> Candidates<'a> {
+    /// Chooses how a plan is answered.
+    ///
+    /// # Errors
+    /// [`IndexError::Inconsistent`] for a plan that no search may have.
+    pub(super) fn of(plan: &'a SearchPlan) -> Result<Self, IndexError> {
+        if plan.conditions.iter().any(|condition| condition.level() > plan.level) {
+            // Attributes of lower levels do not match at a higher one (PS3.18 §10.6.1.2).
+            return Err(IndexError::Inconsistent { table: "search", column: "level" });
+        }
+        Ok(Self { plan, access: choose(plan)?, places: Places::of(plan) })
+    }
+
+    /// How it is answered.
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The way that leads to all rows, in order.
+    pub(super) fn in_order(&self) -> Via {
+        if self.access.sets.is_empty() { Via::Lanes } else { Via::Sets }
+    }
+
+    /// The way that leads to all rows, whatever their order.
+    pub(super) fn unordered(&self) -> Via {
+        if self.access.sets.is_empty() { Via::Lanes } else { Via::Unordered }
+    }
+
+    fn level(&self) -> usize {
+        self.plan.level as usize
+    }
+
+    /// `SELECT key, place FROM … WHERE …` of the rows that match, in order but for [`Via::Unordered`].
+    pub(super) fn push(
+        &self,
+        sql: &mut Sql,
+        via: Via,
+        of: Of<'_>,
+        reach: Reach,
+    ) -> Result<Named, IndexError> {
+        let level = self.level();
+        let meet = match via {
+            Via::Lanes | Via::Window(_) => &self.access.lanes_meet,
+            Via::Sets | Via::Unordered => &self.access.sets_meet,
+        };
+        let left: Vec<&Condition> = (0..)
+            .zip(&self.plan.conditions)
+            .filter(|(at, _)| !meet.contains(at) && !self.places.meet.contains(at))
+            .map(|(_, condition)| condition)
+            .collect();
+        let mut rows = [false; 3];
+        for condition in &left {
+            for (needed, by_this) in rows.iter_mut().zip(rows_needed(condition)) {
+                *needed |= by_this;
+            }
+            // Of which study or series a row is, it says itself.
+            let probes = !matches!(condition, Condition::Never);
+            rows[level] |= probes && condition.level() < self.plan.level;
+        }
+        let in_sets = matches!(via, Via::Sets | Via::Unordered);
+        let direct = !in_sets && self.access.lanes.is_empty();
+        let (key, place) =
+            if direct { (OWN_KEY[level], OWN_PLACE[level]) } else { ("l.key", "l.place") };
+        sql.push("SELECT ").push(key).push(" AS key, ").push(place).push(" AS place FROM ");
+        match via {
+            Via::Window(rows) if direct => {
+                sql.push("(SELECT * FROM ").push(TABLE[level]).push(" WHERE partition_id = ");
+                of.push(sql);
+                self.push_reach(sql, [KEY[level], PLACE[level]], reach);
+                self.named(KEY[level], PLACE[level]).push_order(sql);
+                sql.push(" LIMIT ").push_bind(rows).push(") ").push(alias(self.plan.level));
+            }
+            _ if direct => {
+                sql.push(TABLE[level]).push(" ").push(alias(self.plan.level));
+            }
+            Via::Lanes => {
+                sql.push("(");
+                self.push_lanes(sql, of, reach);
+                sql.push(") l");
+            }
+            Via::Window(rows) => {
+                sql.push("(");
+                self.push_lanes(sql, of, reach);
+                sql.push(" LIMIT ").push_bind(rows).push(") l");
+            }
+            Via::Sets | Via::Unordered => {
+                sql.push("(SELECT key, place FROM (");
+                self.push_sets(sql, of, reach, " UNION ")?;
+                sql.push(") u");
+                if via == Via::Sets {
+                    self.named("key", "place").push_order(sql);
+                }
+                sql.push(") l");
+            }
+        }
+        if !direct && rows[level] {
+            push_row(sql, self.plan.level, "l.key", of);
+        }
+        for above in [Level::Series, Level::Study] {
+            if above < self.plan.level && rows[above as usize] {
+                push_row(sql, above, self.key_of(above, key), of);
+            }
+        }
+        sql.push(" WHERE true");
+        if direct && !matches!(via, Via::Window(_)) {
+            sql.push(" AND ").push(alias(self.plan.level)).push(".partition_id = ");
+            of.push(sql);
+            self.push_reach(sql, [key, place], reach);
+        }
+        let at = At {
+            of,
+            study: self.key_of(Level::Study, key),
+            series: self.key_of(Level::Series, key),
+        };
+        for condition in left {
+            sql.push(" AND ");
+            push_condition(sql, condition, at)?;
+        }
+        let led = !in_sets && matches!(self.access.lanes.as_slice(), [Lane::Null(_)]);
+        Ok(Named { lead: led.then_some("l.lead"), ..self.named(key, place) })
+    }
+
+    fn named(&self, key: &'static str, place: &'static str) -> Named {
+        Named { key, place, level: self.plan.level, lead: None }
+    }
+
+    /// How the key of a row's parent is said; of the row itself it is `key`.
+    fn key_of(&self, level: Level, key: &'static str) -> &'static str {
+        match (level, self.plan.level) {
+            (Level::Study, Level::Series) => "e.study_key",
+            (Level::Study, Level::Instance) => "i.study_key",
+            (Level::Series, Level::Instance) => "i.series_key",
+            _ => key,
+        }
+    }
+
+    /// How many rows the sets have, at most `most`: `SELECT count(*) …`.
+    pub(super) fn push_sets_count(
+        &self,
+        sql: &mut Sql,
+        of: Of<'_>,
+        reach: Reach,
+        most: i64,
+    ) -> Result<(), IndexError> {
+        sql.push("SELECT count(*) FROM (SELECT FROM (");
+        self.push_sets(sql, of, reach, " UNION ALL ")?;
+        sql.push(") u LIMIT ").push_bind(most).push(") c");
+        Ok(())
+    }
+
+    /// Conditions on place and key.
+    fn push_reach(&self, sql: &mut Sql, [key, place]: [&'static str; 2], reach: Reach) {
+        for (operator, end) in [(" >= ", self.places.from), (" <= ", self.places.to)] {
+            if let Some(end) = end {
+                sql.push(" AND ").push(place).push(operator).push_bind(end);
+            }
+        }
+        for other in &self.places.not {
+            sql.push(" AND ").push(place).push(" <> ").push_bind(*other);
+        }
+        // A comparison of rows is one condition of the index.
+        match (self.plan.level, reach.after) {
+            (_, None) => {}
+            (Level::Study, Some(After::Row(last, row))) => {
+                sql.push(" AND (").push(place).push(", ").push(key).push(") < (");
+                sql.push_bind(last).push(", ").push_bind(row).push(")");
+            }
+            (Level::Study, Some(After::Each)) => {
+                sql.push(" AND (").push(place).push(", ").push(key).push(") < (n.place, n.key)");
+            }
+            (_, Some(After::Row(_, row))) => {
+                sql.push(" AND ").push(key).push(" > ").push_bind(row);
+            }
+            (_, Some(After::Each)) => {
+                sql.push(" AND ").push(key).push(" > n.key");
+            }
+        }
+        match (self.plan.level, reach.floor) {
+            (_, None) => {}
+            (Level::Study, Some((last, row))) => {
+                sql.push(" AND (").push(place).push(", ").push(key).push(") >= (");
+                sql.push_bind(last).push(", ").push_bind(row).push(")");
+            }
+            (_, Some((_, row))) => {
+                sql.push(" AND ").push(key).push(" <= ").push_bind(row);
+            }
+        }
+    }
+
+    fn push_lanes(&self, sql: &mut Sql, of: Of<'_>, reach: Reach) {
+        match self.access.lanes.as_slice() {
+            [lane] if !matches!(lane, Lane::Request(..)) => self.push_lane(sql, lane, of, reach),
+            lanes => {
+                // Lists in order merge without a sort, and what is in several comes once.
+                sql.push(match self.plan.level {
+                    Level::Study => "SELECT DISTINCT ON (place, key) key, place FROM (",
+                    _ => "SELECT DISTINCT ON (key) key, place FROM (",
+                });
+                for (n, lane) in lanes.iter().enumerate() {
+                    sql.push(if n == 0 { "(" } else { " UNION ALL (" });
+                    self.push_lane(sql, lane, of, reach);
+                    sql.push(")");
+                }
+                sql.push(") u");
+                self.named("key", "place").push_order(sql);
+            }
+        }
+    }
+
+    fn push_lane(&self, sql: &mut Sql, lane: &Lane, of: Of<'_>, reach: Reach) {
+        let level = self.level();
+        let table = match lane {
+            Lane::Term(_) => "study_term",
+            Lane::Request(..) => "series_request",
+            Lane::Is(..) | Lane::Null(_) | Lane::Study(_) | Lane::Series(..) => TABLE[level],
+        };
+        let lead = if let Lane::Null(column) = lane { *column } else { "" };
+        sql.push("SELECT ").push(lead).push(if lead.is_empty() { "" } else { " AS lead, " });
+        self.push_select(sql, table, of);
+        match lane {
+            Lane::Term(term) => {
+                sql.push(" AND term = ").push_bind(super::like::without_nul(term));
+            }
+            Lane::Is(column, value) => {
+                sql.push(" AND ").push(*column).push(" = ");
+                sql.push_bind(super::like::without_nul(value));
+            }
+            Lane::Null(column) => {
+                sql.push(" AND ").push(*column).push(" IS NULL");
+            }
+            Lane::Request(key, value) => {
+                sql.push(" AND ").push(request_column(*key)).push(" = ");
+                sql.push_bind(super::like::without_nul(value));
+            }
+            Lane::Study(study) => {
+                sql.push(" AND study_key = ");
+                push_study_key(sql, study.as_str(), of);
+            }
+            Lane::Series(study, series) => {
+                sql.push(" AND series_key = (SELECT series_key FROM series WHERE partition_id = ");
+                of.push(sql);
+                sql.push(" AND study_key = ");
+                push_study_key(sql, study.as_str(), of);
+                for operator in [" >= ", " <= "] {
+                    sql.push(" AND series_instance_uid").push(operator);
+                    sql.push_bind(series.as_str().to_owned());
+                }
+                sql.push(" ORDER BY series_instance_uid)");
+            }
+        }
+        self.push_reach(sql, [KEY[level], PLACE[level]], reach);
+        let lead = if let Lane::Null(column) = lane { Some(*column) } else { None };
+        Named { lead, ..self.named(KEY[level], PLACE[level]) }.push_order(sql);
+    }
+
+    /// `… AS key, … AS place FROM table x WHERE partition_id = …`.
+    fn push_select(&self, sql: &mut Sql, table: &'static str, of: Of<'_>) {
+        let level = self.level();
+        sql.push(KEY[level]).push(" AS key, ").push(PLACE[level]).push(" AS place FROM ");
+        sql.push(table).push(" x WHERE x.partition_id = ");
+        of.push(sql);
+    }
+
+    fn push_sets(
+        &self,
+        sql: &mut Sql,
+        of: Of<'_>,
+        reach: Reach,
+        between: &'static str,
+    ) -> Result<(), IndexError> {
+        let sets = &self.access.sets;
+        for (n, set) in sets.iter().enumerate() {
+            sql.push(if n == 0 { "(" } else { between }).push(if n == 0 { "" } else { "(" });
+            self.push_set(sql, set, of, reach)?;
+            sql.push(")");
+        }
+        if let ([Set::Terms(_) | Set::Tag(..)], " UNION ") = (sets.as_slice(), between) {
+            // A study may have several such terms, and several such values.
+            sql.push(" UNION SELECT NULL, NULL WHERE false");
+        }
+        Ok(())
+    }
+
+    fn push_set(
+        &self,
+        sql: &mut Sql,
+        set: &Set,
+        of: Of<'_>,
+        reach: Reach,
+    ) -> Result<(), IndexError> {
+        let level = self.level();
+        match set {
+            Set::Column(column, test) => {
+                sql.push("SELECT ");
+                self.push_select(sql, TABLE[level], of);
+                sql.push(" AND ");
+                push_test(sql, "x", column, test);
+                self.push_reach(sql, [KEY[level], PLACE[level]], reach);
+            }
+            Set::Terms(start) => {
+                sql.push("SELECT ");
+                self.push_select(sql, "study_term", of);
+                sql.push(" AND ");
+                push_begins(sql, &super::like::without_nul(start));
+                self.push_reach(sql, [KEY[level], PLACE[level]], reach);
+            }
+            Set::Term(term) => {
+                sql.push("SELECT ");
+                self.push_select(sql, "study_term", of);
+                sql.push(" AND x.term = ").push_bind(super::like::without_nul(term));
+                self.push_reach(sql, [KEY[level], PLACE[level]], reach);
+            }
+            Set::Uids(uids) => {
+                let mut uids = uids.clone();
+                uids.sort_unstable();
+                uids.dedup();
+                sql.push("SELECT c.key, c.place FROM unnest(").push_bind(uids);
+                sql.push("::text[]) u(uid) CROSS JOIN LATERAL (");
+                sql.push("SELECT ");
+                self.push_select(sql, TABLE[level], of);
+                for operator in [" >= u.uid", " <= u.uid"] {
+                    sql.push(" AND x.").push(UID[level]).push(operator);
+                }
+                self.push_reach(sql, [KEY[level], PLACE[level]], reach);
+                sql.push(" ORDER BY x.").push(UID[level]).push(") c");
+            }
+            Set::Tag(tag, test) => {
+                sql.push("SELECT c.key, c.place FROM (");
+                sql.push("SELECT v.owner_key FROM query_tag_value v WHERE v.partition_id = ");
+                of.push(sql);
+                sql.push(" AND v.tag_id = ").push_bind(*tag).push(" AND ");
+                push_value(sql, test);
+                sql.push(") o CROSS JOIN LATERAL (SELECT ");
+                self.push_select(sql, TABLE[level], of);
+                for operator in [" >= o.owner_key", " <= o.owner_key"] {
+                    sql.push(" AND x.").push(KEY[level]).push(operator);
+                }
+                self.push_reach(sql, [KEY[level], PLACE[level]], reach);
+                sql.push(" ORDER BY x.").push(KEY[level]).push(") c");
+            }
+            Set::Under(under) => {
+                let parents = Candidates::of(under)?;
+                sql.push("SELECT c.key, c.place FROM (");
+                parents.push(sql, parents.unordered(), of, Reach::default())?;
+                sql.push(") p CROSS JOIN LATERAL (");
+                sql.push("SELECT ");
+                self.push_select(sql, TABLE[level], of);
+                let parent = KEY[under.level as usize];
+                for operator in [" >= p.key", " <= p.key"] {
+                    sql.push(" AND x.").push(parent).push(operator);
+                }
+                self.push_reach(sql, [KEY[level], PLACE[level]], reach);
+                sql.push(" ORDER BY x.").push(parent).push(") c");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// ` CROSS JOIN LATERAL …`: the row of a level by its key, under the alias of the level.
+fn push_row(sql: &mut Sql, level: Level, key: &'static str, of: Of<'_>) {
+    let (table, column) = (TABLE[level as usize], KEY[level as usize]);
+    sql.push(" CROSS JOIN LATERAL (SELECT * FROM ").push(table).push(" x WHERE x.partition_id = ");
+    of.push(sql);
+    for operator in [" >= ", " <= "] {
+        sql.push(" AND x.").push(column).push(operator).push(key);
+    }
+    sql.push(" ORDER BY x.").push(column).push(") ").push(alias(level));
+}
+
+/// The key of a study, by its UID.
+fn push_study_key(sql: &mut Sql, study: &str, of: Of<'_>) {
+    sql.push("(SELECT study_key FROM study WHERE partition_id = ");
+    of.push(sql);
+    for operator in [" >= ", " <= "] {
+        sql.push(" AND study_instance_uid").push(operator).push_bind(study.to_owned());
+    }
+    sql.push(" ORDER BY study_instance_uid)");
+}
+
+/// `FROM … WHERE …` of all rows that match in some partitions, for the planner to find its way:
+/// where tables are distributed, lists and lookups row by row cannot be joined.
+pub(super) fn push_plainly(
+    sql: &mut Sql,
+    plan: &SearchPlan,
+    partitions: &[&str],
+) -> Result<(), IndexError> {
+    if plan.conditions.iter().any(|condition| condition.level() > plan.level) {
+        return Err(IndexError::Inconsistent { table: "search", column: "level" });
+    }
+    let own = alias(plan.level);
+    sql.push(" FROM ").push(TABLE[plan.level as usize]).push(" ").push(own);
+    if plan.level == Level::Instance {
+        sql.push(
+            " JOIN series e ON e.partition_id = i.partition_id AND e.series_key = i.series_key",
+        );
+    }
+    if plan.level > Level::Study {
+        sql.push(" JOIN study s ON s.partition_id = e.partition_id AND s.study_key = e.study_key");
+    }
+    sql.push(" WHERE ").push(own).push(".partition_id = ANY(").push_bind(partitions);
+    sql.push("::text[])");
+    let (study, series) = match &plan.within {
+        super::Within::Archive => (None, None),
+        super::Within::Study(study) => (Some(study), None),
+        super::Within::Series(study, series) => (Some(study), Some(series)),
+    };
+    for (column, uid) in [("s.study_instance_uid", study), ("e.series_instance_uid", series)] {
+        if let Some(uid) = uid {
+            sql.push(" AND ").push(column).push(" = ").push_bind(uid.as_str().to_owned());
+        }
+    }
+    let row = ["s.partition_id", "e.partition_id", "i.partition_id"][plan.level as usize];
+    let at = At { of: Of::Row(row), study: "s.study_key", series: "e.series_key" };
+    for condition in &plan.conditions {
+        sql.push(" AND ");
+        push_condition(sql, condition, at)?;
+    }
+    if let Some(after) = &plan.after {
+        match plan.level {
+            Level::Study => {
+                sql.push(" AND (s.study_order, s.study_key) < (").push_bind(after.place);
+                sql.push(", ").push_bind(after.key).push(")");
+            }
+            Level::Series | Level::Instance => {
+                sql.push(" AND ").push(OWN_KEY[plan.level as usize]).push(" > ");
+                sql.push_bind(after.key);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! What is chosen, and for which places.
+
+use super::*;
+
+fn column(column: &'static str, test: Test) -> Condition {
+    Condition::Column { level: Level::Study, column, test }
+}
+
+fn name(test: Test) -> Condition {
+    Condition::Name { level: Level::Study, column: "patient_name", test }
+}
+
+fn physician(test: Test) -> Condition {
+    Condition::Name { level: Level::Study, column: "referring_physician_name", test }
+}
+
+fn like(pattern: &str) -> Test {
+    Test::Like(pattern.to_owned())
+}
+
+fn is(value: &str) -> Test {
+    Test::Equals(value.to_owned())
+}
+
+fn fuzzy(text: &str) -> Test {
+    Test::Fuzzy(Word { text: text.to_owned(), sound: names::sound(text) })
+}
+
+fn plan(level: Level, conditions: Vec<Condition>) -> SearchPlan {
+    SearchPlan { level, within: Within::Archive, conditions, limit: 100, offset: 0, after: None }
+}
+
+/// Lanes and sets of a choice, in short; `!` stands before those whose condition is still tested.
+fn chosen(plan: &SearchPlan) -> (Vec<String>, Vec<String>) {
+    let access = choose(plan).unwrap();
+    let test = |meet: &[usize]| if meet.is_empty() { "!" } else { "" };
+    let lanes = access.lanes.iter().map(|lane| {
+        let text = match lane {
+            Lane::Term(term) => term.clone(),
+            Lane::Is(column, value) => format!("{column}={value}"),
+            Lane::Null(column) => format!("{column}=NULL"),
+            Lane::Request(key, value) => {
+                format!("{}={value}", crate::index::filter::request_column(*key))
+            }
+            Lane::Study(study) => format!("in {}", study.as_str()),
+            Lane::Series(_, series) => format!("in {}", series.as_str()),
+        };
+        format!("{}{text}", test(&access.lanes_meet))
+    });
+    let sets = access.sets.iter().map(|set| {
+        let text = match set {
+            Set::Column(column, _) => (*column).to_owned(),
+            Set::Terms(start) => format!("{start}*"),
+            Set::Term(term) => term.clone(),
+            Set::Uids(uids) => uids.join(","),
+            Set::Under(plan) => format!("under {:?}", plan.level),
+        };
+        format!("{}{text}", test(&access.sets_meet))
+    });
+    (lanes.collect(), sets.collect())
+}
+
+#[test]
+fn one_condition_is_answered_by_its_index() {
+    let modalities = |tests: Vec<Test>| Condition::ModalitiesInStudy(tests);
+    for (condition, lanes, sets) in [
+        (column("patient_id", is("P1")), &["patient_id=P1"][..], &[][..]),
+        (column("patient_id", like("P1")), &["patient_id=P1"], &[]),
+        (column("patient_id", like("P1*")), &[], &["patient_id"]),
+        (column("patient_id", like("*")), &[], &[]),
+        (column("study_description", like("*X*")), &[], &["study_description"]),
+        (column("patient_sex", Test::Empty), &["patient_sex=NULL"], &[]),
+        (column("study_date", is("20240101")), &[], &[]),
+        (column("study_instance_uid", is("1.2")), &[], &["1.2"]),
+        (
+            name(is("a^b")),
+            &["patient_name=a^b", "patient_name_ideographic=a^b", "patient_name_phonetic=a^b"],
+            &[],
+        ),
+        (name(like("smi*")), &["n:smi"], &[]),
+        (name(like("s*")), &["n:s"], &[]),
+        (name(like("smi?")), &["!n:smi"], &[]),
+        (
+            name(like("smith*")),
+            &["!n:smi"],
+            &["patient_name", "patient_name_ideographic", "patient_name_phonetic"],
+        ),
+        (name(like("*x^jo*")), &["!t:x^j"], &[]),
+        (name(like("*^jo")), &["!t:^jo"], &[]),
+        (name(like("*^j*")), &["!w:j"], &[]),
+        (
+            name(like("*a*")),
+            &[],
+            &["patient_name", "patient_name_ideographic", "patient_name_phonetic"],
+        ),
+        (name(like("?*")), &[], &[]),
+        (name(fuzzy("smi")), &["w:smi", "s:SM"], &[]),
+        (name(fuzzy("smith")), &["!w:smi", "!s:SMT"], &["w:smith*", "s:SMT"]),
+        (name(fuzzy("山田")), &["w:山田"], &[]),
+        (name(Test::All(vec![fuzzy("jo"), fuzzy("smi")])), &["!w:smi", "!s:SM"], &[]),
+        (physician(fuzzy("ho")), &[], &["rw:ho*", "rs:H"]),
+        (physician(fuzzy("hou")), &["rw:hou", "rs:H"], &[]),
+        (
+            physician(like("hou*")),
+            &["!rw:hou"],
+            &[
+                "referring_physician_name",
+                "referring_physician_name_ideographic",
+                "referring_physician_name_phonetic",
+            ],
+        ),
+        (physician(like("*^gre*")), &["!rw:gre"], &[]),
+        (
+            physician(like("*^gr*")),
+            &[],
+            &[
+                "referring_physician_name",
+                "referring_physician_name_ideographic",
+                "referring_physician_name_phonetic",
+            ],
+        ),
+        (modalities(vec![is("CT"), is("MR")]), &["m:CT", "m:MR"], &[]),
+        (modalities(vec![Test::All(vec![is("CT"), is("MR")])]), &["!m:CT"], &[]),
+        (modalities(vec![like("C*")]), &[], &[]),
+        (Condition::SopClassesInStudy(vec!["1.2".parse().unwrap()]), &["c:1.2"], &[]),
+    ] {
+        let (found_lanes, found_sets) = chosen(&plan(Level::Study, vec![condition.clone()]));
+        assert_eq!((&*found_lanes, &*found_sets), (&*owned(lanes), &*owned(sets)), "{condition:?}");
+    }
+}
+
+fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[test]
+fn of_several_conditions_the_most_telling_one_is_taken() {
+    let sex = column("patient_sex", is("F"));
+    let id = column("accession_number", is("A1"));
+    let ct = Condition::ModalitiesInStudy(vec![is("CT")]);
+    for (conditions, lanes) in [
+        (vec![sex.clone(), ct.clone()], "m:CT"),
+        (vec![ct.clone(), name(like("smi*")), sex.clone()], "n:smi"),
+        (vec![sex, ct, name(like("smith*")), id], "accession_number=A1"),
+    ] {
+        assert_eq!(chosen(&plan(Level::Study, conditions)).0, [lanes]);
+    }
+}
+
+#[test]
+fn lower_levels_go_by_their_own_columns_or_by_their_parents() {
+    let modality = Condition::Column { level: Level::Series, column: "modality", test: is("CT") };
+    let id = column("patient_id", is("P1"));
+    let step = Condition::Request(vec![
+        (RequestKey::ScheduledProcedureStepId, is("S")),
+        (RequestKey::RequestedProcedureId, like("R*")),
+    ]);
+    let (none, under_study, under_series) =
+        (Vec::<String>::new(), owned(&["under Study"]), owned(&["under Series"]));
+    let at = |level, conditions: Vec<&Condition>| {
+        chosen(&plan(level, conditions.into_iter().cloned().collect()))
+    };
+    assert_eq!(at(Level::Series, vec![&modality]), (owned(&["modality=CT"]), none.clone()));
+    assert_eq!(at(Level::Series, vec![&modality, &id]), (none.clone(), under_study.clone()));
+    assert_eq!(
+        at(Level::Series, vec![&step]),
+        (owned(&["!scheduled_procedure_step_id=S"]), none.clone())
+    );
+    assert_eq!(at(Level::Instance, vec![&id]), (none.clone(), under_study.clone()));
+    assert_eq!(at(Level::Instance, vec![&step, &id]), (none.clone(), under_series));
+    let mut within = plan(Level::Series, vec![modality]);
+    within.within = Within::Study("1.2".parse().unwrap());
+    assert_eq!(chosen(&within), (none.clone(), owned(&["!under Study"])));
+    let mut within = plan(Level::Instance, vec![]);
+    within.within = Within::Series("1.2".parse().unwrap(), "1.2.3".parse().unwrap());
+    assert_eq!(chosen(&within), (owned(&["!in 1.2.3"]), none));
+}
+
+#[test]
+fn dates_are_places_in_the_order_of_results() {
+    let range = |from: Option<&str>, to: Option<&str>| Test::Range {
+        from: from.map(str::to_owned),
+        to: to.map(str::to_owned),
+    };
+    let places = |conditions| Places::of(&plan(Level::Study, conditions));
+    let (first, last) = (order::day("20240101").unwrap(), order::day("20240131").unwrap());
+    let whole = |from, to| Places { from, to, not: vec![], meet: vec![0] };
+    let date = |test| vec![column("study_date", test)];
+    assert_eq!(
+        places(date(range(Some("20240101"), Some("20240131")))),
+        whole(Some(first), Some(last + order::DAY - 1))
+    );
+    assert_eq!(places(date(is("20240101"))), whole(Some(first), Some(first + order::DAY - 1)));
+    assert_eq!(places(date(range(Some("20240101"), None))), whole(Some(first), None));
+    assert_eq!(places(date(range(Some("2024"), None))), Places::default());
+    assert_eq!(places(date(Test::Empty)).to, Some(0));
+    let moment = |offset| Condition::Moment {
+        level: Level::Study,
+        date: "study_date",
+        time: "study_time",
+        from: Some(("20240101".to_owned(), "120000.000000".to_owned())),
+        to: Some(("20240131".to_owned(), "120000.000000".to_owned())),
+        offset,
+    };
+    let noon = |day: &str| order::moment(day, "120000.000000");
+    let exact = places(vec![moment(None)]);
+    assert_eq!((exact.from, exact.to), (noon("20240101"), noon("20240131")));
+    assert_eq!((exact.not, exact.meet), (vec![last], vec![0]));
+    let wide = places(vec![moment(Some(60))]);
+    assert_eq!(wide.from.unwrap(), noon("20240101").unwrap() - ZONES);
+    assert!(wide.meet.is_empty(), "what is in reach of some zone is still tested");
+    let both = places([date(range(Some("20240115"), None)), vec![moment(None)]].concat());
+    assert_eq!((both.from, both.to), (order::day("20240115"), noon("20240131")));
+}

@@ -1,0 +1,52 @@
+//! A connection out of the pool, held for one transaction.
+//!
+//! Holds: however a transaction is left, its connection is clean when somebody else gets it: what was
+//! not committed is rolled back, and a connection whose statement still runs, since nobody waits for
+//! it any more, is closed. Postgres notices that and ends the statement (see [`WATCH`]); without, the
+//! connection would be lost to the pool for as long as the statement takes.
+
+use sqlx::{
+    AssertSqlSafe, PgConnection, PgPool, Postgres, SqlSafeStr, pool::PoolConnection,
+    postgres::PgTransactionManager,
+};
+use sqlx_core::transaction::TransactionManager as _;
+
+use super::IndexError;
+
+/// How often Postgres looks whether the client of a search is still there, as it takes it.
+pub(super) const WATCH: &str = "'250ms'";
+
+/// See the module.
+pub(super) struct Held {
+    conn: PoolConnection<Postgres>,
+    /// Whether a statement runs that nobody may wait for any more.
+    pub(super) is_busy: bool,
+}
+
+impl Held {
+    /// Begins a transaction with `open`.
+    pub(super) async fn begin(pool: &PgPool, open: &str) -> Result<Self, IndexError> {
+        let mut conn = pool.acquire().await?;
+        PgTransactionManager::begin(&mut conn, Some(AssertSqlSafe(open.to_owned()).into_sql_str()))
+            .await?;
+        Ok(Self { conn, is_busy: false })
+    }
+
+    pub(super) fn conn(&mut self) -> &mut PgConnection {
+        &mut self.conn
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), IndexError> {
+        Ok(PgTransactionManager::commit(&mut self.conn).await?)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.is_busy {
+            self.conn.close_on_drop();
+        } else {
+            PgTransactionManager::start_rollback(&mut self.conn);
+        }
+    }
+}
