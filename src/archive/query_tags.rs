@@ -28,6 +28,9 @@ const AT_ONCE: usize = 4;
 pub enum TagScope {
     /// Of those of all partitions; states and errors are those of the scope.
     Root(Scope),
+    /// Of those of all partitions, which are one: partitions are off. Tags that it got as its own
+    /// before are seen as well.
+    Alone(PartitionScope),
     /// In one partition, which sees those of the root and its own.
     Partition(PartitionScope),
 }
@@ -36,8 +39,13 @@ impl TagScope {
     fn scope(&self) -> &Scope {
         match self {
             Self::Root(scope) => scope,
-            Self::Partition(scope) => scope,
+            Self::Alone(scope) | Self::Partition(scope) => scope,
         }
+    }
+
+    /// Whether tags of partitions are seen too.
+    fn sees_own(&self) -> bool {
+        !matches!(self, Self::Root(_))
     }
 }
 
@@ -101,6 +109,7 @@ impl Archive {
         let operation = Uuid::new_v4();
         match at {
             TagScope::Root(scope) => repeated!(self.add_to_root(scope, tags, operation))??,
+            TagScope::Alone(scope) => repeated!(self.add_to_root(scope, tags, operation))??,
             TagScope::Partition(scope) => repeated!(self.add_to_one(scope, tags, operation))??,
         }
         tracing::info!(%operation, tags = tags.len(), "extended query tags added");
@@ -153,8 +162,7 @@ impl Archive {
         at: &TagScope,
         page: (i64, i64),
     ) -> Result<Vec<QueryTag>, ArchiveError> {
-        let own = matches!(at, TagScope::Partition(_));
-        Ok(self.0.db.begin(at.scope()).await?.query_tags(own, None, page).await?)
+        Ok(self.0.db.begin(at.scope()).await?.query_tags(at.sees_own(), None, page).await?)
     }
 
     /// One tag.
@@ -162,9 +170,8 @@ impl Archive {
     /// # Errors
     /// [`ArchiveError::NotFound`].
     pub async fn tag(&self, at: &TagScope, path: Tag) -> Result<QueryTag, ArchiveError> {
-        let own = matches!(at, TagScope::Partition(_));
         let mut tx = self.0.db.begin(at.scope()).await?;
-        let found = tx.query_tags(own, Some(path), (1, 0)).await?;
+        let found = tx.query_tags(at.sees_own(), Some(path), (1, 0)).await?;
         found.into_iter().next().ok_or(ArchiveError::NotFound)
     }
 
@@ -193,7 +200,7 @@ impl Archive {
         enabled: bool,
     ) -> Result<QueryTag, ArchiveError> {
         let tag = self.tag(at, path).await?;
-        if let TagScope::Root(_) = at {
+        if tag.is_root && !matches!(at, TagScope::Partition(_)) {
             // First what partitions begin with that meet the tag meanwhile.
             let mut root = self.0.db.registry().await?;
             root.root_tag_query(tag.id, enabled).await?;
@@ -213,8 +220,11 @@ impl Archive {
         match at {
             TagScope::Partition(_) if tag.is_root => return Err(TagRefusal::OfRoot),
             _ if tag.status == TagStatus::Deleting => {}
-            TagScope::Root(_) => repeated!(self.delete_of_root(tag.id))?,
-            TagScope::Partition(scope) => repeated!(self.delete_of_one(scope, tag.id))?,
+            _ if tag.is_root => repeated!(self.delete_of_root(tag.id))?,
+            TagScope::Root(_) => {}
+            TagScope::Alone(scope) | TagScope::Partition(scope) => {
+                repeated!(self.delete_of_one(scope, tag.id))?;
+            }
         }
         self.0.wake_operations.notify_one();
         Ok(())

@@ -35,8 +35,10 @@ pub trait Asks: Send + Sync + 'static {
 /// Whether a request speaks of all partitions or of those that it named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
-    /// It named none, or there is only one.
+    /// It named none.
     Root,
+    /// Of all, which are one: partitions are off.
+    Alone,
     /// It named some.
     Named,
 }
@@ -106,8 +108,12 @@ fn root_or_one(scope: Scope, urls: &Urls, at: At) -> Result<(TagScope, TagUrls),
     if at == At::Root {
         return Ok((TagScope::Root(scope), TagUrls::Root(urls.service().to_owned())));
     }
+    let service = urls.service().to_owned();
     let (scope, urls) = one(scope, urls)?;
-    Ok((TagScope::Partition(scope), TagUrls::Partition(urls)))
+    Ok(match at {
+        At::Alone => (TagScope::Alone(scope), TagUrls::Root(service)),
+        _ => (TagScope::Partition(scope), TagUrls::Partition(urls)),
+    })
 }
 
 macro_rules! asks_at_root_or_in_one {
@@ -147,8 +153,11 @@ impl<A: Asks> FromRequestParts<App> for Admitted<A> {
         let carried = Carried::read(parts, &app.server, &app.tenancy, A::ACTION)?;
         let scope = decide(app, &carried, A::ACTION).await?;
         let urls = urls(app, parts, &carried)?;
-        let is_root = !app.partitions.enabled() || carried.named == Named::Nothing;
-        let at = if is_root { At::Root } else { At::Named };
+        let at = match &carried.named {
+            _ if !app.partitions.enabled() => At::Alone,
+            Named::Nothing => At::Root,
+            Named::One(_) | Named::Several(_) => At::Named,
+        };
         let (scope, urls) = A::narrow(scope, urls, at)?;
         Ok(Self { scope, urls })
     }

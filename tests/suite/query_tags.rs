@@ -250,6 +250,22 @@ async fn operations_are_of_their_partitions() {
     assert_eq!(done.is(200).json()["status"], "succeeded");
 }
 
+#[tokio::test]
+async fn a_tag_of_a_partition_is_seen_when_partitions_are_turned_off() {
+    let server = Server::with(&PARTITIONS).await;
+    let own = "/partitions/microsoft.default";
+    server.store(&format!("{own}/studies"), &[aged(1, 1, "041Y")]).await.is(200);
+    added(&server, own, json!([{"path": "00101010", "level": "study"}])).await;
+    assert_eq!(server.get("/extendedquerytags").await.is(200).json(), json!([]));
+    let server = server.restart(&[]).await;
+    let entry = server.get("/extendedquerytags/00101010").await.is(200).json();
+    assert_eq!(entry["status"], "ready");
+    assert_eq!(server.search("/studies?PatientAge=041Y").await.len(), 1);
+    server.delete("/extendedquerytags/00101010").await.is(204);
+    becomes(&server, "/extendedquerytags/00101010", 404).await;
+    added(&server, "", json!([{"path": "00101010", "level": "study"}])).await;
+}
+
 /// A value of each value representation, as it is stored and as it is asked for.
 fn every_vr() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let text = |vr, text: &'static str| (vr, text.as_bytes().to_vec(), text);
