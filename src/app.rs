@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     archive::Archive,
     blob::BlobStore,
-    config::{BlobKind, Config, DatabaseConfig, LogFormat, Secret},
+    config::{BlobKind, Config, DatabaseConfig, LogFormat, SearchConfig, Secret},
     control::{Health, Partitions},
     http::{self, App, listen},
     index::{self, Db, DbOptions},
@@ -56,7 +56,7 @@ impl Server {
     pub async fn start(config: &Config, owner: PgConnectOptions) -> anyhow::Result<Self> {
         let metrics = Metrics::install().context("metrics cannot be recorded")?;
         let app = login(&config.database, owner).await?;
-        let options = db_options(&config.database);
+        let options = db_options(&config.database, &config.search);
         let db = Db::open(app, options).await.context("the database cannot be used")?;
         let blobs = BlobStore::open(&config.blob, &config.data.dir)
             .context("the blob store cannot be opened")?
@@ -247,13 +247,13 @@ fn options(key: &str, url: &Secret) -> anyhow::Result<PgConnectOptions> {
         .map_err(|_| anyhow::anyhow!("{key} is not a connection URL of Postgres"))
 }
 
-fn db_options(config: &DatabaseConfig) -> DbOptions {
+fn db_options(config: &DatabaseConfig, search: &SearchConfig) -> DbOptions {
     DbOptions {
         max_connections: config.max_connections,
         connect_timeout: config.connect_timeout,
         statement_timeout: config.statement_timeout,
         prepared_statements: config.prepared_statements,
-        ..DbOptions::default()
+        search_timeout: search.timeout,
     }
 }
 

@@ -67,7 +67,9 @@ impl ArchiveError {
 
 impl From<IndexError> for ArchiveError {
     fn from(error: IndexError) -> Self {
-        if error.is_unavailable() {
+        if matches!(error, IndexError::TooBroad) {
+            Self::TooSlow
+        } else if error.is_unavailable() {
             Self::Unavailable(error.into())
         } else {
             Self::Internal(error.into())

@@ -66,7 +66,7 @@ use crate::{
         SearchConfig, StoreConfig,
     },
     dicom::Limits,
-    index::{Db, Presence},
+    index::{Db, Presence, RowKey},
     tenancy::PartitionScope,
 };
 
@@ -92,6 +92,8 @@ struct Parts {
     wake_operations: Arc<Notify>,
     codecs: CodecPool,
     headers: header_cache::HeaderCache,
+    places: search::Places<RowKey>,
+    turns: search::Turns,
     thumbnails: thumbnails::Thumbnails,
 }
 
@@ -114,6 +116,8 @@ impl Archive {
         let budget = store::Budget::new(store.buffer_bytes);
         let codecs = CodecPool::new(&retrieve);
         let headers = header_cache::HeaderCache::default();
+        let places = search::Places::default();
+        let turns = search::Turns::default();
         let thumbnails = thumbnails::Thumbnails::new(retrieve.thumbnail_cache);
         Self(Arc::new(Parts {
             db,
@@ -130,6 +134,8 @@ impl Archive {
             wake_operations: Arc::default(),
             codecs,
             headers,
+            places,
+            turns,
             thumbnails,
         }))
     }

@@ -2,10 +2,13 @@
 //!
 //! Holds: the keys of all results are found first, in one transaction, so that the answer is in one
 //! order and its number is known; what is said about them is read page by page, as the client takes
-//! them. Nothing is counted but what a page shows.
+//! them. Nothing is counted but what a page shows, and what remains behind it, up to a bound.
 
 mod filter;
+mod places;
 mod project;
+
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures::{
@@ -19,7 +22,10 @@ use crate::{
     index::{Include, RowKey, SearchPlan, SearchRow, SearchTag},
     tenancy::Scope,
 };
+pub(super) use filter::Turns;
 pub use filter::{Filter, Source};
+pub(super) use places::Places;
+use places::{FAR, Search};
 pub use project::{Extended, Returned};
 use project::{Fields, include, inconsistent, result};
 
@@ -99,17 +105,39 @@ impl Archive {
         scope: &Scope,
         plan: &SearchPlan,
     ) -> Result<(Vec<RowKey>, i64), ArchiveError> {
-        let limit = plan.limit.max(0);
-        let mut tx = self.0.db.begin(scope).await?;
+        let (offset, limit) = (plan.offset.max(0), plan.limit.max(0));
+        let search = (offset.saturating_add(limit) >= FAR).then(|| Search::of(scope, plan));
         // One more than asked tells whether anything remains; only then is there a count.
-        let ahead = SearchPlan { limit: limit.saturating_add(1), ..plan.clone() };
+        let mut ahead = SearchPlan { limit: limit.saturating_add(1), ..plan.clone() };
+        if let Some(search) = search.filter(|_| offset >= FAR)
+            && let Some((place, row)) = self.0.places.before(search, offset, Instant::now())
+        {
+            ahead.after = Some(row);
+            ahead.offset = offset - place;
+        }
+        let mut tx = self.0.db.begin(scope).await?;
         let mut keys = tx.search_keys(&ahead).await?;
         if keys.len() as i64 <= limit {
             return Ok((keys, 0));
         }
         keys.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        let matches = tx.search_count(plan, None).await?;
-        Ok((keys, matches.saturating_sub(plan.offset).saturating_sub(limit).max(1)))
+        if let (Some(search), Some(last)) = (search, keys.last()) {
+            let (end, now) = (offset.saturating_add(limit), Instant::now());
+            self.0.places.keep(search, end, last.clone(), now);
+        }
+        let most = Some(i64::from(self.0.search.max_counted)).filter(|most| *most > 0);
+        let remaining = match keys.last() {
+            // What lies behind the page, whatever has come before it meanwhile.
+            Some(last) => {
+                let behind = SearchPlan { after: Some(last.clone()), ..plan.clone() };
+                tx.search_count(&behind, most).await?
+            }
+            None => {
+                let most = most.map(|most| most.saturating_add(offset));
+                tx.search_count(plan, most).await? - offset
+            }
+        };
+        Ok((keys, remaining.max(1)))
     }
 }
 

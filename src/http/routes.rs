@@ -118,7 +118,7 @@ fn search(path: &'static str, summary: &'static str) -> Operation {
     read(path, "search", summary, SEARCH)
         .gives(&offers::SEARCH)
         .parameters(&[CHARSET, MATCHING])
-        .statuses(&[200, 204, 400, 404, 406, 503])
+        .statuses(&[200, 204, 400, 404, 406, 413, 503])
 }
 
 fn picture(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {

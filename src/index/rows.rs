@@ -202,7 +202,7 @@ impl ScopedTx {
                 let place: i64 = row.try_get(14)?;
                 let key = usize::try_from(place - 1).ok().and_then(|place| keys.get(place));
                 let key = key.ok_or(IndexError::Inconsistent { table: "page", column: "n" })?;
-                Ok((place, read(row, level, (*key).clone())?))
+                Ok((place, read(row, level, RowKey::clone(key))?))
             })
             .collect::<Result<Vec<(i64, SearchRow)>, IndexError>>()?;
         read.sort_by_key(|(place, _)| *place);

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
     super::{Archive, ArchiveError, metadata::decompress},
@@ -47,6 +47,17 @@ pub enum Source {
     Attributes,
     /// In the metadata of the instance.
     Metadata,
+}
+
+/// Turns at looking into rows: as many at a time as there are processors, in the order in which they
+/// were asked for, so that a search of one partition waits for a bite of another's and not for all of
+/// it.
+pub(in crate::archive) struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)))
+    }
 }
 
 /// The rows that pass filters.
@@ -104,6 +115,8 @@ impl Archive {
             let is_last = (keys.len() as i64) < next.limit;
             next.after = keys.last().cloned();
             let tests = Arc::clone(&filters);
+            let turn = self.0.turns.0.acquire().await;
+            let _turn = turn.map_err(|error| ArchiveError::Internal(error.into()))?;
             let passed = tokio::task::spawn_blocking(move || passing(rows, &tests));
             for key in passed.await.map_err(|error| ArchiveError::Internal(error.into()))?? {
                 if (first..last).contains(&matched) {

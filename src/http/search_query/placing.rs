@@ -27,9 +27,14 @@ const SOP_CLASSES_IN_STUDY: Tag = Tag(0x0008, 0x0062);
 const AVAILABLE_SYNTAXES: Tag = Tag(0x0008, 0x3002);
 const REQUEST_ATTRIBUTES: Tag = Tag(0x0040, 0x0275);
 
-/// Made on the way out, or not kept as the data set has it: the character set, RetrieveURL, counts.
-const UNMATCHED: [Tag; 5] = [
+/// Made on the way out, not kept as the data set has it, or only about queries: the character set,
+/// RetrieveURL, counts; level, keys and number of records.
+const UNMATCHED: [Tag; 9] = [
     Tag(0x0008, 0x0005),
+    Tag(0x0008, 0x0052),
+    Tag(0x0008, 0x041B),
+    Tag(0x0008, 0x041C),
+    Tag(0x0008, 0x0429),
     Tag(0x0008, 0x1190),
     Tag(0x0020, 0x1206),
     Tag(0x0020, 0x1208),

@@ -133,49 +133,59 @@ async fn each_page_links_to_the_next_as_the_client_asked() {
     server.get(&link).await.is(200);
 }
 
+/// Studies enough for places to be used, `1.2.n`.
+fn many(from: usize, to: usize) -> Vec<Vec<u8>> {
+    let one = |n: usize| {
+        let study = format!("1.2.{n}");
+        Dicom::ct(&study, &format!("{study}.1"), &format!("{study}.1.1"))
+            .text(0x0008, 0x0020, "DA", &format!("2024{:02}{:02}", 1 + n % 12, 1 + n % 25))
+            .text(0x0008, 0x0030, "TM", &format!("{:02}00", n % 24))
+            .remove(0x7FE0, 0x0010)
+            .file()
+    };
+    (from..to).map(one).collect()
+}
+
 #[tokio::test]
 async fn pages_far_behind_are_those_of_one_large_page() {
-    let server = Server::with(&[("search.max_counted", "0")]).await;
-    let files: Vec<_> = (0..1_300)
-        .map(|n| {
-            let study = format!("1.2.{n}");
-            Dicom::ct(&study, &format!("{study}.1"), &format!("{study}.1.1"))
-                .text(0x0008, 0x0020, "DA", &format!("2024{:02}{:02}", 1 + n % 12, 1 + n % 25))
-                .text(0x0008, 0x0030, "TM", &format!("{:02}00", n % 24))
-                .remove(0x7FE0, 0x0010)
-                .file()
-        })
-        .collect();
-    server.store("/studies", &files).await.is(200);
-    for resource in ["/studies", "/series", "/instances"] {
+    let settings = [PARTITIONS[0], ("search.max_counted", "0")];
+    let server = Server::with(&settings).await;
+    server.store("/partitions/north/studies", &many(0, 1_150)).await.is(200);
+    server.store("/partitions/south/studies", &many(1_000, 1_150)).await.is(200);
+    for (resource, count) in [
+        ("/studies", 1_300_usize),
+        ("/series", 1_300),
+        ("/instances", 1_300),
+        ("/partitions/north/studies", 1_150),
+        ("/partitions/north/instances", 1_150),
+    ] {
         let all = server.search(&format!("{resource}?limit=2000")).await;
-        assert_eq!(all.len(), 1_300);
+        assert_eq!(all.len(), count);
         // Forth, as somebody turns pages; then anywhere, with places to go by.
-        let forth = (0..1_300).step_by(125);
-        for offset in forth.chain([1_125, 1_000, 1_250, 1_001, 1_127, 999, 1_299, 0]) {
+        let forth = (0..count).step_by(125);
+        for offset in forth.chain([1_125, 1_000, 1_001, 1_127, 999, count - 1, 0]) {
             let path = format!("{resource}?limit=125&offset={offset}");
             let page = server.get(&path).await.is(200);
-            let expected = all.get(offset..(offset + 125).min(1_300)).unwrap();
+            let expected = all.get(offset..(offset + 125).min(count)).unwrap();
             assert_eq!(page.json().as_array().unwrap(), expected, "{path}");
-            let rest = 1_300_usize.saturating_sub(offset + 125);
+            let rest = count.saturating_sub(offset + 125);
             let warning = page.header("warning");
             let expected = format!("There are {rest} additional results");
-            assert!(
-                if rest == 0 { warning == "" } else { warning.contains(&expected) },
-                "{warning}"
-            );
+            let fits = if rest == 0 { warning.is_empty() } else { warning.contains(&expected) };
+            assert!(fits, "{path}: {warning}");
         }
-        server.get(&format!("{resource}?limit=125&offset=1300")).await.is(204);
+        server.get(&format!("{resource}?limit=125&offset={count}")).await.is(204);
         // Another search has places of its own.
-        let other = server.search(&format!("{resource}?PatientID=PAT1&limit=50&offset=1100")).await;
-        assert_eq!(other, all[1_100..1_150]);
+        let other = format!("{resource}?PatientID=PAT1&limit=50&offset=1100");
+        assert_eq!(server.search(&other).await, all[1_100..1_150]);
     }
     // The row at a place is gone: the page behind is still found.
-    let all = server.search("/studies?limit=2000").await;
+    let studies = "/partitions/north/studies";
+    let all = server.search(&format!("{studies}?limit=2000")).await;
     let gone = all[1_124]["0020000D"]["Value"][0].as_str().unwrap();
-    server.get("/studies?limit=125&offset=1000").await.is(200);
-    server.delete(&format!("/studies/{gone}")).await.is(204);
-    let page = server.search("/studies?limit=5&offset=1125").await;
+    server.get(&format!("{studies}?limit=125&offset=1000")).await.is(200);
+    server.delete(&format!("{studies}/{gone}")).await.is(204);
+    let page = server.search(&format!("{studies}?limit=5&offset=1125")).await;
     assert!(page == all[1_125..1_130] || page == all[1_126..1_131], "{page:?}");
 }
 
