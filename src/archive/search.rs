@@ -19,14 +19,14 @@ use futures::{
 use super::{Archive, ArchiveError, ByteStream, metadata::document};
 use crate::{
     dicom::{attributes::Level, xml},
-    index::{Include, RowKey, SearchPlan, SearchRow},
+    index::{Include, RowKey, SearchPlan, SearchRow, SearchTag},
     tenancy::Scope,
 };
 pub(super) use filter::Turns;
 pub use filter::{Filter, Source};
 pub(super) use places::Places;
 use places::{FAR, Search};
-pub use project::Returned;
+pub use project::{Extended, Returned};
 use project::{Fields, include, inconsistent, result};
 
 /// Results that are read in one transaction.
@@ -89,6 +89,14 @@ impl Archive {
             keys: keys.into_iter(),
         };
         Ok(SearchPage { results, remaining, rows })
+    }
+
+    /// The extended query tags that can be searched by in a scope.
+    ///
+    /// # Errors
+    /// Where the index fails.
+    pub async fn search_tags(&self, scope: &Scope) -> Result<Vec<SearchTag>, ArchiveError> {
+        Ok(self.0.db.begin(scope).await?.search_tags().await?)
     }
 
     /// The page of a search that indexes answer, and how many rows there are beyond it.
@@ -180,7 +188,9 @@ impl Rows {
             return Ok(Vec::new());
         }
         let mut tx = self.archive.0.db.begin(&self.scope).await?;
-        let rows = tx.search_rows(self.level, &keys, self.include).await?;
+        let tags: Vec<(i64, Level)> =
+            self.returned.extended.iter().map(|tag| (tag.id, tag.level)).collect();
+        let rows = tx.search_rows(self.level, &keys, self.include, &tags).await?;
         drop(tx);
         let results = rows.iter().map(|row| {
             let url = (self.retrieve_url)(row);

@@ -418,6 +418,37 @@ impl SearchConfig {
     }
 }
 
+/// `[extended_query_tags]`: attributes that can be searched by besides those of the server.
+#[derive(Clone, Debug)]
+pub struct QueryTagsConfig {
+    /// `extended_query_tags.max_count`: most tags at the root, or that one partition sees.
+    pub max_count: usize,
+}
+
+impl QueryTagsConfig {
+    pub(super) fn read(r: &mut Reader) -> Self {
+        Self { max_count: r.count("extended_query_tags.max_count", 1..=1024) }
+    }
+}
+
+/// `[operations]`: work that outlives the request which asked for it.
+#[derive(Clone, Debug)]
+pub struct OperationsConfig {
+    /// `operations.retention`: time for which an operation that has ended is remembered.
+    pub retention: Duration,
+    /// `operations.reindex_share`: share of the time that a reindex works, above 0 and up to 1.
+    pub reindex_share: f64,
+}
+
+impl OperationsConfig {
+    pub(super) fn read(r: &mut Reader) -> Self {
+        Self {
+            retention: r.time("operations.retention", 60..=3650 * DAY),
+            reindex_share: r.share("operations.reindex_share", 0.01..=1.0),
+        }
+    }
+}
+
 /// `[delete]`: what happens to deleted bytes.
 #[derive(Clone, Debug)]
 pub struct DeleteConfig {

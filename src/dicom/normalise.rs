@@ -186,7 +186,7 @@ fn time_filled(value: &str, rest: &str) -> Result<String, Invalid> {
 /// IS: canonical decimal, without sign of plus, leading zeros or negative zero.
 ///
 /// # Errors
-/// [`Invalid::Integer`], also beyond 64 bits.
+/// [`Invalid::Integer`], also beyond 64 bits (those of SV and those of UV).
 pub fn integer(value: &str) -> Result<String, Invalid> {
     let text = value.trim_matches(PADDING);
     // Both SV and UV fit in.

@@ -98,6 +98,12 @@ pub const WADO_URI: &[Parameter] = &[
     Parameter::query("anonymize", "Not supported: `yes` is refused.").of(&["yes"]),
 ];
 
+/// Lists of extended query tags, their errors and operations.
+pub const PAGES: &[Parameter] = &[
+    Parameter::query("limit", "Most entries to return, up to 200.").or("100"),
+    Parameter::query("offset", "Entries to leave out at the start.").or("0"),
+];
+
 /// Search (PS3.18 §8.3.4, §10.6.1.2).
 pub const SEARCH: &[Parameter] = &[
     Parameter::query(

@@ -86,7 +86,11 @@ async fn search(
     let charset = Charset::of(&parts.headers, parts.uri.query(), media_type)?;
     let resource = Resource { level, study: place.study, series: place.series };
     let typed = parts.uri.query().unwrap_or_default();
-    let mut query = search_query::read(&resource, typed, &app.search, &[])?;
+    let tags = match search_query::may_name_tags(typed)? {
+        true => app.archive.search_tags(&caller.scope).await?,
+        false => Vec::new(),
+    };
+    let mut query = search_query::read(&resource, typed, &app.search, &tags)?;
     query.returned.partition = app.partitions.enabled();
     let next = next_page(&caller.urls, &parts.uri, &query.plan);
     let urls = caller.urls;

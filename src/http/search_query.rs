@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::Problem;
 use crate::{
-    archive::{Filter, Returned, SearchPlan, SearchTag, Within},
+    archive::{Extended, Filter, Returned, SearchPlan, SearchTag, Within},
     config::SearchConfig,
     dicom::{
         Tag, Uid, VR,
@@ -97,6 +97,7 @@ pub fn read(
             private => returned.paths.push(vec![private]),
         }
     }
+    returned.extended = extended(&returned, tags, resource.level);
     let Placing { conditions, mut filters, erroneous, incomplete, ignored, .. } = placing;
     // What is cheaper to look at goes first.
     filters.sort_by_key(|filter| filter.from);
@@ -131,6 +132,43 @@ pub fn read(
         incomplete.iter().map(String::as_str),
     );
     Ok(SearchQuery { plan, filters, returned, warnings, erroneous })
+}
+
+/// Whether a query may name an extended query tag: something that has no column.
+///
+/// # Errors
+/// 400, as [`read`].
+pub fn may_name_tags(query: &str) -> Result<bool, Problem> {
+    let parameters = Parameters::read(query)?;
+    let matched = parameters.keys.iter().map(|key| &key.path);
+    let mut all = matched.chain(parameters.fields.iter().map(|(_, path)| path));
+    Ok(all.any(|path| match path.as_slice() {
+        [MODALITIES_IN_STUDY] => false,
+        [tag] => attributes::by_tag(*tag).is_none_or(|row| row.column.is_none()),
+        _ => false,
+    }))
+}
+
+/// The tags of a study or series that are asked for: which instance speaks, only the index knows.
+/// An instance has its own private attributes, in blocks of its own.
+fn extended(returned: &Returned, tags: &[SearchTag], level: Level) -> Vec<Extended> {
+    let named = |at: &Element| match at {
+        Element::Standard(tag) => returned.tags.contains(tag),
+        private => {
+            level < Level::Instance && returned.paths.iter().any(|path| *path == [private.clone()])
+        }
+    };
+    let tags = tags.iter().filter(|tag| tag.level <= level && tag.level < Level::Instance);
+    tags.filter(|tag| named(&tag.at))
+        .map(|tag| Extended {
+            id: tag.id,
+            level: tag.level,
+            creator: match &tag.at {
+                Element::Standard(_) => None,
+                Element::Private { creator, .. } => Some(creator.clone()),
+            },
+        })
+        .collect()
 }
 
 /// Gives each matching parameter its place. The attributes that are matched, those of items by their
@@ -219,6 +257,7 @@ fn returned(
         all: parameters.all,
         tags: BTreeSet::new(),
         paths: Vec::new(),
+        extended: Vec::new(),
         partition: false,
     };
     returned.tags.extend(resource.study.as_ref().map(|_| STUDY_UID));

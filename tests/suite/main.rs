@@ -13,6 +13,7 @@ mod http;
 mod isolation;
 mod oracle;
 mod partitions;
+mod query_tags;
 mod retrieve;
 mod search;
 mod store;

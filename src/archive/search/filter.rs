@@ -102,7 +102,7 @@ impl Archive {
             next.limit = bite.min(left.saturating_add(1));
             let mut tx = self.0.db.begin(scope).await?;
             let keys = tx.search_keys(&next).await?;
-            let rows = tx.search_rows(plan.level, &keys, include).await?;
+            let rows = tx.search_rows(plan.level, &keys, include, &[]).await?;
             drop(tx);
             left -= keys.len() as i64;
             if left < 0 {

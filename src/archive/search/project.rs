@@ -61,8 +61,22 @@ pub struct Returned {
     pub tags: BTreeSet<Tag>,
     /// Private attributes, and attributes of items, by the path that leads to them.
     pub paths: Vec<Vec<Element>>,
+    /// Extended query tags asked for whose values are those of a study or series: what the index
+    /// holds of them is returned.
+    pub extended: Vec<Extended>,
     /// Whether results name their partition.
     pub partition: bool,
+}
+
+/// An extended query tag whose attribute is returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extended {
+    /// Its id.
+    pub id: i64,
+    /// Its level.
+    pub level: Level,
+    /// The private creator of a private attribute.
+    pub creator: Option<String>,
 }
 
 /// What has to be read about each row for what is to be returned.
@@ -154,6 +168,17 @@ pub(super) fn result(
             }
         }
         fields.project(&attributes, &mut result);
+    }
+    for value in &row.tags {
+        let tag = returned.extended.iter().find(|tag| tag.id == value.tag);
+        let Ok(json) = RawValue::from_string(value.json.clone()) else { continue };
+        if let Some(creator) = tag.and_then(|tag| tag.creator.as_ref())
+            && let (Some(group), Some(block)) = (value.key.get(..4), value.key.get(4..6))
+        {
+            let name = json!({ "vr": "LO", "Value": [creator] });
+            result.insert(format!("{group}00{block}"), to_raw_value(&name).map_err(inconsistent)?);
+        }
+        result.insert(value.key.clone(), json);
     }
     let mut add = |tag: Tag, value: Value| -> Result<(), ArchiveError> {
         result.insert(tag_key(tag), to_raw_value(&value).map_err(inconsistent)?);

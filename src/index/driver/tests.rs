@@ -53,6 +53,7 @@ fn chosen(plan: &SearchPlan) -> (Vec<String>, Vec<String>) {
             Set::Terms(start) => format!("{start}*"),
             Set::Term(term) => term.clone(),
             Set::Uids(uids) => uids.join(","),
+            Set::Tag(tag, _) => format!("tag {tag}"),
             Set::Under(plan) => format!("under {:?}", plan.level),
         };
         format!("{}{text}", test(&access.sets_meet))
@@ -211,4 +212,24 @@ fn dates_are_places_in_the_order_of_results() {
     assert!(wide.meet.is_empty(), "what is in reach of some zone is still tested");
     let both = places([date(range(Some("20240115"), None)), vec![moment(None)]].concat());
     assert_eq!((both.from, both.to), (order::day("20240115"), noon("20240131")));
+}
+
+#[test]
+fn values_of_extended_query_tags_are_sets() {
+    for (level, own, test, expected) in [
+        (Level::Study, Level::Study, is("A"), &["!tag 7"][..]),
+        (Level::Instance, Level::Instance, is("A"), &["tag 7"]),
+        (Level::Instance, Level::Study, is("A"), &["under Study"]),
+        (Level::Study, Level::Study, fuzzy("smith"), &["!tag 7"]),
+        (Level::Study, Level::Study, Test::All(vec![fuzzy("smith"), is("A")]), &["!tag 7"]),
+        (Level::Instance, Level::Instance, like("A*"), &["tag 7"]),
+        (Level::Study, Level::Study, Test::Empty, &[]),
+        (Level::Study, Level::Study, Test::Any(vec![is("A"), Test::Empty]), &[]),
+        (Level::Study, Level::Study, like("*"), &[]),
+    ] {
+        let condition = Condition::Tag { tag: 7, level: own, test };
+        let what = format!("{level:?} {condition:?}");
+        let sets: Vec<String> = expected.iter().map(|set| (*set).to_owned()).collect();
+        assert_eq!(chosen(&plan(level, vec![condition])), (vec![], sets), "{what}");
+    }
 }
