@@ -37,7 +37,8 @@ pub enum Test {
     Empty,
     /// One word of a person name begins with it or sounds like it (`fuzzymatching`).
     Fuzzy(Word),
-    /// Each of the tests is passed, by whichever value (`multiplevaluematching`).
+    /// Each of the tests is passed, by whichever value (`multiplevaluematching`). One inside another
+    /// is passed by one and the same value: by the component groups and words of one name.
     All(Vec<Test>),
     /// One of the tests is passed.
     Any(Vec<Test>),

@@ -29,7 +29,7 @@ impl KeyTest {
                 let Some(attribute) = Attribute::find(at, object) else {
                     return test.passes(&[], true);
                 };
-                test.passes(&attribute.values(*kind), attribute.is_empty())
+                test.passes_several(&attribute.values(*kind), attribute.is_empty())
             }
             Self::Untyped { at, tests } => {
                 let attribute = Attribute::find(at, object);
@@ -40,11 +40,12 @@ impl KeyTest {
                     _ => Vec::new(),
                 };
                 let is_meant = |of: &Matching| empty || kind == Some(*of);
-                tests.iter().any(|(of, test)| is_meant(of) && test.passes(&values, empty))
+                tests.iter().any(|(of, test)| is_meant(of) && test.passes_several(&values, empty))
             }
             Self::Moment { date, time, from, to } => {
                 let values = |at, kind| {
-                    Attribute::find(at, object).map_or(Vec::new(), |found| found.values(kind))
+                    Attribute::find(at, object)
+                        .map_or(Vec::new(), |found| found.values(kind).concat())
                 };
                 let (dates, times) = (values(date, Matching::Date), values(time, Matching::Time));
                 // Of several dates, each goes with the time at its place.
@@ -85,6 +86,20 @@ fn before(last: Option<&(String, String)>, date: &str, time: Option<&str>) -> bo
 }
 
 impl Test {
+    /// Whether the values of an attribute pass, each given by the texts that stand for it: one, or
+    /// the component groups of a name. What an [`Test::All`] asks is passed by whichever value; but
+    /// what one inside it asks, by one and the same.
+    fn passes_several(&self, values: &[Vec<String>], empty: bool) -> bool {
+        let by_one = |test: &Self| match values {
+            [] => test.passes(&[], empty),
+            values => values.iter().any(|value| test.passes(value, empty)),
+        };
+        match self {
+            Self::All(tests) => tests.iter().all(by_one),
+            test => by_one(test),
+        }
+    }
+
     /// Whether values pass, normalised as the test is. `empty`: there is no value at all, rather
     /// than none that could be normalised.
     pub fn passes(&self, values: &[String], empty: bool) -> bool {
@@ -148,23 +163,26 @@ impl<'a> Attribute<'a> {
         }
     }
 
-    /// Its values as keys of a kind; those that are none are left out.
-    fn values(&self, kind: Matching) -> Vec<String> {
+    /// Its values as keys of a kind, a name as those of its groups; those that are none are left
+    /// out.
+    fn values(&self, kind: Matching) -> Vec<Vec<String>> {
+        let one = |key: Option<String>| key.map(|key| vec![key]);
         let mut keys = Vec::new();
         if let Some(text) = self.unknown() {
-            keys.extend(text.split('\\').filter_map(|value| key(kind, value)));
+            keys.extend(text.split('\\').filter_map(|value| one(key(kind, value))));
         }
         for value in self.value.iter().flatten() {
             match kind {
-                Matching::PersonName => keys.extend(groups(value.get())),
+                Matching::PersonName => keys.push(groups(value.get())),
                 Matching::Integer | Matching::Decimal => {
                     // A number; or text, where a DS or IS is none that JSON could say.
                     let text = string(value.get()).unwrap_or(Cow::Borrowed(value.get()));
-                    keys.extend(kind.normalise(&text).ok());
+                    keys.extend(one(kind.normalise(&text).ok()));
                 }
-                _ => keys.extend(string(value.get()).and_then(|text| key(kind, &text))),
+                _ => keys.extend(string(value.get()).and_then(|text| one(key(kind, &text)))),
             }
         }
+        keys.retain(|key| !key.is_empty());
         keys
     }
 

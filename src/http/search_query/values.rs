@@ -125,7 +125,7 @@ fn one(kind: Matching, vr: Option<VR>, value: &str) -> Result<Asked, String> {
         Matching::Uid => return uids(&[value], Ways::default()),
         Matching::Text => pattern(normalise::text(value).map_err(rule)?),
         Matching::PersonName => match person_name(value, pattern)? {
-            Some(test) => test,
+            Some(test) => of_one(test),
             None => return Ok(Asked::Universal),
         },
         Matching::Integer | Matching::Exact | Matching::AttributeTag => {
@@ -233,7 +233,19 @@ fn fuzzy(value: &str) -> Result<Asked, String> {
     let folded = person_name::fold(&text);
     let words = names::words(&folded)
         .map(|word| Test::Fuzzy(Word { text: word.to_owned(), sound: names::sound(word) }));
-    every(words.collect())
+    Ok(match every(words.collect())? {
+        Asked::Test(test) => Asked::Test(of_one(test)),
+        asked => asked,
+    })
+}
+
+/// What several groups or words ask, of one and the same name.
+fn of_one(test: Test) -> Test {
+    match test {
+        Test::All(mut tests) if tests.len() == 1 => of_one(tests.remove(0)),
+        Test::All(tests) => Test::All(vec![Test::All(tests)]),
+        test => test,
+    }
 }
 
 /// A number by meaning. An FL is a rounded one: the client may name what was rounded.

@@ -69,14 +69,14 @@ async fn searches_find_what_the_rules_say() {
     ])
     .await;
     let mut archive = Archive::default();
-    let all = [0..90, 0..60, 0..30];
+    let all = [0..60, 0..40, 0..20];
     fill(&server, &mut archive, &mut random, all).await;
     round(&server, &archive, &[], &mut random, cases / 3, seed).await;
 
     // Some of the data comes while what is stored is indexed.
     let tags = tags::chosen();
     let operations = tags::add(&server, &tags, &PARTITIONS).await;
-    fill(&server, &mut archive, &mut random, [90..100, 60..70, 30..40]).await;
+    fill(&server, &mut archive, &mut random, [60..68, 40..48, 20..28]).await;
     tags::ended(&server, &operations).await;
     round(&server, &archive, &tags, &mut random, cases / 3, seed).await;
 
