@@ -199,7 +199,8 @@ async fn one_item_of_the_requests_passes_all_tests() {
     let it = Database::new().await;
     let requests = |n: u32, items: &str| {
         let mut sample = Sample::new(n, 1, 1);
-        let json = format!(r#"{{"00400275":{{"vr":"SQ","Value":[{items}]}}}}"#);
+        let value = if items.is_empty() { String::new() } else { format!(r#","Value":[{items}]"#) };
+        let json = format!(r#"{{"00400275":{{"vr":"SQ"{value}}}}}"#);
         sample.indexed.level_attributes[1] = json.into_bytes();
         sample
     };

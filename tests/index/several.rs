@@ -32,8 +32,11 @@ async fn filled() -> (Database, Vec<String>) {
 }
 
 fn sample(n: u32) -> Sample {
-    let date =
-        if n % 11 == 0 { String::new() } else { format!("2024{:02}{:02}", n % 12 + 1, n % 27 + 1) };
+    let date = if n.is_multiple_of(11) {
+        String::new()
+    } else {
+        format!("2024{:02}{:02}", n % 12 + 1, n % 27 + 1)
+    };
     Sample::new(n, n % 3, 1)
         .key("study_date", &date)
         .key("patient_name", ["smith^john", "smithers^ann", "li^jo"][n as usize % 3])

@@ -88,6 +88,8 @@ fn one_condition_is_answered_by_its_index() {
         (name(like("*x^jo*")), &["!t:x^j"], &[]),
         (name(like("*^jo")), &["!t:^jo"], &[]),
         (name(like("*^j*")), &["!w:j"], &[]),
+        (name(like("**son*")), &["t:son"], &[]),
+        (name(like("*son")), &["!t:son"], &[]),
         (
             name(like("*a*")),
             &[],
@@ -144,6 +146,35 @@ fn of_several_conditions_the_most_telling_one_is_taken() {
         (vec![sex, ct, name(like("smith*")), id], "accession_number=A1"),
     ] {
         assert_eq!(chosen(&plan(Level::Study, conditions)).0, [lanes]);
+    }
+}
+
+#[test]
+fn what_many_rows_pass_is_read_side_by_side() {
+    let ct = || Condition::ModalitiesInStudy(vec![is("CT")]);
+    let term = |term: &str| vec![Lane::Term(term.to_owned())];
+    let sex = Lane::Is("patient_sex", "F".to_owned());
+    for (conditions, lists, meet) in [
+        (vec![ct()], vec![], vec![]),
+        (vec![ct(), name(like("s?*"))], vec![term("m:CT"), term("n:s")], vec![0]),
+        (vec![ct(), column("patient_sex", is("F"))], vec![term("m:CT"), vec![sex]], vec![0, 1]),
+        (
+            vec![Condition::ModalitiesInStudy(vec![Test::All(vec![is("CT"), is("MR")])])],
+            vec![term("m:CT"), term("m:MR")],
+            vec![0],
+        ),
+        (
+            vec![name(Test::All(vec![fuzzy("john"), fuzzy("sm")]))],
+            vec![[term("w:joh"), term("s:JN")].concat(), [term("w:sm"), term("s:SM")].concat()],
+            vec![],
+        ),
+        (vec![name(like("*xyz^a*"))], vec![term("t:xyz"), term("t:yz^"), term("t:z^a")], vec![]),
+        (vec![ct(), column("patient_id", Test::Empty)], vec![], vec![]),
+        (vec![ct(), column("patient_id", like("P1*"))], vec![], vec![]),
+    ] {
+        let what = format!("{conditions:?}");
+        let access = choose(&plan(Level::Study, conditions)).unwrap();
+        assert_eq!((access.lists, access.lists_meet), (lists, meet), "{what}");
     }
 }
 
