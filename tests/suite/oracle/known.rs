@@ -30,23 +30,13 @@ pub struct Known {
     pub given: Given,
     /// It belongs to its level for the server; others are attributes of the instance alone.
     pub stored: bool,
-    /// Values that it may have, in the data sets of the test.
-    pub several: bool,
 }
 
 use Given::{Asked, Conditional, Required};
 use Level::{Instance, Series, Study};
 
 const fn at(group: u16, element: u16, keyword: &'static str, vr: &'static str) -> Known {
-    Known {
-        tag: (group, element),
-        keyword,
-        vr,
-        level: Instance,
-        given: Asked,
-        stored: false,
-        several: false,
-    }
+    Known { tag: (group, element), keyword, vr, level: Instance, given: Asked, stored: false }
 }
 
 impl Known {
@@ -54,19 +44,14 @@ impl Known {
         (self.level, self.given, self.stored) = (level, given, true);
         self
     }
-
-    const fn several(mut self) -> Self {
-        self.several = true;
-        self
-    }
 }
 
 /// Ascending by tag.
 pub const KNOWN: &[Known] = &[
-    at(0x0008, 0x0008, "ImageType", "CS").of(Instance, Asked).several(),
+    at(0x0008, 0x0008, "ImageType", "CS").of(Instance, Asked),
     at(0x0008, 0x0016, "SOPClassUID", "UI").of(Instance, Required),
     at(0x0008, 0x0018, "SOPInstanceUID", "UI").of(Instance, Required),
-    at(0x0008, 0x001A, "RelatedGeneralSOPClassUID", "UI").several(),
+    at(0x0008, 0x001A, "RelatedGeneralSOPClassUID", "UI"),
     at(0x0008, 0x0020, "StudyDate", "DA").of(Study, Required),
     at(0x0008, 0x0021, "SeriesDate", "DA").of(Series, Asked),
     at(0x0008, 0x0022, "AcquisitionDate", "DA").of(Instance, Asked),
@@ -75,7 +60,7 @@ pub const KNOWN: &[Known] = &[
     at(0x0008, 0x0031, "SeriesTime", "TM").of(Series, Asked),
     at(0x0008, 0x0032, "AcquisitionTime", "TM").of(Instance, Asked),
     at(0x0008, 0x0050, "AccessionNumber", "SH").of(Study, Required),
-    at(0x0008, 0x0054, "RetrieveAETitle", "AE").several(),
+    at(0x0008, 0x0054, "RetrieveAETitle", "AE"),
     at(0x0008, 0x0060, "Modality", "CS").of(Series, Required),
     at(0x0008, 0x0080, "InstitutionName", "LO").of(Series, Asked),
     at(0x0008, 0x0081, "InstitutionAddress", "ST"),
@@ -88,8 +73,8 @@ pub const KNOWN: &[Known] = &[
     at(0x0008, 0x1030, "StudyDescription", "LO").of(Study, Asked),
     at(0x0008, 0x1032, "ProcedureCodeSequence", "SQ").of(Study, Asked),
     at(0x0008, 0x103E, "SeriesDescription", "LO").of(Series, Conditional),
-    at(0x0008, 0x1048, "PhysiciansOfRecord", "PN").of(Study, Asked).several(),
-    at(0x0008, 0x1070, "OperatorsName", "PN").of(Series, Asked).several(),
+    at(0x0008, 0x1048, "PhysiciansOfRecord", "PN").of(Study, Asked),
+    at(0x0008, 0x1070, "OperatorsName", "PN").of(Series, Asked),
     at(0x0008, 0x1090, "ManufacturerModelName", "LO").of(Series, Asked),
     at(0x0008, 0x9459, "RecommendedDisplayFrameRateInFloat", "FL"),
     at(0x0010, 0x0010, "PatientName", "PN").of(Study, Required),
@@ -98,8 +83,8 @@ pub const KNOWN: &[Known] = &[
     at(0x0010, 0x0030, "PatientBirthDate", "DA").of(Study, Required),
     at(0x0010, 0x0032, "PatientBirthTime", "TM").of(Study, Asked),
     at(0x0010, 0x0040, "PatientSex", "CS").of(Study, Required),
-    at(0x0010, 0x1000, "OtherPatientIDs", "LO").of(Study, Asked).several(),
-    at(0x0010, 0x1001, "OtherPatientNames", "PN").of(Study, Asked).several(),
+    at(0x0010, 0x1000, "OtherPatientIDs", "LO").of(Study, Asked),
+    at(0x0010, 0x1001, "OtherPatientNames", "PN").of(Study, Asked),
     at(0x0010, 0x1002, "OtherPatientIDsSequence", "SQ").of(Study, Asked),
     at(0x0010, 0x1010, "PatientAge", "AS").of(Study, Asked),
     at(0x0010, 0x1030, "PatientWeight", "DS").of(Study, Asked),
@@ -128,8 +113,8 @@ pub const KNOWN: &[Known] = &[
     at(0x0040, 0xA160, "TextValue", "UT"),
     at(0x0040, 0xA730, "ContentSequence", "SQ"),
     at(0x0072, 0x0026, "SelectorAttribute", "AT"),
-    at(0x0072, 0x0082, "SelectorSVValue", "SV").several(),
-    at(0x0072, 0x0083, "SelectorUVValue", "UV").several(),
+    at(0x0072, 0x0082, "SelectorSVValue", "SV"),
+    at(0x0072, 0x0083, "SelectorUVValue", "UV"),
 ];
 
 /// What occurs only in items.
