@@ -4,13 +4,16 @@
 //! needs the table as well is out of the question where another does not), in the order of results;
 //! rows are then looked up by key, one by one, as far as the page needs them.
 
+use std::collections::HashSet;
+
 use super::{
     IndexError, SearchPlan,
-    driver::{Access, Lane, Places, Set, choose},
+    driver::{Access, Lane, Places, Rank, Set, choose},
     filter::{
         At, Of, Sql, alias, push_begins, push_condition, push_test, request_column, rows_needed,
     },
     search::Condition,
+    tag_search::push_value,
 };
 use crate::dicom::attributes::Level;
 
@@ -28,10 +31,12 @@ pub(super) enum Via {
     Lanes,
     /// From the first so many rows of the lanes.
     Window(i64),
+    /// From all lists, what is in each of them, in order.
+    Lists,
     /// From the sets, put in order.
     Sets,
-    /// From the sets, in no order.
-    Unordered,
+    /// From the sets, in no order: at most so many rows of each are of use.
+    Unordered(Option<i64>),
 }
 
 /// Which part of the order is read.
@@ -107,21 +112,30 @@ impl<'a> Candidates<'a> {
         &self.access
     }
 
-    /// The way that leads to all rows, in order.
+    /// The way that leads to all rows, in order, where nothing can be counted first.
     pub(super) fn in_order(&self) -> Via {
-        if self.access.sets.is_empty() { Via::Lanes } else { Via::Sets }
+        let is_rare = self.access.rank.is_some_and(|rank| rank <= Rank::Id);
+        if !self.access.lists.is_empty() && !is_rare {
+            Via::Lists
+        } else if self.access.sets.is_empty() {
+            Via::Lanes
+        } else {
+            Via::Sets
+        }
     }
 
-    /// The way that leads to all rows, whatever their order.
-    pub(super) fn unordered(&self) -> Via {
-        if self.access.sets.is_empty() { Via::Lanes } else { Via::Unordered }
+    /// Whether conditions are left to test of each row of the sets.
+    pub(super) fn sets_leave(&self) -> bool {
+        let met = self.access.sets_meet.iter().chain(&self.places.meet);
+        met.collect::<HashSet<_>>().len() < self.plan.conditions.len()
     }
 
     fn level(&self) -> usize {
         self.plan.level as usize
     }
 
-    /// `SELECT key, place FROM … WHERE …` of the rows that match, in order but for [`Via::Unordered`].
+    /// `SELECT key, place FROM … WHERE …` of the rows that match, in order but for
+    /// [`Via::Unordered`].
     pub(super) fn push(
         &self,
         sql: &mut Sql,
@@ -132,7 +146,8 @@ impl<'a> Candidates<'a> {
         let level = self.level();
         let meet = match via {
             Via::Lanes | Via::Window(_) => &self.access.lanes_meet,
-            Via::Sets | Via::Unordered => &self.access.sets_meet,
+            Via::Lists => &self.access.lists_meet,
+            Via::Sets | Via::Unordered(_) => &self.access.sets_meet,
         };
         let left: Vec<&Condition> = (0..)
             .zip(&self.plan.conditions)
@@ -148,8 +163,8 @@ impl<'a> Candidates<'a> {
             let probes = !matches!(condition, Condition::Never);
             rows[level] |= probes && condition.level() < self.plan.level;
         }
-        let in_sets = matches!(via, Via::Sets | Via::Unordered);
-        let direct = !in_sets && self.access.lanes.is_empty();
+        let in_lanes = matches!(via, Via::Lanes | Via::Window(_));
+        let direct = in_lanes && self.access.lanes.is_empty();
         let (key, place) =
             if direct { (OWN_KEY[level], OWN_PLACE[level]) } else { ("l.key", "l.place") };
         sql.push("SELECT ").push(key).push(" AS key, ").push(place).push(" AS place FROM ");
@@ -166,22 +181,34 @@ impl<'a> Candidates<'a> {
             }
             Via::Lanes => {
                 sql.push("(");
-                self.push_lanes(sql, of, reach);
+                self.push_lanes(sql, &self.access.lanes, of, reach);
                 sql.push(") l");
             }
             Via::Window(rows) => {
                 sql.push("(");
-                self.push_lanes(sql, of, reach);
+                self.push_lanes(sql, &self.access.lanes, of, reach);
                 sql.push(" LIMIT ").push_bind(rows).push(") l");
             }
-            Via::Sets | Via::Unordered => {
+            Via::Lists => {
+                sql.push("(SELECT l.key, l.place FROM ");
+                self.push_lists(sql, of, reach);
+                self.named("l.key", "l.place").push_order(sql);
+                // Else each row of the first list would be tested, and not only what is in all.
+                sql.push(" OFFSET 0) l");
+            }
+            Via::Sets => {
                 sql.push("(SELECT key, place FROM (");
-                self.push_sets(sql, of, reach, " UNION ")?;
-                sql.push(") u");
-                if via == Via::Sets {
-                    self.named("key", "place").push_order(sql);
-                }
-                sql.push(") l");
+                self.push_sets(sql, of, reach, " UNION ", None)?;
+                // Else the order could be had from an index that has it, and knows nothing of the set.
+                sql.push(" OFFSET 0) u");
+                self.named("key", "place").push_order(sql);
+                // What is tested is tested in order, as far as the page needs it.
+                sql.push(if left.is_empty() { ") l" } else { " OFFSET 0) l" });
+            }
+            Via::Unordered(most) => {
+                sql.push("(SELECT key, place FROM (");
+                self.push_sets(sql, of, reach, " UNION ", most)?;
+                sql.push(" OFFSET 0) u) l");
             }
         }
         if !direct && rows[level] {
@@ -207,7 +234,7 @@ impl<'a> Candidates<'a> {
             sql.push(" AND ");
             push_condition(sql, condition, at)?;
         }
-        let led = !in_sets && matches!(self.access.lanes.as_slice(), [Lane::Null(_)]);
+        let led = in_lanes && matches!(self.access.lanes.as_slice(), [Lane::Null(_)]);
         Ok(Named { lead: led.then_some("l.lead"), ..self.named(key, place) })
     }
 
@@ -234,9 +261,20 @@ impl<'a> Candidates<'a> {
         most: i64,
     ) -> Result<(), IndexError> {
         sql.push("SELECT count(*) FROM (SELECT FROM (");
-        self.push_sets(sql, of, reach, " UNION ALL ")?;
+        self.push_sets(sql, of, reach, " UNION ALL ", None)?;
         sql.push(") u LIMIT ").push_bind(most).push(") c");
         Ok(())
+    }
+
+    /// How many rows the lanes have, counted in each of them, at most `most`: `SELECT count(*) …`.
+    pub(super) fn push_lanes_count(&self, sql: &mut Sql, of: Of<'_>, reach: Reach, most: i64) {
+        sql.push("SELECT count(*) FROM (SELECT FROM (");
+        for (n, lane) in self.access.lanes.iter().enumerate() {
+            sql.push(if n == 0 { "(" } else { " UNION ALL (" });
+            self.push_lane(sql, lane, of, reach);
+            sql.push(")");
+        }
+        sql.push(") u LIMIT ").push_bind(most).push(") c");
     }
 
     /// Conditions on place and key.
@@ -278,8 +316,25 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    fn push_lanes(&self, sql: &mut Sql, of: Of<'_>, reach: Reach) {
-        match self.access.lanes.as_slice() {
+    /// Lists in order, joined by going through all of them side by side.
+    fn push_lists(&self, sql: &mut Sql, of: Of<'_>, reach: Reach) {
+        const NAMES: [&str; 5] = ["l", "l2", "l3", "l4", "l5"];
+        for (n, (lanes, name)) in self.access.lists.iter().zip(NAMES).enumerate() {
+            sql.push(if n == 0 { "(" } else { " JOIN (" });
+            self.push_lanes(sql, lanes, of, reach);
+            sql.push(") ").push(name);
+            if n == 0 {
+                continue;
+            }
+            sql.push(" ON ").push(name).push(".key = l.key");
+            if self.plan.level == Level::Study {
+                sql.push(" AND ").push(name).push(".place = l.place");
+            }
+        }
+    }
+
+    fn push_lanes(&self, sql: &mut Sql, lanes: &[Lane], of: Of<'_>, reach: Reach) {
+        match lanes {
             [lane] if !matches!(lane, Lane::Request(..)) => self.push_lane(sql, lane, of, reach),
             lanes => {
                 // Lists in order merge without a sort, and what is in several comes once.
@@ -358,15 +413,20 @@ impl<'a> Candidates<'a> {
         of: Of<'_>,
         reach: Reach,
         between: &'static str,
+        most: Option<i64>,
     ) -> Result<(), IndexError> {
         let sets = &self.access.sets;
         for (n, set) in sets.iter().enumerate() {
             sql.push(if n == 0 { "(" } else { between }).push(if n == 0 { "" } else { "(" });
             self.push_set(sql, set, of, reach)?;
+            // Where each row is in a set once, more of them than are wanted of all say nothing new.
+            if let (Some(most), Set::Column(..) | Set::Term(_)) = (most, set) {
+                sql.push(" LIMIT ").push_bind(most);
+            }
             sql.push(")");
         }
-        if let ([Set::Terms(_)], " UNION ") = (sets.as_slice(), between) {
-            // A study may have several such terms.
+        if let ([Set::Terms(_) | Set::Tag(..)], " UNION ") = (sets.as_slice(), between) {
+            // A study may have several such terms, and several such values.
             sql.push(" UNION SELECT NULL, NULL WHERE false");
         }
         Ok(())
@@ -415,10 +475,24 @@ impl<'a> Candidates<'a> {
                 self.push_reach(sql, [KEY[level], PLACE[level]], reach);
                 sql.push(" ORDER BY x.").push(UID[level]).push(") c");
             }
+            Set::Tag(tag, test) => {
+                sql.push("SELECT c.key, c.place FROM (");
+                sql.push("SELECT v.owner_key FROM query_tag_value v WHERE v.partition_id = ");
+                of.push(sql);
+                sql.push(" AND v.tag_id = ").push_bind(*tag).push(" AND ");
+                push_value(sql, test);
+                sql.push(") o CROSS JOIN LATERAL (SELECT ");
+                self.push_select(sql, TABLE[level], of);
+                for operator in [" >= o.owner_key", " <= o.owner_key"] {
+                    sql.push(" AND x.").push(KEY[level]).push(operator);
+                }
+                self.push_reach(sql, [KEY[level], PLACE[level]], reach);
+                sql.push(" ORDER BY x.").push(KEY[level]).push(") c");
+            }
             Set::Under(under) => {
                 let parents = Candidates::of(under)?;
                 sql.push("SELECT c.key, c.place FROM (");
-                parents.push(sql, parents.unordered(), of, Reach::default())?;
+                parents.push(sql, parents.in_order(), of, Reach::default())?;
                 sql.push(") p CROSS JOIN LATERAL (");
                 sql.push("SELECT ");
                 self.push_select(sql, TABLE[level], of);

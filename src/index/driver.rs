@@ -3,9 +3,10 @@
 //!
 //! A condition may be answered by **lanes**, lists of rows in the order of results, merged: a page is
 //! read from them until it is full. Or by a **set**, rows in no order among which all results are,
-//! which are put in order once all are read: right for what is rare. All other conditions are tested
-//! row by row. Of the conditions the one that promises to leave the fewest rows is taken; the
-//! [`Rank`]s say what is thought of each. Pure.
+//! which are put in order once all are read: right for what is rare. Of the conditions the one that
+//! promises to leave the fewest rows is taken; the [`Rank`]s say what is thought of each. All others
+//! are tested row by row; or, where that would be many, all that have **lists** in the order of
+//! results are read side by side, for what is in each of them. Pure.
 
 use super::{
     IndexError,
@@ -14,6 +15,7 @@ use super::{
     like::{literal_runs, prefix},
     order,
     search::{Condition, RequestKey, SearchPlan, Within},
+    tag_search::is_single,
 };
 use crate::dicom::{
     Uid,
@@ -24,6 +26,9 @@ use crate::dicom::{
 
 /// Most lanes that are merged. More values are tested row by row.
 const MAX_LANES: usize = 16;
+
+/// Most lists that are read side by side.
+const MAX_LISTS: usize = 5;
 
 /// A list of rows in the order of results.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +58,8 @@ pub(super) enum Set {
     Term(String),
     /// Rows with these UIDs.
     Uids(Vec<String>),
+    /// Those with a value of an extended query tag that passes.
+    Tag(i64, Test),
     /// What belongs to the rows that this finds, which are of the named level.
     Under(Box<SearchPlan>),
 }
@@ -91,6 +98,10 @@ pub(super) struct Access {
     pub(super) sets: Vec<Set>,
     /// Which conditions every row of the sets meets.
     pub(super) sets_meet: Vec<usize>,
+    /// Lists, each of merged lanes, that hold all results, each of them; none, or at least two.
+    pub(super) lists: Vec<Vec<Lane>>,
+    /// Which conditions every row meets that is in all lists.
+    pub(super) lists_meet: Vec<usize>,
     /// What is thought of the choice; `None`: there is nothing to choose.
     pub(super) rank: Option<Rank>,
 }
@@ -168,13 +179,82 @@ pub(super) fn choose(plan: &SearchPlan) -> Result<Access, IndexError> {
         offered(meets, rank.and_then(|rank| Offer::sets(rank, sets)));
     }
     let Some((meets, offer)) = best else { return Ok(Access::default()) };
+    let (lists, lists_meet) = lists(plan)?;
     Ok(Access {
+        lists,
+        lists_meet,
         lanes: offer.lanes,
         lanes_meet: if offer.lanes_exact { meets.clone() } else { vec![] },
         sets: offer.sets,
         sets_meet: if offer.sets_exact { meets } else { vec![] },
         rank: Some(offer.rank),
     })
+}
+
+/// The lists of all conditions that have one, and which conditions they say in full.
+fn lists(plan: &SearchPlan) -> Result<(Vec<Vec<Lane>>, Vec<usize>), IndexError> {
+    let (mut lists, mut meet) = (Vec::new(), Vec::new());
+    for (at, condition) in plan.conditions.iter().enumerate() {
+        let (own, exact) = match condition {
+            Condition::Name { level, column, test } if *level == plan.level => {
+                name_lists(name_columns(column)?, test)
+            }
+            Condition::ModalitiesInStudy(tests) if plan.level == Level::Study => {
+                match tests.as_slice() {
+                    [Test::All(tests)] => lists_of(tests, modality_offer),
+                    _ => lists_of(&[Test::Any(tests.clone())], modality_offer),
+                }
+            }
+            _ => match offer(plan.level, condition)? {
+                Some(offer) => (vec![offer.lanes], offer.lanes_exact),
+                None => continue,
+            },
+        };
+        let in_order = |lanes: &Vec<Lane>| {
+            !lanes.is_empty() && !lanes.iter().any(|lane| matches!(lane, Lane::Null(_)))
+        };
+        let complete = own.iter().all(in_order) && !own.is_empty();
+        let own: Vec<Vec<Lane>> = own.into_iter().filter(in_order).collect();
+        if lists.len() + own.len() <= MAX_LISTS {
+            lists.extend(own);
+            meet.extend(Some(at).filter(|_| exact && complete));
+        }
+    }
+    if lists.len() < 2 { Ok(Default::default()) } else { Ok((lists, meet)) }
+}
+
+/// A list for each of some tests that must all be passed, and whether they say them in full.
+fn lists_of(tests: &[Test], offer: impl Fn(&Test) -> Option<Offer>) -> (Vec<Vec<Lane>>, bool) {
+    let offers: Vec<Option<Offer>> = tests.iter().map(offer).collect();
+    let exact = offers.iter().all(|offer| offer.as_ref().is_some_and(|offer| offer.lanes_exact));
+    (offers.into_iter().flatten().map(|offer| offer.lanes).collect(), exact)
+}
+
+/// Of a name: one for each word, and for each of the rarest pieces of a pattern.
+fn name_lists(groups: [&'static str; 3], test: &Test) -> (Vec<Vec<Lane>>, bool) {
+    match test {
+        Test::All(tests) => {
+            let all = tests.iter().map(|test| name_lists(groups, test));
+            all.fold((vec![], true), |(mut lists, exact), (more, also)| {
+                lists.extend(more);
+                (lists, exact && also)
+            })
+        }
+        Test::Like(pattern) if groups == PATIENT_NAME && prefix(pattern) != pattern => {
+            let Some(offer) = name_offer(groups, test) else { return (vec![], false) };
+            let mut pieces: Vec<&str> = literal_runs(pattern).flat_map(names::pieces).collect();
+            pieces.sort_by_key(|piece| std::cmp::Reverse(rarity(piece)));
+            pieces.dedup();
+            let pieces = pieces.into_iter().map(|piece| vec![Lane::Term(format!("t:{piece}"))]);
+            let mut lists = vec![offer.lanes];
+            // What begins a name is a list of its own already, and a better one.
+            let more = if prefix(pattern).is_empty() { 2 } else { 0 };
+            lists
+                .extend(pieces.filter(|list| !lists.contains(list)).take(more).collect::<Vec<_>>());
+            (lists, offer.lanes_exact)
+        }
+        _ => lists_of(std::slice::from_ref(test), |test| name_offer(groups, test)),
+    }
 }
 
 /// The search for the parents of what is searched for, with the conditions that it takes over.
@@ -233,8 +313,42 @@ fn offer(level: Level, condition: &Condition) -> Result<Option<Offer>, IndexErro
                 Offer::lanes(Rank::Id, lanes.collect(), tests.len() == 1)
             })
         }
+        Condition::Tag { tag, level: own, test } if *own == level => tag_offer(*tag, level, test),
         _ => None,
     })
+}
+
+/// A test of an extended query tag. Of a study or series another instance may speak than the one
+/// that has the value.
+fn tag_offer(tag: i64, level: Level, test: &Test) -> Option<Offer> {
+    if let Test::All(tests) = test {
+        return best_of(tests, |test| tag_offer(tag, level, test));
+    }
+    let rank = tag_rank(test).filter(|_| is_single(test))?;
+    let offer = Offer::sets(rank, vec![Set::Tag(tag, test.clone())]);
+    if level < Level::Instance { offer.map(Offer::inexact) } else { offer }
+}
+
+/// How many rows share a value of a tag, nobody knows.
+fn tag_rank(test: &Test) -> Option<Rank> {
+    match test {
+        Test::Fuzzy(_) => Some(Rank::Three),
+        Test::Like(pattern) => match prefix(pattern).chars().count() {
+            0 if literal_runs(pattern).next().is_none() => None,
+            0 => Some(Rank::Anywhere),
+            1 | 2 => Some(Rank::Shared),
+            _ => Some(Rank::Long),
+        },
+        Test::Equals(_) | Test::AnyOf(_) | Test::Range { from: Some(_), to: Some(_) } => {
+            Some(Rank::Shared)
+        }
+        Test::Range { from: None, to: None } | Test::Empty | Test::All(_) => None,
+        Test::Range { .. } => Some(Rank::Anywhere),
+        Test::Any(tests) => {
+            let ranks = tests.iter().map(tag_rank).collect::<Option<Vec<Rank>>>()?;
+            ranks.into_iter().max()
+        }
+    }
 }
 
 /// The values of which the test asks for one.
@@ -370,7 +484,10 @@ fn pattern_offer(groups: [&'static str; 3], pattern: &str) -> Option<Offer> {
     }
     let piece = literal_runs(pattern).flat_map(names::pieces).max_by_key(|piece| rarity(piece));
     if let Some(piece) = piece.filter(|_| of_patients) {
-        return Offer::lanes(Rank::Three, vec![Lane::Term(format!("t:{piece}"))], false);
+        // Between stars, the piece is all that is asked for.
+        let alone = pattern.trim_matches('*') == piece;
+        let exact = alone && pattern.starts_with('*') && pattern.ends_with('*');
+        return Offer::lanes(Rank::Three, vec![Lane::Term(format!("t:{piece}"))], exact);
     }
     let word = whole_words(pattern).max_by_key(|(word, _)| word.chars().count());
     let (words, _) = word_terms(groups);

@@ -11,6 +11,7 @@ use super::{
     columns::{PATIENT_NAME, REFERRING_PHYSICIAN_NAME},
     like::{after_prefix, push_like, without_nul},
     search::{Condition, RequestKey},
+    tag_search::{Owner, push_tag},
 };
 use crate::dicom::{
     Uid,
@@ -67,10 +68,11 @@ pub(super) fn rows_needed(condition: &Condition) -> [bool; 3] {
         Condition::Column { level, .. }
         | Condition::Name { level, .. }
         | Condition::Moment { level, .. }
-        | Condition::Tag { level, .. } => needed[*level as usize] = true,
+        | Condition::Tag { level: level @ Level::Instance, .. } => needed[*level as usize] = true,
         Condition::ModalitiesInStudy(_)
         | Condition::SopClassesInStudy(_)
         | Condition::Request(_)
+        | Condition::Tag { .. }
         | Condition::Never => {}
     }
     needed
@@ -125,8 +127,9 @@ pub(super) fn push_condition(
         Condition::Never => {
             sql.push("false");
         }
-        Condition::Tag { .. } => {
-            return Err(IndexError::Inconsistent { table: "search", column: "condition" });
+        Condition::Tag { tag, level, test } => {
+            let key = [at.study, at.series, "i.watermark"][*level as usize];
+            push_tag(sql, *tag, Owner { of: at.of, level: *level, key }, test);
         }
     }
     Ok(())

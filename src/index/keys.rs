@@ -10,7 +10,8 @@
 //! Where a set of rows holds all results (`driver`), it is read and put in order if it is small. How
 //! many rows it has is not known before; so it is counted, up to a bound. A larger one is likely to
 //! have a page among the first rows in order: these are read instead, up to a bound; and the whole
-//! set only where they did not yield one.
+//! set only where they did not yield one. In the same way rows are tested one by one only where they
+//! are few; else the lists of all conditions are gone through side by side.
 
 use std::cmp::Ordering;
 
@@ -29,6 +30,9 @@ use crate::{dicom::attributes::Level, tenancy::PartitionId};
 
 /// Rows of a set that are put in order without a thought.
 const FEW: i64 = 10_000;
+
+/// Rows that are tested one by one without a thought.
+const TESTED: i64 = 1_000;
 
 /// Rows that are read in order in the hope of a page.
 const WINDOW: i64 = 20_000;
@@ -97,17 +101,24 @@ impl ScopedTx {
         }
         let names: Vec<&str> = scope.partitions().iter().map(PartitionId::as_str).collect();
         let citus = self.citus();
+        self.settle_for(scope.partitions()).await?;
+        let candidates = Candidates::of(plan)?;
+        let via = match scope.only() {
+            Some(only) if !citus => self.ways(&candidates, plan, only).await?.1,
+            _ => candidates.in_order(),
+        };
+        // What is only counted need not be put in order.
+        let via = match via {
+            Via::Sets if candidates.sets_leave() || names.len() > 1 => Via::Unordered(None),
+            Via::Sets => Via::Unordered(most),
+            other => other,
+        };
         let make = |opening: &'static str| -> Result<Sql, IndexError> {
             let mut sql = Sql::new(opening);
             sql.push("SELECT count(*) FROM (SELECT");
             if citus {
                 push_plainly(&mut sql, plan, &names)?;
-                sql.push(" LIMIT ").push_bind(most).push(") c");
-                return Ok(sql);
-            }
-            let candidates = Candidates::of(plan)?;
-            let via = candidates.unordered();
-            if let [only] = names.as_slice() {
+            } else if let [only] = names.as_slice() {
                 sql.push(" FROM (");
                 candidates.push(&mut sql, via, Of::One(only), reach(plan))?;
                 sql.push(") r");
@@ -121,7 +132,6 @@ impl ScopedTx {
             sql.push(" LIMIT ").push_bind(most).push(") c");
             Ok(sql)
         };
-        self.settle_for(scope.partitions()).await?;
         if names.len() > 1 && !citus {
             self.unsettle();
         }
@@ -138,7 +148,7 @@ impl ScopedTx {
         self.explain();
         let keys = self.search_keys(plan).await?;
         self.search_count(plan, Some(1_000)).await?;
-        self.search_rows(plan.level, &keys, super::Include::default()).await?;
+        self.search_rows(plan.level, &keys, super::Include::default(), &[]).await?;
         Ok(self.explained())
     }
 
@@ -152,28 +162,10 @@ impl ScopedTx {
         self.settle_for(std::slice::from_ref(partition)).await?;
         let candidates = Candidates::of(plan)?;
         let of = Of::One(partition.as_str());
-        let (sets, rank) = (!candidates.access().sets.is_empty(), candidates.access().rank);
-        let is_small = match rank {
-            _ if !sets => false,
-            Some(Rank::Certain) => true,
-            Some(Rank::Anywhere) => false,
-            _ => {
-                let make = |opening| {
-                    let mut sql = Sql::new(opening);
-                    candidates.push_sets_count(&mut sql, of, reach(plan), FEW + 1)?;
-                    Ok(sql)
-                };
-                let rows = self.fetch("-- search_probe\n", &make).await?;
-                let count: Option<i64> = rows.first().map(|row| row.try_get(0)).transpose()?;
-                count.unwrap_or(0) <= FEW
-            }
-        };
-        let mut ways = vec![if sets { Via::Sets } else { Via::Lanes }];
-        if sets && !is_small && wanted < WINDOW {
-            ways.insert(0, Via::Window(WINDOW));
-        }
+        let (window, way) = self.ways(&candidates, plan, partition).await?;
+        let window = window.filter(|_| wanted < WINDOW);
         let mut keys = Vec::new();
-        for via in ways {
+        for via in window.into_iter().chain([way]) {
             let make = |opening| {
                 let mut sql = Sql::new(opening);
                 candidates.push(&mut sql, via, of, reach(plan))?.push_order(&mut sql);
@@ -191,6 +183,58 @@ impl ScopedTx {
             }
         }
         Ok(keys)
+    }
+
+    /// The way that leads to all results in one partition, and a shorter one to try before, if that
+    /// is promising.
+    async fn ways(
+        &mut self,
+        candidates: &Candidates<'_>,
+        plan: &SearchPlan,
+        partition: &PartitionId,
+    ) -> Result<(Option<Via>, Via), IndexError> {
+        let access = candidates.access();
+        let (of, has_lists) = (Of::One(partition.as_str()), !access.lists.is_empty());
+        if access.sets.is_empty() {
+            if !has_lists || access.rank == Some(Rank::Certain) {
+                return Ok((None, Via::Lanes));
+            }
+            let make = |opening| {
+                let mut sql = Sql::new(opening);
+                candidates.push_lanes_count(&mut sql, of, reach(plan), TESTED + 1);
+                Ok(sql)
+            };
+            let is_rare = self.counted(&make).await? <= TESTED;
+            return Ok((None, if is_rare { Via::Lanes } else { Via::Lists }));
+        }
+        match access.rank {
+            Some(Rank::Certain) => return Ok((None, Via::Sets)),
+            Some(Rank::Anywhere) if !has_lists => {
+                return Ok((Some(Via::Window(WINDOW)), Via::Sets));
+            }
+            _ => {}
+        }
+        let make = |opening| {
+            let mut sql = Sql::new(opening);
+            candidates.push_sets_count(&mut sql, of, reach(plan), FEW + 1)?;
+            Ok(sql)
+        };
+        let count = self.counted(&make).await?;
+        Ok(if count <= TESTED || (count <= FEW && !candidates.sets_leave()) {
+            (None, Via::Sets)
+        } else if has_lists {
+            (None, Via::Lists)
+        } else {
+            (Some(Via::Window(WINDOW)), Via::Sets)
+        })
+    }
+
+    async fn counted(
+        &mut self,
+        make: &(impl Fn(&'static str) -> Result<Sql, IndexError> + Sync),
+    ) -> Result<i64, IndexError> {
+        let rows = self.fetch("-- search_probe\n", make).await?;
+        Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
     }
 
     /// The page, out of several partitions at once, as Postgres finds best.

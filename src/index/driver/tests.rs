@@ -53,6 +53,7 @@ fn chosen(plan: &SearchPlan) -> (Vec<String>, Vec<String>) {
             Set::Terms(start) => format!("{start}*"),
             Set::Term(term) => term.clone(),
             Set::Uids(uids) => uids.join(","),
+            Set::Tag(tag, _) => format!("tag {tag}"),
             Set::Under(plan) => format!("under {:?}", plan.level),
         };
         format!("{}{text}", test(&access.sets_meet))
@@ -88,6 +89,8 @@ fn one_condition_is_answered_by_its_index() {
         (name(like("*x^jo*")), &["!t:x^j"], &[]),
         (name(like("*^jo")), &["!t:^jo"], &[]),
         (name(like("*^j*")), &["!w:j"], &[]),
+        (name(like("**son*")), &["t:son"], &[]),
+        (name(like("*son")), &["!t:son"], &[]),
         (
             name(like("*a*")),
             &[],
@@ -144,6 +147,35 @@ fn of_several_conditions_the_most_telling_one_is_taken() {
         (vec![sex, ct, name(like("smith*")), id], "accession_number=A1"),
     ] {
         assert_eq!(chosen(&plan(Level::Study, conditions)).0, [lanes]);
+    }
+}
+
+#[test]
+fn what_many_rows_pass_is_read_side_by_side() {
+    let ct = || Condition::ModalitiesInStudy(vec![is("CT")]);
+    let term = |term: &str| vec![Lane::Term(term.to_owned())];
+    let sex = Lane::Is("patient_sex", "F".to_owned());
+    for (conditions, lists, meet) in [
+        (vec![ct()], vec![], vec![]),
+        (vec![ct(), name(like("s?*"))], vec![term("m:CT"), term("n:s")], vec![0]),
+        (vec![ct(), column("patient_sex", is("F"))], vec![term("m:CT"), vec![sex]], vec![0, 1]),
+        (
+            vec![Condition::ModalitiesInStudy(vec![Test::All(vec![is("CT"), is("MR")])])],
+            vec![term("m:CT"), term("m:MR")],
+            vec![0],
+        ),
+        (
+            vec![name(Test::All(vec![fuzzy("john"), fuzzy("sm")]))],
+            vec![[term("w:joh"), term("s:JN")].concat(), [term("w:sm"), term("s:SM")].concat()],
+            vec![],
+        ),
+        (vec![name(like("*xyz^a*"))], vec![term("t:xyz"), term("t:yz^"), term("t:z^a")], vec![]),
+        (vec![ct(), column("patient_id", Test::Empty)], vec![], vec![]),
+        (vec![ct(), column("patient_id", like("P1*"))], vec![], vec![]),
+    ] {
+        let what = format!("{conditions:?}");
+        let access = choose(&plan(Level::Study, conditions)).unwrap();
+        assert_eq!((access.lists, access.lists_meet), (lists, meet), "{what}");
     }
 }
 
@@ -211,4 +243,24 @@ fn dates_are_places_in_the_order_of_results() {
     assert!(wide.meet.is_empty(), "what is in reach of some zone is still tested");
     let both = places([date(range(Some("20240115"), None)), vec![moment(None)]].concat());
     assert_eq!((both.from, both.to), (order::day("20240115"), noon("20240131")));
+}
+
+#[test]
+fn values_of_extended_query_tags_are_sets() {
+    for (level, own, test, expected) in [
+        (Level::Study, Level::Study, is("A"), &["!tag 7"][..]),
+        (Level::Instance, Level::Instance, is("A"), &["tag 7"]),
+        (Level::Instance, Level::Study, is("A"), &["under Study"]),
+        (Level::Study, Level::Study, fuzzy("smith"), &["!tag 7"]),
+        (Level::Study, Level::Study, Test::All(vec![fuzzy("smith"), is("A")]), &["!tag 7"]),
+        (Level::Instance, Level::Instance, like("A*"), &["tag 7"]),
+        (Level::Study, Level::Study, Test::Empty, &[]),
+        (Level::Study, Level::Study, Test::Any(vec![is("A"), Test::Empty]), &[]),
+        (Level::Study, Level::Study, like("*"), &[]),
+    ] {
+        let condition = Condition::Tag { tag: 7, level: own, test };
+        let what = format!("{level:?} {condition:?}");
+        let sets: Vec<String> = expected.iter().map(|set| (*set).to_owned()).collect();
+        assert_eq!(chosen(&plan(level, vec![condition])), (vec![], sets), "{what}");
+    }
 }
