@@ -305,7 +305,7 @@ impl Writer<'_> {
         if !self.is_new(&[(0x0008, 0x0201)]) {
             return;
         }
-        let zones = ["+0000", "+0100", "-0500", "+1400", "-1130", " -0500 ", ""];
+        let zones = ["+0000", "+0100", "-0500", "+1400", "-1130", ""];
         let zone = *self.random.pick(&zones);
         self.add("TimezoneOffsetFromUTC", zone);
         self.pair();
@@ -334,7 +334,9 @@ impl Writer<'_> {
     }
 
     fn includes(&mut self) {
-        if self.random.chance(15) {
+        // `all` stands alone.
+        let is_first = !self.parameters.iter().any(|(name, _)| name == "includefield");
+        if is_first && self.random.chance(15) {
             return self.add("includefield", "all");
         }
         if self.random.chance(60) {

@@ -70,7 +70,7 @@ pub fn range_of(vr: &str, key: &str) -> Option<moments::Ends> {
 
 /// Whether the attribute matches the key, which is valid.
 pub fn passes(vr: &str, key: &str, content: Option<&Content>, how: How) -> bool {
-    if is_universal(key) || (vr == "PN" && asks_no_name(key, how)) {
+    if is_universal(key) {
         return true;
     }
     if how.empty && key == "\"\"" {
@@ -110,9 +110,10 @@ pub fn passes_list(key: &str, content: Option<&Content>, how: How) -> bool {
         || wanted.any(|one| one == "*" || values.iter().any(|value| like(one, value, true)))
 }
 
-/// A name of nothing but wildcards and what divides names is no name either.
-fn asks_no_name(key: &str, how: How) -> bool {
+/// A name of nothing but wildcards and what divides names asks for none.
+pub fn asks_no_name(key: &str, how: How) -> bool {
     match how.fuzzy {
+        _ if how.empty && key == "\"\"" => false,
         true => names::words(&names::fold(key)).is_empty(),
         false => key.split('=').all(|group| is_universal(&names::fold(group))),
     }

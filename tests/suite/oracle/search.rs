@@ -203,7 +203,7 @@ impl Searched<'_> {
     /// Answers a request that is valid.
     pub fn answer(&self, request: &Request) -> Answer<'_> {
         let mut tests = Tests::default();
-        for key in self.matched(request) {
+        for key in self.matched(request).filter(|key| !self.is_universal(request, key)) {
             tests.add(&key.path, &key.value);
         }
         let mut found: Vec<Entity<'_>> = self
@@ -249,6 +249,15 @@ impl Searched<'_> {
 
     pub(super) fn matched<'r>(&self, request: &'r Request) -> impl Iterator<Item = &'r Key> {
         request.keys.iter().filter(|key| self.is_matched(request, key))
+    }
+
+    /// Whether a key only asks that its attribute be returned.
+    fn is_universal(&self, request: &Request, key: &Key) -> bool {
+        let is_name = match key.path.last() {
+            Some(At::Standard(tag)) => known::vr(*tag) == Some("PN"),
+            _ => false,
+        };
+        rules::is_universal(&key.value) || (is_name && rules::asks_no_name(&key.value, request.how))
     }
 
     /// Keys of lower levels are not matched.
