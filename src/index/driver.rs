@@ -8,6 +8,8 @@
 //! are tested row by row; or, where that would be many, all that have **lists** in the order of
 //! results are read side by side, for what is in each of them. Pure.
 
+mod tags;
+
 use super::{
     IndexError,
     columns::PATIENT_NAME,
@@ -15,7 +17,6 @@ use super::{
     like::{literal_runs, prefix},
     order,
     search::{Condition, RequestKey, SearchPlan, Within},
-    tag_search::is_single,
 };
 use crate::dicom::{
     Uid,
@@ -313,42 +314,9 @@ fn offer(level: Level, condition: &Condition) -> Result<Option<Offer>, IndexErro
                 Offer::lanes(Rank::Id, lanes.collect(), tests.len() == 1)
             })
         }
-        Condition::Tag { tag, level: own, test } if *own == level => tag_offer(*tag, level, test),
+        Condition::Tag { tag, level: own, test } if *own == level => tags::offer(*tag, level, test),
         _ => None,
     })
-}
-
-/// A test of an extended query tag. Of a study or series another instance may speak than the one
-/// that has the value.
-fn tag_offer(tag: i64, level: Level, test: &Test) -> Option<Offer> {
-    if let Test::All(tests) = test {
-        return best_of(tests, |test| tag_offer(tag, level, test));
-    }
-    let rank = tag_rank(test).filter(|_| is_single(test))?;
-    let offer = Offer::sets(rank, vec![Set::Tag(tag, test.clone())]);
-    if level < Level::Instance { offer.map(Offer::inexact) } else { offer }
-}
-
-/// How many rows share a value of a tag, nobody knows.
-fn tag_rank(test: &Test) -> Option<Rank> {
-    match test {
-        Test::Fuzzy(_) => Some(Rank::Three),
-        Test::Like(pattern) => match prefix(pattern).chars().count() {
-            0 if literal_runs(pattern).next().is_none() => None,
-            0 => Some(Rank::Anywhere),
-            1 | 2 => Some(Rank::Shared),
-            _ => Some(Rank::Long),
-        },
-        Test::Equals(_) | Test::AnyOf(_) | Test::Range { from: Some(_), to: Some(_) } => {
-            Some(Rank::Shared)
-        }
-        Test::Range { from: None, to: None } | Test::Empty | Test::All(_) => None,
-        Test::Range { .. } => Some(Rank::Anywhere),
-        Test::Any(tests) => {
-            let ranks = tests.iter().map(tag_rank).collect::<Option<Vec<Rank>>>()?;
-            ranks.into_iter().max()
-        }
-    }
 }
 
 /// The values of which the test asks for one.
