@@ -17,6 +17,7 @@ use crate::dicom::{
     Uid,
     attributes::Level,
     matching::{Test, Word},
+    normalise::{FIRST_INSTANT, LAST_INSTANT},
 };
 
 /// Text and bound values under construction.
@@ -342,7 +343,8 @@ fn push_lookup(
 /// The ends of a range of moments: date and time.
 type Ends<'a> = [Option<&'a (String, String)>; 2];
 
-/// A date and a time lie between two moments, as they are written.
+/// A date and a time lie between two moments, as they are written. At the first or last instant of
+/// its day, an end is about the date alone.
 fn push_moment(
     sql: &mut Sql,
     table: &'static str,
@@ -357,6 +359,12 @@ fn push_moment(
     sql.push(" IS NOT NULL");
     for (bound, [wide, strict]) in ends.into_iter().zip([[" >= ", " > "], [" <= ", " < "]]) {
         let Some((day, moment)) = bound else { continue };
+        if matches!((wide, &**moment), (" >= ", FIRST_INSTANT) | (" <= ", LAST_INSTANT)) {
+            sql.push(" AND ");
+            name(sql, date);
+            sql.push(wide).push_bind(without_nul(day));
+            continue;
+        }
         sql.push(" AND (");
         name(sql, date);
         sql.push(strict).push_bind(without_nul(day)).push(" OR (");

@@ -74,14 +74,18 @@ impl KeyTest {
 
 fn after(first: Option<&(String, String)>, date: &str, time: Option<&str>) -> bool {
     first.is_none_or(|(day, clock)| {
-        // Without a time, the whole of the day has to lie within.
-        date > day.as_str() || (date == day && clock.as_str() <= time.unwrap_or(FIRST_INSTANT))
+        // At the first or last instant of its day, an end is about the date alone.
+        let is_whole = clock == FIRST_INSTANT;
+        date > day.as_str()
+            || (date == day && (is_whole || time.is_some_and(|time| clock.as_str() <= time)))
     })
 }
 
 fn before(last: Option<&(String, String)>, date: &str, time: Option<&str>) -> bool {
     last.is_none_or(|(day, clock)| {
-        date < day.as_str() || (date == day && clock.as_str() >= time.unwrap_or(LAST_INSTANT))
+        let is_whole = clock == LAST_INSTANT;
+        date < day.as_str()
+            || (date == day && (is_whole || time.is_some_and(|time| clock.as_str() >= time)))
     })
 }
 

@@ -36,9 +36,9 @@ pub fn ask(random: &mut Random, searched: &Searched<'_>) -> Option<Asked> {
     let study = archive.studies[target.study].as_ref()?;
     let series = archive.series[target.series].as_ref()?;
     let (level, mut path) = match random.below(12) {
-        0..4 => (Level::Study, "/studies".to_owned()),
-        4..6 => (Level::Series, "/series".to_owned()),
-        6..9 => (Level::Instance, "/instances".to_owned()),
+        0..5 => (Level::Study, "/studies".to_owned()),
+        5 | 6 => (Level::Series, "/series".to_owned()),
+        7 | 8 => (Level::Instance, "/instances".to_owned()),
         9 => (Level::Series, format!("/studies/{}/series", study.uid)),
         10 => (Level::Instance, format!("/studies/{}/instances", study.uid)),
         _ => (Level::Instance, format!("/studies/{}/series/{}/instances", study.uid, series.uid)),

@@ -54,6 +54,9 @@ async fn a_range_of_dates_and_its_range_of_times_are_one() {
             ("StudyDate=20240101-20240103&StudyTime=1000-0800", &[2, 3]),
             ("StudyDate=20240101-&StudyTime=1800-", &[3, 4, 5]),
             ("StudyDate=-20240103&StudyTime=-0859", &[1, 2, 3]),
+            // Whole days are decided by the date alone.
+            ("StudyDate=20240102-20240103&StudyTime=0000-2359", &[3, 4, 5]),
+            ("StudyDate=20240103-&StudyTime=0000-", &[4, 5]),
             // A single one of either stays what it is.
             ("StudyDate=20240101-20240103&StudyTime=09", &[1, 4]),
             ("StudyDate=20240101&StudyTime=0800-1000", &[1]),
