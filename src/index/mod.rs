@@ -38,6 +38,8 @@ mod migrate;
 mod order;
 mod parents;
 mod pictures;
+mod places;
+mod plain;
 mod registry;
 mod removal;
 mod repeat;
