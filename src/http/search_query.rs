@@ -36,6 +36,9 @@ mod tests;
 /// Parameter names that a `Warning` repeats; more would make the header too long.
 const MAX_WARNED: usize = 16;
 
+/// Longest name that a `Warning` repeats, in bytes: a path of three keywords of PS3.6.
+const MAX_NAME: usize = 200;
+
 const TIMEZONE: Tag = Tag(0x0008, 0x0201);
 const MODALITIES_IN_STUDY: Tag = Tag(0x0008, 0x0061);
 const STUDY_UID: Tag = Tag(0x0020, 0x000D);
@@ -279,7 +282,7 @@ fn returned(
 /// in a header.
 fn warn<'a>(warnings: &mut Vec<String>, text: &str, names: impl Iterator<Item = &'a str>) {
     let plain = |name: &&str| {
-        (1..=64).contains(&name.len())
+        (1..=MAX_NAME).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'_')
     };
     let names: Vec<&str> = names.filter(plain).take(MAX_WARNED).collect();

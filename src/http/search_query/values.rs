@@ -93,7 +93,7 @@ pub(super) fn asked(vr: Option<VR>, values: &[&str], ways: Ways) -> Result<Asked
     if values.iter().all(|value| normalise::unpadded(value).chars().all(|c| c == '*')) {
         return Ok(Asked::Universal);
     }
-    let Some(vr) = vr else { return untyped(values.first().copied().unwrap_or_default()) };
+    let Some(vr) = vr else { return untyped(values.first().copied().unwrap_or_default(), ways) };
     if vr == VR::SQ {
         return Err("a sequence is matched by the attributes of its items, \
                     Sequence.Attribute (PS3.18 §8.3.4.1)"
@@ -148,13 +148,26 @@ fn one(kind: Matching, vr: Option<VR>, value: &str) -> Result<Asked, String> {
 }
 
 /// What a value asks of an attribute of any kind that it can be a value of.
-fn untyped(value: &str) -> Result<Asked, String> {
+fn untyped(value: &str, ways: Ways) -> Result<Asked, String> {
     // Whatever can be written as text can be a text.
     normalise::text(value).map_err(|invalid| invalid.to_string())?;
-    let tests = KINDS.into_iter().filter_map(|kind| match one(kind, None, value).ok()? {
-        Asked::Test(test) => Some((kind, test)),
-        Asked::Period(period) => Some((kind, period.test().ok()?)),
-        Asked::Universal | Asked::Untyped(_) | Asked::Unsupported => None,
+    let several = ways.multiple && value.contains('\\');
+    let tests = KINDS.into_iter().filter_map(|kind| {
+        let asked = match kind {
+            Matching::PersonName if ways.fuzzy => fuzzy(value),
+            Matching::Uid => uids(&[value], ways),
+            Matching::Text | Matching::PersonName | Matching::Exact | Matching::AttributeTag
+                if several =>
+            {
+                all(kind, split(value, &['\\']))
+            }
+            kind => one(kind, None, value),
+        };
+        match asked.ok()? {
+            Asked::Test(test) => Some((kind, test)),
+            Asked::Period(period) => Some((kind, period.test().ok()?)),
+            Asked::Universal | Asked::Untyped(_) | Asked::Unsupported => None,
+        }
     });
     Ok(Asked::Untyped(tests.collect()))
 }

@@ -308,13 +308,13 @@ fn warned(
 
 /// Every attribute of a result is right, none is missing and none too many.
 fn attributes(result: &Value, expected: &Found) -> Result<(), String> {
-    let which = expected.uids.join("/");
     let result = result.as_object().unwrap();
+    let mut told = Vec::new();
     for (key, value) in &expected.attributes {
         match result.get(key) {
-            None => return Err(format!("  {which} lacks {key} {value}")),
+            None => told.push(format!("lacks {key} {value}")),
             Some(found) if written::same(found, value) => {}
-            Some(found) => return Err(format!("  {which} {key}: {found} instead of {value}")),
+            Some(found) => told.push(format!("{key}: {found} instead of {value}")),
         }
     }
     for (key, value) in result.iter().filter(|(key, _)| !expected.attributes.contains_key(*key)) {
@@ -323,13 +323,18 @@ fn attributes(result: &Value, expected: &Found) -> Result<(), String> {
             let url = value["Value"][0].as_str().unwrap_or_default();
             let names = ["studies", "series", "instances"].iter().zip(&expected.uids);
             let path: String = names.map(|(name, uid)| format!("/{name}/{uid}")).collect();
-            let is_right = url.split('?').next().is_some_and(|url| url.ends_with(&path));
-            if !is_right {
-                return Err(format!("  {which} has the RetrieveURL {url}"));
+            if !url.split('?').next().is_some_and(|url| url.ends_with(&path)) {
+                told.push(format!("has the RetrieveURL {url}"));
             }
         } else if !optional.is_some_and(|optional| written::same(value, optional)) {
-            return Err(format!("  {which} has {key} {value}"));
+            told.push(format!("has {key} {value}"));
         }
     }
-    if result.contains_key("00081190") { Ok(()) } else { Err(format!("  {which} lacks its URL")) }
+    if !result.contains_key("00081190") {
+        told.push("lacks its URL".to_owned());
+    }
+    match told.is_empty() {
+        true => Ok(()),
+        false => Err(format!("  {}: {}\n", expected.uids.join("/"), told.join("\n    "))),
+    }
 }

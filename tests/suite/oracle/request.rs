@@ -47,6 +47,8 @@ pub struct Request {
     pub how: How,
     /// TimezoneOffsetFromUTC, in minutes.
     pub zone: Option<i128>,
+    /// It is there, with a value or without.
+    pub names_zone: bool,
     /// Parameters that mean nothing.
     pub unknown: Vec<String>,
 }
@@ -77,6 +79,7 @@ impl Asked {
             offset: 0,
             how: How::default(),
             zone: None,
+            names_zone: false,
             unknown: Vec::new(),
         };
         let mut segments = self.path.split('/').skip(1);
@@ -128,6 +131,7 @@ impl Asked {
                     }
                 }
                 "TimezoneOffsetFromUTC" | "00080201" => {
+                    request.names_zone = true;
                     if !rules::is_universal(value) {
                         request.zone =
                             Some(moments::offset(value.trim()).ok_or_else(|| name.clone())?);

@@ -61,7 +61,7 @@ impl Searched<'_> {
             // Zone and pages aside, what was matched is returned, sequences whole.
             self.asked(request, entity, &key.path[..1], &mut found);
         }
-        if request.zone.is_some() {
+        if request.names_zone {
             self.asked(request, entity, &[At::Standard(TIMEZONE)], &mut found);
         }
         for path in &request.include {

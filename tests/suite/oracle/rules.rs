@@ -17,7 +17,7 @@ pub struct How {
 
 /// Every value matches, also none.
 pub fn is_universal(key: &str) -> bool {
-    key.chars().all(|c| c == '*')
+    key.trim().chars().all(|c| c == '*')
 }
 
 fn has_wildcards(vr: &str) -> bool {

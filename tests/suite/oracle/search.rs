@@ -101,11 +101,14 @@ impl<'a> Tests<'a> {
                 let ends = joined(dates, times?);
                 moments::within(ends, day) && moments::within(ends, day + moments::DAY - 1)
             }
-            // As the client's calendar and clock would have shown it.
+            // As the client's calendar and clock would have shown it; but a single time beside a
+            // range of dates is no part of a moment.
             (None, moment) => {
                 let local = day + moment? + shift;
+                let clock =
+                    if date.contains('-') { moment? } else { local.rem_euclid(moments::DAY) };
                 moments::within(dates, local)
-                    && times.is_none_or(|t| moments::within(t, local.rem_euclid(moments::DAY)))
+                    && times.is_none_or(|times| moments::within(times, clock))
             }
         })
     }
@@ -329,7 +332,7 @@ impl Searched<'_> {
     /// What a row has of the attributes that are asked for, for people.
     pub fn told(&self, request: &Request, row: &Entity<'_>) -> String {
         let firsts = self.matched(request).filter_map(|key| key.path.first());
-        let zone = request.zone.map(|_| &At::Standard(TIMEZONE));
+        let zone = request.names_zone.then_some(&At::Standard(TIMEZONE));
         let told =
             firsts.chain(zone).map(|at| format!("{at:?} {:?}", self.element(request, row, at)));
         told.collect::<Vec<_>>().join("; ")
