@@ -323,7 +323,7 @@ fn instance_attributes(random: &mut Random, data: &mut DataSet) {
     w.one((0x0008, 0x0032), "TM", TIMES);
     w.some((0x0008, 0x0054), "AE", TITLES, 2);
     w.one((0x0008, 0x0081), "ST", ADDRESSES);
-    w.some((0x0008, 0x009C), "PN", NAMES, 2);
+    w.one((0x0008, 0x009C), "PN", NAMES);
     w.one((0x0008, 0x010E), "UR", URLS);
     w.one((0x0008, 0x0119), "UC", LONG_CODES);
     w.one((0x0008, 0x9459), "FL", FLOATS);

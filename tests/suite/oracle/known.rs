@@ -80,7 +80,7 @@ pub const KNOWN: &[Known] = &[
     at(0x0008, 0x0080, "InstitutionName", "LO").of(Series, Asked),
     at(0x0008, 0x0081, "InstitutionAddress", "ST"),
     at(0x0008, 0x0090, "ReferringPhysicianName", "PN").of(Study, Required),
-    at(0x0008, 0x009C, "ConsultingPhysicianName", "PN").several(),
+    at(0x0008, 0x009C, "ConsultingPhysicianName", "PN"),
     at(0x0008, 0x010E, "CodingSchemeURL", "UR"),
     at(0x0008, 0x0119, "LongCodeValue", "UC"),
     at(0x0008, 0x0201, "TimezoneOffsetFromUTC", "SH").of(Study, Conditional),

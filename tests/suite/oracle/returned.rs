@@ -1,9 +1,6 @@
 //! What is returned of a match (PS3.18 §10.6.3.3).
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +8,7 @@ use super::{
     known::{self, Given, Level, hex},
     model::{Content, DataSet, Element, Entity, SERIES_UID, STUDY_UID, Tag},
     request::{At, Key, Request},
-    search::{MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, Searched},
+    search::{MODALITIES_IN_STUDY, SOP_CLASSES_IN_STUDY, Searched, of},
     written,
 };
 
@@ -168,11 +165,16 @@ impl Searched<'_> {
         if matches!(first, At::Standard(MODALITIES_IN_STUDY | SOP_CLASSES_IN_STUDY)) {
             return;
         }
-        let element = self.element(request, entity, first).map(Cow::into_owned);
+        // Instances show their own private attributes, which are in blocks of their own.
+        let holder = match (first, entity.instance) {
+            (At::Private { .. }, Some(instance)) => Some(&instance.data),
+            _ => self.holder(request, entity, first),
+        };
+        let element = holder.and_then(|data| of(data, first)).cloned();
         let (key, vr) = match first {
             At::Standard(tag) => (hex(*tag), known::vr(*tag).unwrap_or("UN")),
             At::Private { group, creator, element } => {
-                let Some(data) = self.holder(request, entity, first) else { return };
+                let Some(data) = holder else { return };
                 let block = (0x10..=0xFF).find(|block| data.first((*group, *block)) == creator);
                 let Some(block) = block else { return };
                 let creator: Element = ("LO", Content::Values(vec![creator.clone()]));

@@ -192,7 +192,7 @@ fn first(content: Option<&Content>) -> Option<&str> {
 }
 
 /// An element of a data set.
-fn of<'a>(data: &'a DataSet, at: &At) -> Option<&'a Element> {
+pub fn of<'a>(data: &'a DataSet, at: &At) -> Option<&'a Element> {
     match at {
         At::Standard(tag) => data.get(*tag),
         At::Private { group, creator, element } => {

@@ -124,6 +124,20 @@ fn every_listed_value_by_whichever_and_words_of_names() {
         let test = Test::All(words.iter().map(|text| word(text)).collect());
         assert_eq!(passes(name, Matching::PersonName, test), expected, "{words:?}");
     }
+
+    // One name has all the words, or all the groups; several names may be listed.
+    let names = r#"{"vr":"PN","Value":[{"Alphabetic":"Doe^Ann","Ideographic":"山田"},{"Alphabetic":"Roe^Jo"}]}"#;
+    let of_one = |tests: Vec<Test>| Test::All(vec![Test::All(tests)]);
+    for (test, expected) in [
+        (of_one(vec![word("ann"), word("doe")]), true),
+        (of_one(vec![word("ann"), word("roe")]), false),
+        (of_one(vec![equals("doe^ann"), equals("山田")]), true),
+        (of_one(vec![equals("roe^jo"), equals("山田")]), false),
+        (all(&["doe^ann", "roe^jo"]), true),
+        (all(&["doe^ann", "roe"]), false),
+    ] {
+        assert_eq!(passes(names, Matching::PersonName, test.clone()), expected, "{test:?}");
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn single_values_wildcards_and_ranges() {
         (VR::AS, "06*", equals("06*")),
         (VR::AT, "0020000d", equals("0020000D")),
         (VR::PN, "Müller^J*", like("muller^j*")),
-        (VR::PN, "Yamada=山田", Test::All(vec![equals("yamada"), equals("山田")])),
+        (VR::PN, "Yamada=山田", Test::All(vec![Test::All(vec![equals("yamada"), equals("山田")])])),
         (VR::PN, "*=山田=", equals("山田")),
         (VR::UI, "1.2", Test::AnyOf(vec!["1.2".into()])),
         (VR::UI, "1.2,1.3\\\\1.4", Test::AnyOf(vec!["1.2".into(), "1.3".into(), "1.4".into()])),
@@ -151,8 +151,9 @@ fn switches_change_what_values_mean() {
     let word = |text: &str| Test::Fuzzy(Word { text: text.into(), sound: names::sound(text) });
     assert_eq!(
         test_of(VR::PN, "Jö* ^van-der=山", fuzzy),
-        Ok(Test::All(vec![word("jo"), word("van"), word("der"), word("山")]))
+        Ok(Test::All(vec![Test::All(vec![word("jo"), word("van"), word("der"), word("山")])]))
     );
+    assert_eq!(test_of(VR::PN, "Jö*", fuzzy), Ok(word("jo")));
     assert_eq!(asked(Some(VR::PN), &["^-?"], fuzzy), Ok(Asked::Universal));
     assert_eq!(test_of(VR::LO, "Jö*", fuzzy), Ok(like("Jö*")));
 }
@@ -172,6 +173,19 @@ fn what_only_data_sets_tell_is_asked_of_every_kind_that_fits() {
     assert_eq!(of("Ä*", Matching::PersonName), Some(like("a*")));
     assert_eq!(of("Ä*", Matching::Exact), Some(equals("Ä*")));
     assert!(asked(None, &["a\nb"], PLAIN).is_err());
+    let by = |value, ways| match asked(None, &[value], ways) {
+        Ok(Asked::Untyped(tests)) => tests,
+        other => panic!("{other:?}"),
+    };
+    let several = by("A\\B*", Ways { multiple: true, ..PLAIN });
+    let both = Test::All(vec![equals("A"), equals("B*")]);
+    assert!(several.contains(&(Matching::Text, both)), "{several:?}");
+    let word = Test::Fuzzy(Word { text: "jo".into(), sound: names::sound("jo") });
+    let fuzzy = by("Jö", Ways { fuzzy: true, ..PLAIN });
+    assert!(
+        fuzzy.contains(&(Matching::PersonName, word))
+            && fuzzy.contains(&(Matching::Text, equals("Jö")))
+    );
 }
 
 proptest! {
