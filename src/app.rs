@@ -13,23 +13,30 @@ use std::{
 
 use anyhow::Context;
 use sqlx::postgres::PgConnectOptions;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     archive::Archive,
     blob::BlobStore,
-    config::{BlobKind, Config, DatabaseConfig, LogFormat, Secret},
+    config::{BlobKind, Config, DatabaseConfig, LogFormat, SearchConfig, Secret},
     control::{Health, Partitions},
     http::{self, App, listen},
     index::{self, Db, DbOptions},
     postgres::Embedded,
     telemetry::{self, Metrics},
-    workers::{self, Remove, Sweep},
+    workers::{self, Reindex, Remove, Sweep},
 };
 
 /// Longest time between two rounds of the task that removes deleted blobs.
 const REMOVE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
+
+/// Longest time between two rounds of the task that works on operations.
+const OPERATIONS_EVERY: Duration = Duration::from_secs(30);
 
 /// A server that answers requests.
 pub struct Server {
@@ -49,7 +56,7 @@ impl Server {
     pub async fn start(config: &Config, owner: PgConnectOptions) -> anyhow::Result<Self> {
         let metrics = Metrics::install().context("metrics cannot be recorded")?;
         let app = login(&config.database, owner).await?;
-        let options = db_options(&config.database);
+        let options = db_options(&config.database, &config.search);
         let db = Db::open(app, options).await.context("the database cannot be used")?;
         let blobs = BlobStore::open(&config.blob, &config.data.dir)
             .context("the blob store cannot be opened")?
@@ -58,14 +65,8 @@ impl Server {
         let partitions = Partitions::new(db.clone(), &config.features, &config.partitions);
         claim(&db, &blobs, &partitions).await.context("the blob store cannot be used")?;
         refuse_hidden_data(&partitions).await?;
-        let archive = Archive::new(
-            db.clone(),
-            blobs.clone(),
-            config.limits.clone(),
-            config.store.clone(),
-            config.retrieve.clone(),
-            config.delete.clone(),
-        );
+        let archive = Archive::new(db.clone(), blobs.clone(), config);
+        let wake_operations = archive.operations_wake();
         let app = App::new(http::Parts {
             archive,
             partitions,
@@ -93,7 +94,7 @@ impl Server {
             listen::serve(listener, router, &server, shutdown).await
         });
         let end = CancellationToken::new();
-        let background = background(config, &db, &blobs, metrics, &end);
+        let background = background(config, &db, &blobs, metrics, wake_operations, &end);
         Ok(Self { address, stop, serving, background, end, db })
     }
 
@@ -128,6 +129,7 @@ fn background(
     db: &Db,
     blobs: &BlobStore,
     metrics: Metrics,
+    wake_operations: Arc<Notify>,
     end: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
     let upkeep = {
@@ -138,6 +140,9 @@ fn background(
     };
     let sweep = Sweep::new(db.clone(), blobs.clone(), &config.sweep);
     let remove = Remove::new(db.clone(), blobs.clone());
+    let reindex = Reindex::new(db.clone(), &config.operations);
+    // What another server, or this one before, left undone.
+    wake_operations.notify_one();
     // What is due is removed soon after, however long the rounds of the sweeper are.
     let soon = config.delete.grace_period.clamp(Duration::from_secs(1), REMOVE_AT_LEAST_EVERY);
     let start_remove = soon.min(config.sweep.interval);
@@ -145,6 +150,7 @@ fn background(
         upkeep,
         workers::start(sweep, config.sweep.interval, Arc::default(), end.clone()),
         workers::start(remove, start_remove, Arc::default(), end.clone()),
+        workers::start(reindex, OPERATIONS_EVERY, wake_operations, end.clone()),
     ]
 }
 
@@ -241,13 +247,13 @@ fn options(key: &str, url: &Secret) -> anyhow::Result<PgConnectOptions> {
         .map_err(|_| anyhow::anyhow!("{key} is not a connection URL of Postgres"))
 }
 
-fn db_options(config: &DatabaseConfig) -> DbOptions {
+fn db_options(config: &DatabaseConfig, search: &SearchConfig) -> DbOptions {
     DbOptions {
         max_connections: config.max_connections,
         connect_timeout: config.connect_timeout,
         statement_timeout: config.statement_timeout,
         prepared_statements: config.prepared_statements,
-        ..DbOptions::default()
+        search_timeout: search.timeout,
     }
 }
 

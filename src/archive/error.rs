@@ -32,6 +32,18 @@ pub enum ArchiveError {
         /// Its value, in bytes.
         limit: u64,
     },
+    /// A search would have to look at more rows than `search.max_filtered` allows, for keys that no
+    /// index answers.
+    #[error("more rows than search.max_filtered allows")]
+    TooBroad {
+        /// The parameters of those keys, as the client wrote them.
+        names: Vec<String>,
+        /// The most rows.
+        limit: u32,
+    },
+    /// A search took longer than `search.timeout`.
+    #[error("longer than search.timeout")]
+    TooSlow,
     /// The index or the blob store does not answer now; the request may be repeated.
     #[error("a part of the archive is unavailable")]
     Unavailable(#[source] anyhow::Error),
@@ -55,7 +67,9 @@ impl ArchiveError {
 
 impl From<IndexError> for ArchiveError {
     fn from(error: IndexError) -> Self {
-        if error.is_unavailable() {
+        if matches!(error, IndexError::TooBroad) {
+            Self::TooSlow
+        } else if error.is_unavailable() {
             Self::Unavailable(error.into())
         } else {
             Self::Internal(error.into())

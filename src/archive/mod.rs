@@ -19,6 +19,7 @@ mod part;
 mod picture;
 mod pixels;
 mod presentation;
+mod query_tags;
 mod retrieve;
 mod runs;
 mod search;
@@ -34,6 +35,7 @@ mod writer;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::Notify;
 
 pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
@@ -47,19 +49,24 @@ pub use part::PartSink;
 pub use picture::{Kind, RENDERING, Rendering};
 pub use pixels::{Decoded, Given};
 pub use presentation::Shot;
+pub use query_tags::{TagRefusal, TagScope};
 pub use retrieve::{InstanceHead, Instances};
-pub use search::{RetrieveUrl, Returned, SearchPage};
+pub use search::{Extended, Filter, RetrieveUrl, Returned, SearchPage, Source};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use wanted::{Encoding, Wanted};
 
 pub use crate::index::{
-    Condition, Extent, RequestKey, SearchPlan, SearchRow, SearchTag, TagState, Target, Within,
+    Condition, Extent, NewTag, Operation, OperationState, QueryTag, RequestKey, SearchPlan,
+    SearchRow, SearchTag, TagError, TagState, TagStatus, Target, Within, path_text,
 };
 use crate::{
     blob::BlobStore,
-    config::{DeleteConfig, LimitsConfig, RetrieveConfig, StoreConfig},
+    config::{
+        Config, DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig, RetrieveConfig,
+        SearchConfig, StoreConfig,
+    },
     dicom::Limits,
-    index::{Db, Presence},
+    index::{Db, Presence, RowKey},
     tenancy::PartitionScope,
 };
 
@@ -78,9 +85,15 @@ struct Parts {
     limits: LimitsConfig,
     store: StoreConfig,
     retrieve: RetrieveConfig,
+    search: SearchConfig,
     delete: DeleteConfig,
+    query_tags: QueryTagsConfig,
+    operations: OperationsConfig,
+    wake_operations: Arc<Notify>,
     codecs: CodecPool,
     headers: header_cache::HeaderCache,
+    places: search::Places<RowKey>,
+    turns: search::Turns,
     thumbnails: thumbnails::Thumbnails,
 }
 
@@ -96,18 +109,15 @@ pub async fn opened(mut stream: ByteStream) -> Result<ByteStream, ArchiveError> 
 
 impl Archive {
     /// An archive over an opened index and blob store.
-    pub fn new(
-        db: Db,
-        blobs: BlobStore,
-        limits: LimitsConfig,
-        store: StoreConfig,
-        retrieve: RetrieveConfig,
-        delete: DeleteConfig,
-    ) -> Self {
+    pub fn new(db: Db, blobs: BlobStore, config: &Config) -> Self {
+        let Config { limits, store, retrieve, search, delete, query_tags, operations, .. } =
+            config.clone();
         let writers = writer::Writers::new(db.clone(), blobs.clone(), &store);
         let budget = store::Budget::new(store.buffer_bytes);
         let codecs = CodecPool::new(&retrieve);
         let headers = header_cache::HeaderCache::default();
+        let places = search::Places::default();
+        let turns = search::Turns::default();
         let thumbnails = thumbnails::Thumbnails::new(retrieve.thumbnail_cache);
         Self(Arc::new(Parts {
             db,
@@ -117,11 +127,22 @@ impl Archive {
             limits,
             store,
             retrieve,
+            search,
             delete,
+            query_tags,
+            operations,
+            wake_operations: Arc::default(),
             codecs,
             headers,
+            places,
+            turns,
             thumbnails,
         }))
+    }
+
+    /// What is notified when there is work for the background.
+    pub fn operations_wake(&self) -> Arc<Notify> {
+        self.0.wake_operations.clone()
     }
 
     /// Makes sure that a target is there, before anything else is said about the request.

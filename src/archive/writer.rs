@@ -267,7 +267,7 @@ impl Writers {
         let mut attempt = 1;
         loop {
             let tried = async {
-                let mut tx = self.db.begin_in(scope).await?;
+                let mut tx = self.db.begin_store(scope).await?;
                 let stored = match attempt {
                     1 => tx.store_batch(blob, &instances).await?,
                     _ => tx.store_batch_again(blob, &instances).await?,

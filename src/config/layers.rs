@@ -219,6 +219,7 @@ fn leaf(key: &str) -> &str {
 fn from_text(text: String, like: &Value) -> Value {
     let parsed = match like {
         Value::Integer(_) => text.trim().parse().ok().map(Value::Integer),
+        Value::Float(_) => text.trim().parse().ok().map(Value::Float),
         Value::Boolean(_) => text.trim().parse().ok().map(Value::Boolean),
         Value::Array(_) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());

@@ -25,8 +25,9 @@ pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources,
 pub use secret::Secret;
 pub use sections::{
     BlobConfig, BlobKind, CorsConfig, DataConfig, DatabaseConfig, DeleteConfig, FeaturesConfig,
-    Identical, LimitsConfig, LogConfig, LogFormat, MissingAccept, PartitionsConfig, RetrieveConfig,
-    SearchConfig, ServerConfig, StoreConfig, SweepConfig, TenancyConfig,
+    Identical, LimitsConfig, LogConfig, LogFormat, MissingAccept, OperationsConfig,
+    PartitionsConfig, QueryTagsConfig, RetrieveConfig, SearchConfig, ServerConfig, StoreConfig,
+    SweepConfig, TenancyConfig,
 };
 
 use layers::Merged;
@@ -50,6 +51,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     pub retrieve: RetrieveConfig,
     pub search: SearchConfig,
+    pub query_tags: QueryTagsConfig,
+    pub operations: OperationsConfig,
     pub delete: DeleteConfig,
     pub sweep: SweepConfig,
     pub cors: CorsConfig,
@@ -86,6 +89,8 @@ impl Config {
             limits: LimitsConfig::read(r),
             retrieve: RetrieveConfig::read(r),
             search: SearchConfig::read(r),
+            query_tags: QueryTagsConfig::read(r),
+            operations: OperationsConfig::read(r),
             delete: DeleteConfig::read(r),
             sweep: SweepConfig::read(r),
             cors: CorsConfig::read(r),
@@ -192,6 +197,8 @@ section_defaults!(
     limits: LimitsConfig,
     retrieve: RetrieveConfig,
     search: SearchConfig,
+    query_tags: QueryTagsConfig,
+    operations: OperationsConfig,
     delete: DeleteConfig,
     sweep: SweepConfig,
     cors: CorsConfig,

@@ -114,6 +114,17 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A part of one within `range`.
+    pub fn share(&mut self, key: &'static str, range: RangeInclusive<f64>) -> f64 {
+        let expected = format!("a number from {} to {}", range.start(), range.end());
+        self.parsed(key, *range.end(), &expected, |value| {
+            let number = value
+                .as_float()
+                .or_else(|| Some(f64::from(i8::try_from(value.as_integer()?).ok()?)));
+            number.filter(|number| range.contains(number))
+        })
+    }
+
     /// A size in bytes within `range`.
     pub fn size(&mut self, key: &'static str, range: RangeInclusive<u64>) -> u64 {
         let (low, high) = (ByteSize(*range.start()), ByteSize(*range.end()));

@@ -385,7 +385,7 @@ impl RetrieveConfig {
     }
 }
 
-/// `[search]`: how much one search answers.
+/// `[search]`: how much one search answers, and may cost.
 #[derive(Clone, Debug)]
 pub struct SearchConfig {
     /// `search.max_studies`: most studies in one answer.
@@ -394,6 +394,12 @@ pub struct SearchConfig {
     pub max_series: u32,
     /// `search.max_instances`: most instances in one answer.
     pub max_instances: u32,
+    /// `search.timeout`: time for one search.
+    pub timeout: Duration,
+    /// `search.max_counted`: remaining matches that are counted; 0: all.
+    pub max_counted: u32,
+    /// `search.max_filtered`: most rows that keys without an index may have to be looked up in.
+    pub max_filtered: u32,
     /// `search.no_match`: status without matches, 200 or 204.
     pub no_match: u16,
 }
@@ -404,7 +410,41 @@ impl SearchConfig {
             max_studies: r.count("search.max_studies", 1..=1_000_000),
             max_series: r.count("search.max_series", 1..=1_000_000),
             max_instances: r.count("search.max_instances", 1..=1_000_000),
+            timeout: r.time("search.timeout", 1..=HOUR),
+            max_counted: r.count("search.max_counted", 0..=1_000_000_000),
+            max_filtered: r.count("search.max_filtered", 1..=10_000_000),
             no_match: r.number("search.no_match", &[204, 200]),
+        }
+    }
+}
+
+/// `[extended_query_tags]`: attributes that can be searched by besides those of the server.
+#[derive(Clone, Debug)]
+pub struct QueryTagsConfig {
+    /// `extended_query_tags.max_count`: most tags at the root, or that one partition sees.
+    pub max_count: usize,
+}
+
+impl QueryTagsConfig {
+    pub(super) fn read(r: &mut Reader) -> Self {
+        Self { max_count: r.count("extended_query_tags.max_count", 1..=1024) }
+    }
+}
+
+/// `[operations]`: work that outlives the request which asked for it.
+#[derive(Clone, Debug)]
+pub struct OperationsConfig {
+    /// `operations.retention`: time for which an operation that has ended is remembered.
+    pub retention: Duration,
+    /// `operations.reindex_share`: share of the time that a reindex works, above 0 and up to 1.
+    pub reindex_share: f64,
+}
+
+impl OperationsConfig {
+    pub(super) fn read(r: &mut Reader) -> Self {
+        Self {
+            retention: r.time("operations.retention", 60..=3650 * DAY),
+            reindex_share: r.share("operations.reindex_share", 0.01..=1.0),
         }
     }
 }

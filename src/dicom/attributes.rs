@@ -229,6 +229,11 @@ pub fn by_keyword(keyword: &str) -> Option<&'static Attribute> {
     TABLE.iter().find(|row| row.keyword == keyword)
 }
 
+/// The index's row for the attribute that a column is of.
+pub fn of_column(name: &str) -> Option<&'static Attribute> {
+    TABLE.iter().find(|row| row.columns.contains(&name))
+}
+
 /// The tag of any keyword of PS3.6, known to the index or not. For repeating groups the first one.
 pub fn tag_of_keyword(keyword: &str) -> Option<Tag> {
     let entry = StandardDataDictionary.by_name(keyword)?;
@@ -298,6 +303,9 @@ mod tests {
         assert_eq!(by_tag(Tag(0x0010, 0x0010)).unwrap().keyword, "PatientName");
         assert_eq!(by_tag(Tag(0x0018, 0x0050)).map(|row| row.keyword), None);
         assert_eq!(by_keyword("patientname").map(|row| row.keyword), None);
+        let of = |name| of_column(name).map(|row| row.keyword);
+        assert_eq!(of("patient_name_phonetic"), Some("PatientName"));
+        assert_eq!(of("patient"), None);
         assert_eq!(tag_of_keyword("SliceThickness"), Some(Tag(0x0018, 0x0050)));
         assert_eq!(tag_of_keyword("OverlayRows"), Some(Tag(0x6000, 0x0010)));
         for keyword in ["", "PrivateCreator", "GenericGroupLength", "slicethickness", "00180050"] {

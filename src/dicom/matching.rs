@@ -5,6 +5,9 @@
 //! functions ([`super::normalise`]), so that equal by meaning is equal as text. Absent: reading
 //! queries, SQL.
 
+mod evaluate;
+mod pattern;
+
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
@@ -34,7 +37,8 @@ pub enum Test {
     Empty,
     /// One word of a person name begins with it or sounds like it (`fuzzymatching`).
     Fuzzy(Word),
-    /// Each of the tests is passed, by whichever value (`multiplevaluematching`).
+    /// Each of the tests is passed, by whichever value (`multiplevaluematching`). One inside another
+    /// is passed by one and the same value: by the component groups and words of one name.
     All(Vec<Test>),
     /// One of the tests is passed.
     Any(Vec<Test>),
@@ -115,6 +119,26 @@ pub enum KeyTest {
         kind: Matching,
         /// The test.
         test: Test,
+    },
+    /// The attribute, whose value representation only each data set tells (private attributes),
+    /// passes the test of the kind that it is there.
+    Untyped {
+        /// The attribute.
+        at: Element,
+        /// What the value asked for means for each kind that it can be of.
+        tests: Vec<(Matching, Test)>,
+    },
+    /// A date and a time, read as one moment, lie between two moments, both included (PS3.18
+    /// §8.3.4.1.1). Without a date nothing passes; without a time what the date alone decides.
+    Moment {
+        /// The date.
+        date: Element,
+        /// The time.
+        time: Element,
+        /// Date and time of the first moment; none: from the beginning.
+        from: Option<(String, String)>,
+        /// Date and time of the last moment; none: to the end.
+        to: Option<(String, String)>,
     },
     /// The sequence has an item that passes all tests (PS3.4 §C.2.2.2.6).
     Item {

@@ -19,6 +19,7 @@ pub mod normalise;
 pub mod person_name;
 pub mod reader;
 pub mod rewrite;
+pub mod tag_values;
 pub mod transfer_syntax;
 pub mod uid;
 pub mod xml;

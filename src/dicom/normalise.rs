@@ -66,6 +66,11 @@ impl Matching {
 /// What pads a value: spaces, and NUL where writers know no better.
 const PADDING: [char; 2] = [' ', '\0'];
 
+/// A value without what pads it.
+pub fn unpadded(value: &str) -> &str {
+    value.trim_matches(PADDING)
+}
+
 /// UI: without padding.
 ///
 /// # Errors
@@ -80,7 +85,7 @@ pub fn uid(value: &str) -> Result<String, Invalid> {
 /// # Errors
 /// [`Invalid::Control`], [`Invalid::TooLong`].
 pub fn text(value: &str) -> Result<String, Invalid> {
-    let text = value.trim_matches(PADDING);
+    let text = unpadded(value);
     if text.chars().any(char::is_control) {
         return Err(Invalid::Control);
     }
@@ -106,15 +111,20 @@ pub fn date(value: &str) -> Result<String, Invalid> {
     }
     let part = |range| digits.get(range).and_then(number).ok_or(Invalid::Date);
     let (year, month, day) = (part(0..4)?, part(4..6)?, part(6..8)?);
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days = match month {
-        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
-        4 | 6 | 9 | 11 => 30,
-        2 if leap => 29,
-        2 => 28,
-        _ => return Err(Invalid::Date),
-    };
+    let days = days_of(year, month).ok_or(Invalid::Date)?;
     if (1..=days).contains(&day) { Ok(digits) } else { Err(Invalid::Date) }
+}
+
+/// The days of a month; `None` where the year has no such month.
+fn days_of(year: u32, month: u32) -> Option<u32> {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => Some(31),
+        4 | 6 | 9 | 11 => Some(30),
+        2 if leap => Some(29),
+        2 => Some(28),
+        _ => None,
+    }
 }
 
 /// TM: `HHMMSS.FFFFFF`, what the value leaves out being zero. Takes the `HH:MM:SS.F` of ACR-NEMA
@@ -176,23 +186,107 @@ fn time_filled(value: &str, rest: &str) -> Result<String, Invalid> {
 /// IS: canonical decimal, without sign of plus, leading zeros or negative zero.
 ///
 /// # Errors
-/// [`Invalid::Integer`], also beyond 64 bits.
+/// [`Invalid::Integer`], also beyond 64 bits (those of SV and those of UV).
 pub fn integer(value: &str) -> Result<String, Invalid> {
     let text = value.trim_matches(PADDING);
-    text.parse::<i64>().map(|n| n.to_string()).map_err(|_| Invalid::Integer)
+    // Both SV and UV fit in.
+    let number: i128 = text.parse().map_err(|_| Invalid::Integer)?;
+    let held = i128::from(i64::MIN)..=i128::from(u64::MAX);
+    if held.contains(&number) { Ok(number.to_string()) } else { Err(Invalid::Integer) }
 }
 
-/// DT without an offset: `YYYYMMDDHHMMSS.FFFFFF`, what the value leaves out being the first instant
-/// that it covers.
+/// DT: `YYYYMMDDHHMMSS.FFFFFF`, what the value leaves out being the first instant that it covers; in
+/// UTC where the value says its offset.
 ///
 /// # Errors
 /// [`Invalid::DateTime`].
 pub fn date_time(value: &str) -> Result<String, Invalid> {
+    date_time_filled(value, false).ok_or(Invalid::DateTime)
+}
+
+/// DT: the last instant that a value of less than full precision covers. `2020` is
+/// `20201231235959.999999`.
+///
+/// # Errors
+/// [`Invalid::DateTime`].
+pub fn date_time_end(value: &str) -> Result<String, Invalid> {
+    date_time_filled(value, true).ok_or(Invalid::DateTime)
+}
+
+fn date_time_filled(value: &str, end: bool) -> Option<String> {
     let text = value.trim_matches(PADDING);
-    let day = text.get(..8).ok_or(Invalid::DateTime)?;
-    let day = date(day).map_err(|_| Invalid::DateTime)?;
-    let rest = text.get(8..).filter(|rest| !rest.is_empty()).unwrap_or("00");
-    Ok(day + &time(rest).map_err(|_| Invalid::DateTime)?)
+    let (local, minutes) = match text.len().checked_sub(5).and_then(|at| text.split_at_checked(at))
+    {
+        Some((local, zone)) if zone.starts_with(['+', '-']) => (local, offset(zone)?),
+        _ => (text, 0),
+    };
+    let year = local.get(..4).and_then(number)?;
+    let month = match local.get(4..).filter(|rest| !rest.is_empty()) {
+        Some(rest) => rest.get(..2).and_then(number)?,
+        None if end => 12,
+        None => 1,
+    };
+    let days = days_of(year, month)?;
+    let day = match local.get(6..).filter(|rest| !rest.is_empty()) {
+        Some(rest) => rest.get(..2).and_then(number)?,
+        None if end => days,
+        None => 1,
+    };
+    if !(1..=days).contains(&day) {
+        return None;
+    }
+    let clock = match local.get(8..).filter(|rest| !rest.is_empty()) {
+        Some(rest) if rest.contains(':') => return None,
+        Some(rest) if end => time_end(rest).ok()?,
+        Some(rest) => time(rest).ok()?,
+        None if end => LAST_INSTANT.to_owned(),
+        None => FIRST_INSTANT.to_owned(),
+    };
+    shifted((year, month, day), &clock, -minutes)
+}
+
+/// The first instant of a day, as TM keys are.
+pub const FIRST_INSTANT: &str = "000000.000000";
+
+/// The last instant of a day, as TM keys are.
+pub const LAST_INSTANT: &str = "235959.999999";
+
+/// An offset from UTC, `+HHMM` or `-HHMM`, in minutes (PS3.5 §6.2, DT; PS3.3 §C.12.1.1.8).
+/// `None`: not one, or beyond the 14 hours that PS3.5 allows.
+pub fn offset(zone: &str) -> Option<i32> {
+    let (sign, digits) = zone.split_at_checked(1)?;
+    if digits.len() != 4 {
+        return None;
+    }
+    let (hours, minutes) = (number(digits.get(..2)?)?, number(digits.get(2..)?)?);
+    let total = i32::try_from(hours * 60 + minutes).ok()?;
+    match sign {
+        _ if minutes > 59 || total > 14 * 60 => None,
+        "+" => Some(total),
+        "-" => Some(-total),
+        _ => None,
+    }
+}
+
+/// A moment, moved by some minutes: less than a day, so that only neighbouring days are reached.
+fn shifted((year, month, day): (u32, u32, u32), clock: &str, by: i32) -> Option<String> {
+    let (hours, rest) = clock.split_at_checked(2)?;
+    let (minutes, seconds) = rest.split_at_checked(2)?;
+    const DAY: i32 = 24 * 60;
+    let minute = i32::try_from(number(hours)? * 60 + number(minutes)?).ok()? + by;
+    let (year, month, day) = match minute.div_euclid(DAY) {
+        -1 if day > 1 => (year, month, day - 1),
+        -1 if month > 1 => (year, month - 1, days_of(year, month - 1)?),
+        -1 => (year.checked_sub(1)?, 12, 31),
+        1 if day < days_of(year, month)? => (year, month, day + 1),
+        1 if month < 12 => (year, month + 1, 1),
+        1 => (year + 1, 1, 1),
+        _ => (year, month, day),
+    };
+    let minute = minute.rem_euclid(DAY);
+    let text = format!("{year:04}{month:02}{day:02}{:02}{:02}{seconds}", minute / 60, minute % 60);
+    // Years have four digits.
+    (year <= 9999).then_some(text)
 }
 
 /// DS, FL, FD: the shortest decimal that reads back as the value; without negative zero.
@@ -298,6 +392,73 @@ mod tests {
     }
 
     #[test]
+    fn date_times() {
+        for (value, first, last) in [
+            ("2020", "20200101000000.000000", "20201231235959.999999"),
+            ("202402", "20240201000000.000000", "20240229235959.999999"),
+            ("20200101", "20200101000000.000000", "20200101235959.999999"),
+            ("2020010112", "20200101120000.000000", "20200101125959.999999"),
+            ("202001011230", "20200101123000.000000", "20200101123059.999999"),
+            (" 20200101123015.25 ", "20200101123015.250000", "20200101123015.259999"),
+            ("20200101003000+0100", "20191231233000.000000", "20191231233000.999999"),
+            ("20191231233000-0100", "20200101003000.000000", "20200101003000.999999"),
+            ("20200229230000-0230", "20200301013000.000000", "20200301013000.999999"),
+            ("20200301+0000", "20200301000000.000000", "20200301235959.999999"),
+            ("2020-0500", "20200101050000.000000", "20210101045959.999999"),
+            ("20201231235960", "20201231235960.000000", "20201231235960.999999"),
+        ] {
+            assert_eq!(date_time(value).as_deref(), Ok(first), "{value}");
+            assert_eq!(date_time_end(value).as_deref(), Ok(last), "{value}");
+        }
+        for bad in [
+            "",
+            "2",
+            "20201",
+            "202013",
+            "20200230",
+            "202001011",
+            "20200101:10",
+            "2020010110:30",
+            "20200101-1500",
+            "20200101+1260",
+            "20200101+01",
+            "+0100",
+            "2020é1",
+            "9999-0500é",
+            "20200101 0100",
+        ] {
+            assert_eq!(date_time(bad), Err(Invalid::DateTime), "{bad}");
+            assert_eq!(date_time_end(bad), Err(Invalid::DateTime), "{bad}");
+        }
+        // Before the year 0 there is none.
+        assert_eq!(date_time("00000101+0100"), Err(Invalid::DateTime));
+        assert_eq!(offset("-0500"), Some(-300));
+        assert_eq!(offset("+1400"), Some(840));
+        for bad in ["", "+", "0500", "+500", "+0560", "-1401", "+é00", "é0500", "+05:00"] {
+            assert_eq!(offset(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn decimals_and_attribute_tags() {
+        for (value, key) in [
+            (" +1.50 ", "1.5"),
+            ("1.5e0", "1.5"),
+            ("-0", "0"),
+            ("1E3", "1000"),
+            (".5", "0.5"),
+            ("150e-2", "1.5"),
+        ] {
+            assert_eq!(decimal(value).as_deref(), Ok(key), "{value}");
+        }
+        for bad in ["", "inf", "NaN", "1e999", "0x1", "1,5", "1 5"] {
+            assert_eq!(decimal(bad), Err(Invalid::Decimal), "{bad}");
+        }
+        assert_eq!(attribute_tag("0020000d").as_deref(), Ok("0020000D"));
+        assert_eq!(attribute_tag("0020,000d"), Err(Invalid::AttributeTag));
+    }
+
+    #[test]
     fn integers_and_text_and_uids() {
         let check = |kind: Matching, value: &str, expect: Result<&str, Invalid>| {
             assert_eq!(kind.normalise(value).as_deref(), expect.as_ref().copied(), "{value:?}");
@@ -305,6 +466,8 @@ mod tests {
         check(Matching::Integer, " +007 ", Ok("7"));
         check(Matching::Integer, "-0", Ok("0"));
         check(Matching::Integer, "-12", Ok("-12"));
+        check(Matching::Integer, "18446744073709551615", Ok("18446744073709551615"));
+        check(Matching::Integer, "18446744073709551616", Err(Invalid::Integer));
         check(Matching::Integer, "1.0", Err(Invalid::Integer));
         check(Matching::Integer, "", Err(Invalid::Integer));
         check(Matching::Text, " Ab c ", Ok("Ab c"));
@@ -321,9 +484,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_panics_and_keys_are_stable(value in "[0-9:. a-zé+-]{0,16}|\\PC{0,12}") {
+        fn nothing_panics_and_keys_are_stable(value in "[0-9:. a-zé+-]{0,22}|\\PC{0,12}") {
             use Matching::*;
-            for kind in [Uid, Text, PersonName, Date, Time, Integer] {
+            let _ = date_time_end(&value);
+            for kind in [
+                Uid, Text, PersonName, Date, Time, Integer, Exact, DateTime, Decimal, AttributeTag,
+            ] {
                 if let Ok(key) = kind.normalise(&value) {
                     prop_assert_eq!(kind.normalise(&key), Ok(key.clone()));
                     prop_assert!(!key.contains('\0'));

@@ -12,8 +12,9 @@ use super::{
     urls::{PartitionUrls, Urls},
 };
 use crate::{
+    archive::TagScope,
     control::ControlError,
-    tenancy::{Action, PartitionScope, Principal, Scope},
+    tenancy::{Action, Named, PartitionScope, Principal, Scope},
 };
 
 /// What a request asks for; the scope's type follows from the question.
@@ -24,11 +25,22 @@ pub trait Asks: Send + Sync + 'static {
     type Scope: Send;
     /// The URLs that answers are made of.
     type Urls: Send;
-    /// Narrows what was decided to what the action needs.
+    /// Narrows what was decided to what the action needs. `at` says what was named.
     ///
     /// # Errors
     /// Where the scope does not fit the action.
-    fn narrow(scope: Scope, urls: Urls) -> Result<(Self::Scope, Self::Urls), Problem>;
+    fn narrow(scope: Scope, urls: Urls, at: At) -> Result<(Self::Scope, Self::Urls), Problem>;
+}
+
+/// Whether a request speaks of all partitions or of those that it named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// It named none.
+    Root,
+    /// Of all, which are one: partitions are off.
+    Alone,
+    /// It named some.
+    Named,
 }
 
 /// Asks to retrieve.
@@ -37,12 +49,20 @@ pub struct Read;
 pub struct Remove;
 /// Asks to search.
 pub struct Search;
+/// Asks to see extended query tags.
+pub struct ReadTags;
+/// Asks to change extended query tags.
+pub struct ManageTags;
+/// Asks to see operations.
+pub struct ReadOperations;
+/// Asks to cancel operations.
+pub struct ManageOperations;
 
 impl Asks for Read {
     const ACTION: Action = Action::Retrieve;
     type Scope = PartitionScope;
     type Urls = PartitionUrls;
-    fn narrow(scope: Scope, urls: Urls) -> Result<(PartitionScope, PartitionUrls), Problem> {
+    fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(PartitionScope, PartitionUrls), Problem> {
         one(scope, &urls)
     }
 }
@@ -51,7 +71,7 @@ impl Asks for Remove {
     const ACTION: Action = Action::Delete;
     type Scope = PartitionScope;
     type Urls = PartitionUrls;
-    fn narrow(scope: Scope, urls: Urls) -> Result<(PartitionScope, PartitionUrls), Problem> {
+    fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(PartitionScope, PartitionUrls), Problem> {
         one(scope, &urls)
     }
 }
@@ -60,10 +80,63 @@ impl Asks for Search {
     const ACTION: Action = Action::Search;
     type Scope = Scope;
     type Urls = Urls;
-    fn narrow(scope: Scope, urls: Urls) -> Result<(Scope, Urls), Problem> {
+    fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(Scope, Urls), Problem> {
         Ok((scope, urls))
     }
 }
+
+/// URLs of what is at the root or in a partition, in the client's own style.
+pub enum TagUrls {
+    /// Where the service begins, without a slash at the end.
+    Root(String),
+    /// In a partition.
+    Partition(PartitionUrls),
+}
+
+impl TagUrls {
+    /// The URL of a resource; `path` starts with a slash and has no query.
+    pub fn at(&self, path: &str) -> String {
+        match self {
+            Self::Root(service) => format!("{service}{path}"),
+            Self::Partition(urls) => urls.at(path),
+        }
+    }
+}
+
+/// What a request speaks of that named no partition, or one.
+fn root_or_one(scope: Scope, urls: &Urls, at: At) -> Result<(TagScope, TagUrls), Problem> {
+    if at == At::Root {
+        return Ok((TagScope::Root(scope), TagUrls::Root(urls.service().to_owned())));
+    }
+    let service = urls.service().to_owned();
+    let (scope, urls) = one(scope, urls)?;
+    Ok(match at {
+        At::Alone => (TagScope::Alone(scope), TagUrls::Root(service)),
+        _ => (TagScope::Partition(scope), TagUrls::Partition(urls)),
+    })
+}
+
+macro_rules! asks_at_root_or_in_one {
+    ($($question:ty: $action:expr, $scope:ty, $narrow:expr;)*) => {$(
+        impl Asks for $question {
+            const ACTION: Action = $action;
+            type Scope = $scope;
+            type Urls = TagUrls;
+            fn narrow(scope: Scope, urls: Urls, at: At) -> Result<($scope, TagUrls), Problem> {
+                let narrow: fn(Scope, TagScope) -> $scope = $narrow;
+                let (tags, urls) = root_or_one(scope.clone(), &urls, at)?;
+                Ok((narrow(scope, tags), urls))
+            }
+        }
+    )*};
+}
+
+asks_at_root_or_in_one!(
+    ReadTags: Action::ReadTags, TagScope, |_, tags| tags;
+    ManageTags: Action::ManageTags, TagScope, |_, tags| tags;
+    ReadOperations: Action::ReadTags, Scope, |scope, _| scope;
+    ManageOperations: Action::ManageTags, Scope, |scope, _| scope;
+);
 
 /// A request that may do what it asks for.
 pub struct Admitted<A: Asks> {
@@ -80,7 +153,12 @@ impl<A: Asks> FromRequestParts<App> for Admitted<A> {
         let carried = Carried::read(parts, &app.server, &app.tenancy, A::ACTION)?;
         let scope = decide(app, &carried, A::ACTION).await?;
         let urls = urls(app, parts, &carried)?;
-        let (scope, urls) = A::narrow(scope, urls)?;
+        let at = match &carried.named {
+            _ if !app.partitions.enabled() => At::Alone,
+            Named::Nothing => At::Root,
+            Named::One(_) | Named::Several(_) => At::Named,
+        };
+        let (scope, urls) = A::narrow(scope, urls, at)?;
         Ok(Self { scope, urls })
     }
 }

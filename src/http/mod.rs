@@ -21,18 +21,22 @@ mod frame_choice;
 mod frames;
 mod health;
 mod hindered;
+mod json_body;
 pub mod layers;
 pub mod listen;
 mod metadata;
 pub mod multipart;
+mod new_tags;
 pub mod openapi;
 pub mod operation;
+mod operations;
 mod parameters;
 mod partitions;
 mod pixeldata;
 mod place;
 pub mod problem;
 mod qido;
+mod query_tags;
 pub mod range;
 mod rendered;
 mod rendered_set;
@@ -68,6 +72,8 @@ impl From<ArchiveError> for Problem {
             ArchiveError::NotAcceptable { available } => Self::not_acceptable(available),
             ArchiveError::Undecodable(why) => Self::undecodable(why, Vec::new()),
             ArchiveError::TooLarge { key, limit } => Self::too_large(key, limit),
+            ArchiveError::TooBroad { names, limit } => Self::too_broad(names, limit),
+            ArchiveError::TooSlow => Self::too_slow(),
             ArchiveError::Unavailable(source) => Self::unavailable(RETRY_AFTER, source),
             ArchiveError::Internal(source) => Self::internal(source),
         }

@@ -221,7 +221,9 @@ impl Operation {
 pub const fn meaning(status: u16) -> &'static str {
     match status {
         200 => "Everything that was asked for.",
-        202 => "A part was stored, or all of it with warnings; the body says what became of each.",
+        202 => {
+            "Accepted: stored in part or with warnings, or work that goes on; the body says more."
+        }
         204 => "Done, or nothing matched; there is no body.",
         206 => "The range of bytes asked for, or those of the items that can be had as asked.",
         304 => "Unchanged since the entity tag that the client named.",
@@ -229,7 +231,7 @@ pub const fn meaning(status: u16) -> &'static str {
         404 => "There is no such resource in reach of this request.",
         406 => "None of the acceptable media types can be given; the body lists those that can.",
         408 => "The body of the request brought nothing for too long.",
-        409 => "Nothing was stored; the body says why.",
+        409 => "Nothing was stored or changed; the body says why.",
         410 => "It was here and was deleted.",
         413 => "The request, or what it asks for, exceeds a limit.",
         415 => "The media type of the request is not taken; the body lists those that are.",

@@ -4,13 +4,13 @@
 //! compare its table with these lists. Absent: the parameters of paths, which the templates name.
 
 use super::{carrier::PARTITION_ID, charset, operation::Parameter};
-use crate::dicom::attributes::{self, Level};
+use crate::dicom::attributes::{self, Level, Matching};
 
 /// The name that stands for those of all attributes that can be matched.
 pub const ATTRIBUTE: &str = "{attribute}";
 
-/// Matched through what is in the study, not by a value of its own.
-const COMPUTED: [&str; 2] = ["ModalitiesInStudy", "SOPClassesInStudy"];
+/// Matched through what is in the study, or where it lies, not by a value of its own.
+const COMPUTED: [&str; 3] = ["ModalitiesInStudy", "SOPClassesInStudy", "InstanceAvailability"];
 
 /// A parameter for each attribute that a search at this path matches: those of the level of its
 /// results and above.
@@ -20,7 +20,7 @@ pub fn matching(path: &str) -> Vec<Parameter> {
         Some("series") => Level::Series,
         _ => Level::Study,
     };
-    let own = attributes::TABLE.iter().filter(|attribute| attribute.column.is_some());
+    let own = attributes::TABLE.iter().filter(|attribute| Matching::of(attribute.vr).is_some());
     own.filter(|attribute| attribute.level <= deepest)
         .map(|attribute| attribute.keyword)
         .chain(COMPUTED)
@@ -98,20 +98,35 @@ pub const WADO_URI: &[Parameter] = &[
     Parameter::query("anonymize", "Not supported: `yes` is refused.").of(&["yes"]),
 ];
 
+/// Lists of extended query tags, their errors and operations.
+pub const PAGES: &[Parameter] = &[
+    Parameter::query("limit", "Most entries to return, up to 200.").or("100"),
+    Parameter::query("offset", "Entries to leave out at the start.").or("0"),
+];
+
 /// Search (PS3.18 §8.3.4, §10.6.1.2).
 pub const SEARCH: &[Parameter] = &[
-    Parameter::query(ATTRIBUTE, "A value to match, by keyword or eight hexadecimal digits."),
-    Parameter::query("includefield", "Attributes to return, by keyword or tag, or `all`.")
-        .repeating(),
+    Parameter::query(
+        ATTRIBUTE,
+        "A value to match, by keyword, eight hexadecimal digits, or a path of them with dots.",
+    ),
+    Parameter::query(
+        "includefield",
+        "Attributes to return, by keyword, tag or path, by commas, or `all`.",
+    )
+    .repeating(),
     Parameter::query("limit", "Most results to return."),
     Parameter::query("offset", "Results to leave out at the start.").or("0"),
-    Parameter::query("fuzzymatching", "Not supported: `true` is answered with a Warning.")
+    Parameter::query("fuzzymatching", "Names by beginnings and sounds of their words.")
         .or("false")
         .of(&["true", "false"]),
-    Parameter::query("emptyvaluematching", "Not supported: `true` is answered with a Warning.")
+    Parameter::query("emptyvaluematching", "The value \"\" matches what is empty or absent.")
         .or("false")
         .of(&["true", "false"]),
-    Parameter::query("multiplevaluematching", "Not supported: `true` is answered with a Warning.")
+    Parameter::query("multiplevaluematching", "Of values by backslashes each has to be there.")
+        .or("false")
+        .of(&["true", "false"]),
+    Parameter::query("incompletetags", "Extended query tags are used while they are indexed.")
         .or("false")
         .of(&["true", "false"]),
 ];

@@ -1,4 +1,4 @@
-//! Which study, series and instance a path names.
+//! Which study, series and instance a path names, and its other segments by name.
 
 use axum::{
     extract::{FromRequestParts, RawPathParams},
@@ -36,13 +36,34 @@ impl Place {
     }
 }
 
+/// The segment of a path that a template names so; empty where it has none.
+///
+/// # Errors
+/// 400 where the path is not valid UTF-8.
+pub async fn segment<S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+    name: &str,
+) -> Result<String, Problem> {
+    let params = parameters(parts, state).await?;
+    let found = params.iter().find(|(known, _)| *known == name);
+    Ok(found.map(|(_, value)| value.to_owned()).unwrap_or_default())
+}
+
+async fn parameters<S: Send + Sync>(
+    parts: &mut Parts,
+    state: &S,
+) -> Result<RawPathParams, Problem> {
+    RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|_| Problem::bad_request("the path is not valid UTF-8"))
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Place {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let params = RawPathParams::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Problem::bad_request("the path is not valid UTF-8"))?;
+        let params = parameters(parts, state).await?;
         let mut place = Self::default();
         for (name, value) in &params {
             let (slot, name) = match name {

@@ -160,6 +160,35 @@ impl Problem {
         .with_error(key, format!("at most {limit}"))
     }
 
+    /// 413: a search whose keys without an index would have to be looked up in too many rows
+    /// (PS3.18 §10.6.3.1). `names` are those parameters.
+    pub fn too_broad(names: Vec<String>, limit: u32) -> Self {
+        let problem = Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "search-too-broad",
+            "Search too broad",
+            format!(
+                "more than {limit} rows would have to be looked at; narrow the search by an \
+                 attribute that has an index, such as StudyDate, PatientID or StudyInstanceUID, or \
+                 make the attribute an extended query tag"
+            ),
+        );
+        let reason = "has no index";
+        names.into_iter().fold(problem, |problem, name| problem.with_error(name, reason))
+    }
+
+    /// 413: a search that takes longer than it may.
+    pub fn too_slow() -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "search-too-slow",
+            "Search too broad",
+            "the search takes longer than search.timeout; narrow it by an attribute that has an \
+             index, such as StudyDate, PatientID or StudyInstanceUID, or begin text with other than \
+             a wildcard",
+        )
+    }
+
     /// 415 with the media types that are taken.
     pub fn unsupported_media_type(supported: &[&str]) -> Self {
         let mut problem = Self::new(

@@ -6,10 +6,11 @@ use axum::{
     BoxError,
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, Uri, header},
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use futures::TryStreamExt;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::{
     App,
@@ -21,14 +22,25 @@ use super::{
     place::Place,
     problem::Problem,
     search_query::{self, Resource},
+    urls::{Urls, split_version},
 };
 use crate::{
-    archive::{SearchPage, SearchRow},
+    archive::{SearchPage, SearchPlan, SearchRow},
     dicom::attributes::Level,
 };
 
 /// The agent of `Warning: 299` (RFC 7234 §5.5).
 const AGENT: &str = "collimator";
+
+/// Names the extended query tags of a search some of whose values could not be indexed, as
+/// Microsoft's server does.
+const ERRONEOUS: HeaderName = HeaderName::from_static("erroneous-dicom-attributes");
+
+/// Longest link to the next page, in bytes: headers are bounded by clients and proxies.
+const MAX_LINK: usize = 4096;
+
+/// What a link escapes besides what a URL has to: what ends it in the header.
+const LINKED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
 /// `GET /studies`
 pub async fn studies(
@@ -73,9 +85,14 @@ async fn search(
     let media_type = choose(&accept, &offers::SEARCH)?.media_type;
     let charset = Charset::of(&parts.headers, parts.uri.query(), media_type)?;
     let resource = Resource { level, study: place.study, series: place.series };
-    let mut query =
-        search_query::read(&resource, parts.uri.query().unwrap_or_default(), &app.search)?;
+    let typed = parts.uri.query().unwrap_or_default();
+    let tags = match search_query::may_name_tags(typed)? {
+        true => app.archive.search_tags(&caller.scope).await?,
+        false => Vec::new(),
+    };
+    let mut query = search_query::read(&resource, typed, &app.search, &tags)?;
     query.returned.partition = app.partitions.enabled();
+    let next = next_page(&caller.urls, &parts.uri, &query.plan);
     let urls = caller.urls;
     let retrieve_url = Arc::new(move |row: &SearchRow| {
         let urls = urls.within(&row.partition);
@@ -85,10 +102,13 @@ async fn search(
             _ => urls.study(&row.study),
         }
     });
-    let page = app.archive.search(caller.scope, query.plan, query.returned, retrieve_url).await?;
+    let page = app
+        .archive
+        .search(caller.scope, query.plan, query.filters, query.returned, retrieve_url)
+        .await?;
     let mut warnings = query.warnings;
-    if page.remaining > 0 {
-        let remaining = page.remaining;
+    let remaining = page.remaining;
+    if remaining > 0 {
         warnings.push(format!("There are {remaining} additional results that can be requested"));
     }
     let mut response = if page.results == 0 && app.search.no_match == 204 {
@@ -96,12 +116,42 @@ async fn search(
     } else {
         answer(page, media_type, charset, &parts.uri)
     };
+    let headers = response.headers_mut();
+    if let Some(link) = next.filter(|_| remaining > 0) {
+        headers.insert(header::LINK, link);
+    }
+    if let Ok(names) = HeaderValue::try_from(query.erroneous.join(","))
+        && !names.is_empty()
+    {
+        headers.insert(ERRONEOUS, names);
+    }
     for warning in warnings {
         if let Ok(value) = HeaderValue::try_from(format!("299 {AGENT}: {warning}")) {
-            response.headers_mut().append(header::WARNING, value);
+            headers.append(header::WARNING, value);
         }
     }
     Ok(response)
+}
+
+/// `Link` to the next page (RFC 8288), in the client's own style: the query as it was typed, with the
+/// offset moved on. `None` where no page follows, or the link would be too long.
+fn next_page(urls: &Urls, uri: &Uri, plan: &SearchPlan) -> Option<HeaderValue> {
+    if plan.limit < 1 {
+        return None;
+    }
+    let (_, path) = split_version(uri.path());
+    let pages = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        let name = percent_decode_str(name).decode_utf8_lossy();
+        name == "limit" || name == "offset"
+    };
+    let mut query: Vec<&str> = uri.query().unwrap_or_default().split('&').collect();
+    query.retain(|pair| !pair.is_empty() && !pages(pair));
+    let paging = format!("limit={}&offset={}", plan.limit, plan.offset.checked_add(plan.limit)?);
+    query.push(&paging);
+    let url = format!("{}{path}?{}", urls.service(), query.join("&"));
+    let link = format!("<{}>; rel=\"next\"", utf8_percent_encode(&url, LINKED));
+    HeaderValue::try_from(link).ok().filter(|link| link.len() <= MAX_LINK)
 }
 
 /// The results. The boundary follows from the question, so that it is the same the next time; no

@@ -17,8 +17,11 @@ use super::{
         Operation, Parameter,
         Reach::{self, Operator, Partition, Server},
     },
-    parameters::{CHARSET, CONDITIONAL, RANGES, SEARCH as MATCHING, THUMBNAIL, VIEW, WADO_URI},
-    partitions, pixeldata, qido, rendered, stow, thumbnail, wado, wado_uri,
+    operations,
+    parameters::{
+        CHARSET, CONDITIONAL, PAGES, RANGES, SEARCH as MATCHING, THUMBNAIL, VIEW, WADO_URI,
+    },
+    partitions, pixeldata, qido, query_tags, rendered, stow, thumbnail, wado, wado_uri,
 };
 
 const STUDY: &str = "/studies/{study}";
@@ -47,6 +50,11 @@ const FRAMES_THUMBNAIL: &str =
     "/studies/{study}/series/{series}/instances/{instance}/frames/{frames}/thumbnail";
 const STUDY_SERIES: &str = "/studies/{study}/series";
 const STUDY_INSTANCES: &str = "/studies/{study}/instances";
+const TAGS: &str = "/extendedquerytags";
+const TAG: &str = "/extendedquerytags/{tag}";
+const TAG_ERRORS: &str = "/extendedquerytags/{tag}/errors";
+const OPERATIONS_OF: &str = "/operations";
+const OPERATION: &str = "/operations/{operation}";
 const SERIES_INSTANCES: &str = "/studies/{study}/series/{series}/instances";
 
 const STORE: &str = "§10.5";
@@ -110,7 +118,7 @@ fn search(path: &'static str, summary: &'static str) -> Operation {
     read(path, "search", summary, SEARCH)
         .gives(&offers::SEARCH)
         .parameters(&[CHARSET, MATCHING])
-        .statuses(&[200, 204, 400, 404, 406, 503])
+        .statuses(&[200, 204, 400, 404, 406, 413, 503])
 }
 
 fn picture(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
@@ -147,6 +155,77 @@ fn remove(path: &'static str, summary: &'static str) -> Operation {
         .statuses(&[204, 400, 404, 503])
 }
 
+/// Of extended query tags or operations.
+fn managed(
+    method: Method,
+    path: &'static str,
+    service: &'static str,
+    summary: &'static str,
+    statuses: &'static [u16],
+) -> Operation {
+    Operation::new(method, path, Partition, service, summary, "").statuses(statuses)
+}
+
+/// A GET of extended query tags or operations.
+fn managed_list(path: &'static str, service: &'static str, summary: &'static str) -> Operation {
+    managed(Method::GET, path, service, summary, &[200, 400, 404, 503])
+        .gives(&offers::OWN_JSON)
+        .parameters(&[PAGES])
+}
+
+/// A body of extended query tags.
+fn tags_of(
+    method: Method,
+    path: &'static str,
+    summary: &'static str,
+    ok: &'static [u16],
+) -> Operation {
+    managed(method, path, "extended-query-tags", summary, ok)
+        .takes(&["application/json"])
+        .gives(&offers::OWN_JSON)
+}
+
+/// Every route of extended query tags and operations.
+fn with_tags(routes: Routes<App>) -> Routes<App> {
+    const SERVICE: &str = "extended-query-tags";
+    let (add, change) = ("Add extended query tags", "Change an extended query tag");
+    let one = |method, summary, statuses| {
+        managed(method, TAG, SERVICE, summary, statuses).gives(&offers::OWN_JSON)
+    };
+    let operation = |method, summary| {
+        managed(method, OPERATION, "operations", summary, &[200, 202, 400, 404, 503])
+            .gives(&offers::OWN_JSON)
+    };
+    routes
+        .add(
+            tags_of(Method::POST, TAGS, add, &[202, 400, 404, 408, 409, 413, 415, 503]),
+            query_tags::add,
+        )
+        .add(managed_list(TAGS, SERVICE, "List extended query tags"), query_tags::list)
+        .add(one(Method::GET, "Get an extended query tag", &[200, 400, 404, 503]), query_tags::get)
+        .add(
+            tags_of(Method::PATCH, TAG, change, &[200, 400, 404, 408, 413, 415, 503]),
+            query_tags::change,
+        )
+        .add(
+            managed(
+                Method::DELETE,
+                TAG,
+                SERVICE,
+                "Delete an extended query tag",
+                &[204, 400, 404, 409, 503],
+            ),
+            query_tags::remove,
+        )
+        .add(
+            managed_list(TAG_ERRORS, SERVICE, "Errors of an extended query tag"),
+            query_tags::errors,
+        )
+        .add(managed_list(OPERATIONS_OF, "operations", "List operations"), operations::list)
+        .add(operation(Method::GET, "Get an operation"), operations::get)
+        .add(operation(Method::DELETE, "Cancel an operation"), operations::cancel)
+}
+
 /// A GET of something of the server's own.
 fn own(
     path: &'static str,
@@ -167,7 +246,7 @@ fn health(path: &'static str, summary: &'static str) -> Operation {
 
 /// Every route.
 pub fn routes() -> Routes<App> {
-    Routes::default()
+    let routes = Routes::default()
         .add(store("/studies", "Store instances"), stow::store)
         .add(store(STUDY, "Store instances of one study"), stow::store)
         .add(retrieve(STUDY, "Retrieve a study", &offers::INSTANCES), wado::retrieve)
@@ -216,7 +295,8 @@ pub fn routes() -> Routes<App> {
         .add(search(SERIES_INSTANCES, "Search for instances of a series"), qido::instances)
         .add(remove(STUDY, "Delete a study"), delete::delete)
         .add(remove(SERIES, "Delete a series"), delete::delete)
-        .add(remove(INSTANCE, "Delete an instance"), delete::delete)
+        .add(remove(INSTANCE, "Delete an instance"), delete::delete);
+    with_tags(routes)
         .add(
             own("/partitions", Server, "partitions", "List partitions", &offers::OWN_JSON),
             partitions::list,

@@ -14,6 +14,7 @@ use super::{
     },
     places::Places,
     search::Condition,
+    tag_search::push_value,
 };
 use crate::dicom::attributes::Level;
 
@@ -430,8 +431,8 @@ impl<'a> Candidates<'a> {
             }
             sql.push(")");
         }
-        if let ([Set::Terms(_)], " UNION ") = (sets.as_slice(), between) {
-            // A study may have several such terms.
+        if let ([Set::Terms(_) | Set::Tag(..)], " UNION ") = (sets.as_slice(), between) {
+            // A study may have several such terms, and several such values.
             sql.push(" UNION SELECT NULL, NULL WHERE false");
         }
         Ok(())
@@ -479,6 +480,20 @@ impl<'a> Candidates<'a> {
                 }
                 self.push_reach(sql, [KEY[level], PLACE[level]], reach);
                 sql.push(" ORDER BY x.").push(UID[level]).push(") c");
+            }
+            Set::Tag(tag, test) => {
+                sql.push("SELECT c.key, c.place FROM (");
+                sql.push("SELECT v.owner_key FROM query_tag_value v WHERE v.partition_id = ");
+                of.push(sql);
+                sql.push(" AND v.tag_id = ").push_bind(*tag).push(" AND ");
+                push_value(sql, test);
+                sql.push(") o CROSS JOIN LATERAL (SELECT ");
+                self.push_select(sql, TABLE[level], of);
+                for operator in [" >= o.owner_key", " <= o.owner_key"] {
+                    sql.push(" AND x.").push(KEY[level]).push(operator);
+                }
+                self.push_reach(sql, [KEY[level], PLACE[level]], reach);
+                sql.push(" ORDER BY x.").push(KEY[level]).push(") c");
             }
             Set::Under(under) => {
                 let parents = Candidates::of(under)?;

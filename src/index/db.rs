@@ -89,6 +89,8 @@ pub(super) enum Regime {
 pub struct PartitionTx {
     inner: ScopedTx,
     partition: PartitionId,
+    /// Whether it holds the definitions of extended query tags (see `tag_lock`).
+    pub(super) holds_tags: bool,
 }
 
 /// A transaction on the registry of partitions; it reaches no tenant table.
@@ -157,9 +159,20 @@ impl Db {
     /// # Errors
     /// [`IndexError::Unavailable`].
     pub async fn begin_in(&self, scope: &PartitionScope) -> Result<PartitionTx, IndexError> {
-        let timeout = self.shared.options.statement_timeout;
-        let inner = self.begin_with(scope, &lookup::SETTINGS, timeout).await?;
-        Ok(PartitionTx { inner, partition: scope.partition().clone() })
+        self.begin_holding(scope, &[]).await
+    }
+
+    /// Opens a transaction on one partition that takes locks in the round trip that opens it.
+    pub(super) async fn begin_holding(
+        &self,
+        scope: &PartitionScope,
+        locks: &[String],
+    ) -> Result<PartitionTx, IndexError> {
+        let more: Vec<&str> =
+            lookup::SETTINGS.into_iter().chain(locks.iter().map(String::as_str)).collect();
+        let inner = self.begin_with(scope, &more, self.shared.options.statement_timeout).await?;
+        let (partition, holds_tags) = (scope.partition().clone(), !locks.is_empty());
+        Ok(PartitionTx { inner, partition, holds_tags })
     }
 
     /// Opens a transaction on the registry of partitions.
@@ -167,8 +180,17 @@ impl Db {
     /// # Errors
     /// [`IndexError::Unavailable`].
     pub async fn registry(&self) -> Result<RegistryTx, IndexError> {
-        let timeout = self.shared.options.statement_timeout;
-        let held = self.start(&["SET LOCAL ROLE collimator_registry"], timeout).await?;
+        self.registry_holding(&[]).await
+    }
+
+    /// Opens a transaction on the registry that takes locks in the round trip that opens it.
+    pub(super) async fn registry_holding(
+        &self,
+        locks: &[String],
+    ) -> Result<RegistryTx, IndexError> {
+        let mut settings = vec!["SET LOCAL ROLE collimator_registry"];
+        settings.extend(locks.iter().map(String::as_str));
+        let held = self.start(&settings, self.shared.options.statement_timeout).await?;
         Ok(RegistryTx { held, prepared: self.shared.options.prepared_statements })
     }
 
@@ -387,6 +409,12 @@ impl ScopedTx {
     pub(super) fn explained(&mut self) -> Vec<String> {
         self.explained.take().unwrap_or_default()
     }
+
+    /// A statement with the partitions of the scope bound as `$1`, and the connection to run it on.
+    pub(super) fn statement(&mut self, sql: &'static str) -> (Statement, &mut PgConnection) {
+        let ids: Vec<String> = self.scope.partitions().iter().map(ToString::to_string).collect();
+        (statement(sql, self.prepared).bind(ids), self.held.conn())
+    }
 }
 
 impl PartitionTx {
@@ -396,6 +424,11 @@ impl PartitionTx {
     /// [`IndexError::Unavailable`]: it is then unknown whether the commit took place.
     pub async fn commit(self) -> Result<(), IndexError> {
         self.inner.held.commit().await
+    }
+
+    /// The partition.
+    pub(super) fn partition(&self) -> &PartitionId {
+        &self.partition
     }
 
     /// A statement with the partition bound as `$1`, and the connection to run it on.

@@ -14,6 +14,7 @@ use super::{
     lookup::{
         delete_each, one, series_uid_of_i, without_instances, without_series, without_series_row,
     },
+    tag_values::{DELETE_ERRORS, DELETE_VALUES},
 };
 
 const STUDY_LOCK: &str = concat!(
@@ -156,7 +157,7 @@ impl PartitionTx {
         query.bind(&blobs).execute(conn).await?;
         let (query, conn) = self.statement(TOMBSTONES);
         query.bind(&watermarks).bind(study).execute(conn).await?;
-        for sql in [FEED, METADATA, FRAMES, INSTANCES] {
+        for sql in [FEED, METADATA, FRAMES, DELETE_VALUES, DELETE_ERRORS, INSTANCES] {
             let (query, conn) = self.statement(sql);
             query.bind(&watermarks).execute(conn).await?;
         }

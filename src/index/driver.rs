@@ -17,6 +17,7 @@ use super::{
 use crate::dicom::{Uid, attributes::Level, matching::Test};
 
 mod names;
+mod tags;
 
 use names::{name_lists, name_offer};
 
@@ -54,6 +55,8 @@ pub(super) enum Set {
     Term(String),
     /// Rows with these UIDs.
     Uids(Vec<String>),
+    /// Those with a value of an extended query tag that passes.
+    Tag(i64, Test),
     /// What belongs to the rows that this finds, which are of the named level.
     Under(Box<SearchPlan>),
 }
@@ -280,6 +283,7 @@ fn offer(level: Level, condition: &Condition) -> Result<Option<Offer>, IndexErro
                 Offer::lanes(Rank::Id, lanes.collect(), tests.len() == 1)
             })
         }
+        Condition::Tag { tag, level: own, test } if *own == level => tags::offer(*tag, level, test),
         _ => None,
     })
 }

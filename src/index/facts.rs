@@ -1,6 +1,8 @@
 //! What a study or series row says, and how several instances say it together.
 //!
-//! The first instance with a value wins; later ones fill what is empty.
+//! The first instance with a value wins; later ones fill what is empty. Search columns follow the
+//! attributes that they are of: where one says something, however little of it can be searched, no
+//! column of it is taken from another instance.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -9,7 +11,13 @@ use serde_json::value::RawValue;
 use sqlx::{Row, postgres::PgRow};
 
 use super::{IndexError, NewInstance, columns};
-use crate::dicom::attributes::Level;
+use crate::dicom::{
+    Tag,
+    attributes::{self, Level},
+};
+
+/// Attributes of a DICOM JSON object.
+type Object<'a> = BTreeMap<&'a str, &'a RawValue>;
 
 /// What a parent row says: its attributes and its search columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,11 +56,22 @@ impl Facts {
         self.columns.get(at)?.as_deref()
     }
 
-    /// Takes from `other` what is empty here; says whether there was anything.
-    pub(super) fn fill(&mut self, other: &Self) -> bool {
-        let mut filled = false;
-        for (mine, theirs) in self.columns.iter_mut().zip(&other.columns) {
-            if mine.is_none() && theirs.is_some() {
+    /// Takes from `other` what is empty here; says whether there was anything. `columns` are the
+    /// names of the search columns of both.
+    pub(super) fn fill(&mut self, other: &Self, columns: &[&str]) -> bool {
+        let Self { attributes, columns: mine } = self;
+        let (mut filled, mut said) = (false, None);
+        for ((name, mine), theirs) in columns.iter().zip(mine).zip(&other.columns) {
+            if mine.is_some() || theirs.is_none() {
+                continue;
+            }
+            let said: &Object<'_> =
+                said.get_or_insert_with(|| serde_json::from_str(attributes).unwrap_or_default());
+            let says = |Tag(group, element): Tag| {
+                let key = format!("{group:04X}{element:04X}");
+                said.get(key.as_str()).is_some_and(|attribute| has_value(attribute))
+            };
+            if !attributes::of_column(name).is_some_and(|attribute| says(attribute.tag)) {
                 mine.clone_from(theirs);
                 filled = true;
             }
@@ -65,15 +84,15 @@ impl Facts {
     }
 }
 
+/// An attribute without a value is `{"vr":"…"}` (PS3.18 §F.2.5).
+fn has_value(attribute: &RawValue) -> bool {
+    serde_json::from_str::<BTreeMap<&str, IgnoredAny>>(attribute.get())
+        .is_ok_and(|members| members.keys().any(|name| *name != "vr"))
+}
+
 /// `mine` with the values of `theirs` where it has none; `None` where that changes nothing. Both
 /// are DICOM JSON objects; keys ascend. Text that is no such object adds nothing.
 fn merge(mine: &str, theirs: &str) -> Option<String> {
-    type Object<'a> = BTreeMap<&'a str, &'a RawValue>;
-    // An attribute without a value is {"vr":"…"} (PS3.18 §F.2.5).
-    fn has_value(attribute: &RawValue) -> bool {
-        serde_json::from_str::<BTreeMap<&str, IgnoredAny>>(attribute.get())
-            .is_ok_and(|members| members.keys().any(|name| *name != "vr"))
-    }
     if mine == theirs {
         return None;
     }
@@ -128,7 +147,7 @@ pub(super) fn gather<'a, K: Ord>(
                 let (facts, last) = place.get_mut();
                 // Instances of one parent mostly say the same; columns are a part of attributes.
                 if *last != attributes {
-                    facts.fill(&Facts::of(new, level, columns)?);
+                    facts.fill(&Facts::of(new, level, columns)?, columns);
                     *last = attributes;
                 }
             }
@@ -162,5 +181,26 @@ mod tests {
             r#"{"00080020":{"vr":"DA"}}"#,
             Some(r#"{"00080020":{"vr":"DA"},"00200010":{"vr":"SH"}}"#),
         );
+    }
+
+    #[test]
+    fn columns_come_with_their_attribute() {
+        let facts = |attributes: &str, columns: [Option<&str>; 3]| Facts {
+            attributes: attributes.to_owned(),
+            columns: columns.map(|value| value.map(str::to_owned)).to_vec(),
+        };
+        let names = ["patient_name", "patient_name_ideographic", "patient_id"];
+        let alphabetic = r#"{"00100010":{"vr":"PN","Value":[{"Alphabetic":"A"}]}}"#;
+        let both = r#"{"00100010":{"vr":"PN","Value":[{"Alphabetic":"B","Ideographic":"C"}]},"00100020":{"vr":"LO","Value":["1"]}}"#;
+        let second = facts(both, [Some("b"), Some("c"), Some("1")]);
+        // Another name's group is not taken for one of the first.
+        let mut first = facts(alphabetic, [Some("a"), None, None]);
+        assert!(first.fill(&second, &names));
+        assert_eq!(first.columns, [Some("a".into()), None, Some("1".into())]);
+        assert!(!first.fill(&second, &names));
+        // A name that has no value yet is taken whole.
+        let mut first = facts(r#"{"00100010":{"vr":"PN"}}"#, [None, None, None]);
+        assert!(first.fill(&second, &names));
+        assert_eq!(first, second);
     }
 }

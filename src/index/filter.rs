@@ -11,11 +11,13 @@ use super::{
     columns::{PATIENT_NAME, REFERRING_PHYSICIAN_NAME},
     like::{after_prefix, push_like, without_nul},
     search::{Condition, RequestKey},
+    tag_search::{Owner, push_tag},
 };
 use crate::dicom::{
     Uid,
     attributes::Level,
     matching::{Test, Word},
+    normalise::{FIRST_INSTANT, LAST_INSTANT},
 };
 
 /// Text and bound values under construction.
@@ -67,10 +69,11 @@ pub(super) fn rows_needed(condition: &Condition) -> [bool; 3] {
         Condition::Column { level, .. }
         | Condition::Name { level, .. }
         | Condition::Moment { level, .. }
-        | Condition::Tag { level, .. } => needed[*level as usize] = true,
+        | Condition::Tag { level: level @ Level::Instance, .. } => needed[*level as usize] = true,
         Condition::ModalitiesInStudy(_)
         | Condition::SopClassesInStudy(_)
         | Condition::Request(_)
+        | Condition::Tag { .. }
         | Condition::Never => {}
     }
     needed
@@ -125,8 +128,9 @@ pub(super) fn push_condition(
         Condition::Never => {
             sql.push("false");
         }
-        Condition::Tag { .. } => {
-            return Err(IndexError::Inconsistent { table: "search", column: "condition" });
+        Condition::Tag { tag, level, test } => {
+            let key = [at.study, at.series, "i.watermark"][*level as usize];
+            push_tag(sql, *tag, Owner { of: at.of, level: *level, key }, test);
         }
     }
     Ok(())
@@ -339,7 +343,8 @@ fn push_lookup(
 /// The ends of a range of moments: date and time.
 type Ends<'a> = [Option<&'a (String, String)>; 2];
 
-/// A date and a time lie between two moments, as they are written.
+/// A date and a time lie between two moments, as they are written. At the first or last instant of
+/// its day, an end is about the date alone.
 fn push_moment(
     sql: &mut Sql,
     table: &'static str,
@@ -354,6 +359,12 @@ fn push_moment(
     sql.push(" IS NOT NULL");
     for (bound, [wide, strict]) in ends.into_iter().zip([[" >= ", " > "], [" <= ", " < "]]) {
         let Some((day, moment)) = bound else { continue };
+        if matches!((wide, &**moment), (" >= ", FIRST_INSTANT) | (" <= ", LAST_INSTANT)) {
+            sql.push(" AND ");
+            name(sql, date);
+            sql.push(wide).push_bind(without_nul(day));
+            continue;
+        }
         sql.push(" AND (");
         name(sql, date);
         sql.push(strict).push_bind(without_nul(day)).push(" OR (");

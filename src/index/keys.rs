@@ -149,7 +149,7 @@ impl ScopedTx {
         self.explain();
         let keys = self.search_keys(plan).await?;
         self.search_count(plan, Some(1_000)).await?;
-        self.search_rows(plan.level, &keys, super::Include::default()).await?;
+        self.search_rows(plan.level, &keys, super::Include::default(), &[]).await?;
         Ok(self.explained())
     }
 

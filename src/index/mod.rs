@@ -12,9 +12,10 @@
 //! Invariants: the log-in role is granted nothing but membership, so a statement outside a
 //! transaction of these types is denied; inside one, row-level security shows the scope's
 //! partitions and nothing else, and every statement names the partition as well. All statements
-//! are constant text, listed by [`statements`] (a test prepares each), but for Search, whose text
-//! is put together from constants in `candidates`, `filter`, `like`, `keys`, `several` and `rows`;
-//! values are always bound.
+//! are constant text, listed by [`statements`] and its like (a test prepares
+//! each), but for Search, whose text
+//! is put together from constants in `candidates`, `filter`, `like`, `keys`, `several`,
+//! `tag_search` and `rows`; values are always bound.
 //!
 //! Absent: bytes of blobs, DICOM parsing, HTTP, retries (the caller repeats a transaction that
 //! answered [`IndexError::Busy`]).
@@ -35,12 +36,15 @@ mod like;
 mod located;
 mod lookup;
 mod migrate;
+mod operations;
 mod order;
 mod parents;
 mod pictures;
 mod places;
 mod plain;
+mod query_tags;
 mod registry;
+mod reindex;
 mod removal;
 mod repeat;
 mod requests;
@@ -50,6 +54,10 @@ mod search;
 mod several;
 mod store;
 mod summary;
+mod tag_lock;
+mod tag_search;
+mod tag_values;
+mod tag_view;
 mod terms;
 
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
@@ -57,15 +65,20 @@ pub use error::IndexError;
 pub use frames::{FramesLocated, NativeFrames, Pieces};
 pub use located::{Located, Presence, Target};
 pub use migrate::{AppLogin, app_login, migrate, migrate_for};
+pub use operations::{Claim, Cursor, Operation, OperationState, Work};
 pub use pictures::PictureRow;
+pub use query_tags::{KnownTag, NewTag, TagStatus, path_text};
 pub use registry::Partition;
-pub use rows::{Include, RowKey, SearchRow};
+pub use reindex::Step;
+pub use rows::{Include, RowKey, SearchRow, TagValue};
 pub use search::{Condition, RequestKey, SearchPlan, SearchTag, TagState, Within};
 pub use store::{NewBlob, NewInstance, Stored};
 pub use summary::{Extent, Summary};
+pub use tag_values::{Derived, Deriver, Source};
+pub use tag_view::{QueryTag, TagError};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 11] = [
+pub const TENANT_TABLES: [&str; 15] = [
     "study",
     "study_term",
     "series",
@@ -77,6 +90,10 @@ pub const TENANT_TABLES: [&str; 11] = [
     "frame_table",
     "change_feed",
     "deleted_instance",
+    "query_tag",
+    "query_tag_value",
+    "query_tag_error",
+    "operation",
 ];
 
 /// Every constant statement on tenant tables, each opening with a comment that names it.
@@ -90,8 +107,21 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             retrieve::STATEMENTS,
             store::STATEMENTS,
             summary::STATEMENTS,
+            operations::STATEMENTS,
+            query_tags::STATEMENTS,
+            reindex::STATEMENTS,
+            tag_lock::STATEMENTS,
+            tag_values::STATEMENTS,
             terms::STATEMENTS,
         ])
+        .flatten()
+        .copied()
+}
+
+/// Every constant statement on the tenant tables of several partitions, which takes them as a list.
+pub fn scoped_statements() -> impl Iterator<Item = &'static str> {
+    [operations::SCOPED_STATEMENTS, tag_search::SCOPED_STATEMENTS, tag_view::SCOPED_STATEMENTS]
+        .into_iter()
         .flatten()
         .copied()
 }
@@ -101,5 +131,5 @@ pub const LOOKUP_SETTINGS: [&str; 6] = lookup::SETTINGS;
 
 /// Every constant statement on the registry.
 pub fn registry_statements() -> impl Iterator<Item = &'static str> {
-    registry::STATEMENTS.iter().copied()
+    registry::STATEMENTS.iter().chain(query_tags::REGISTRY_STATEMENTS).copied()
 }

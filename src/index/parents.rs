@@ -229,7 +229,7 @@ impl PartitionTx {
             for row in query.bind(wanted).fetch_all(conn).await? {
                 let (key, uid): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
                 let mut found = Facts::read(&row, 2, columns::STUDY.len())?;
-                if said.get(&*uid).is_some_and(|news| found.fill(news)) {
+                if said.get(&*uid).is_some_and(|news| found.fill(news, &columns::STUDY)) {
                     fill.push(key);
                 }
                 keys.insert(uid, key);
@@ -274,7 +274,7 @@ impl PartitionTx {
             // What the row says now: another store may have filled it meanwhile.
             let mut facts = Facts::read(&row, 2, columns::STUDY.len())?;
             let uid: &str = row.try_get(1)?;
-            if said.get(uid).is_some_and(|news| facts.fill(news)) {
+            if said.get(uid).is_some_and(|news| facts.fill(news, &columns::STUDY)) {
                 let key = row.try_get(0)?;
                 told.names(key, &facts);
                 told.filled.insert(key);
@@ -311,7 +311,10 @@ impl PartitionTx {
                     let study: i64 = row.try_get(3 + columns::SERIES.len())?;
                     let key = row.try_get(0)?;
                     let mut found = Facts::read(&row, 2, columns::SERIES.len())?;
-                    if said.get(&(study, &*uid)).is_some_and(|news| found.fill(news)) {
+                    if said
+                        .get(&(study, &*uid))
+                        .is_some_and(|news| found.fill(news, &columns::SERIES))
+                    {
                         fill.push(key);
                     }
                     made.series_facts.insert(key, (study, found));
@@ -361,7 +364,7 @@ impl PartitionTx {
             let study: i64 = row.try_get(3 + columns::SERIES.len())?;
             let uid: &str = row.try_get(1)?;
             let key = row.try_get(0)?;
-            if said.get(&(study, uid)).is_some_and(|news| facts.fill(news)) {
+            if said.get(&(study, uid)).is_some_and(|news| facts.fill(news, &columns::SERIES)) {
                 made.series_filled.insert(key);
                 filled.push((key, facts.clone()));
             }

@@ -4,7 +4,11 @@ use super::{
     order,
     search::{Condition, SearchPlan},
 };
-use crate::dicom::{attributes::Level, matching::Test};
+use crate::dicom::{
+    attributes::Level,
+    matching::Test,
+    normalise::{FIRST_INSTANT, LAST_INSTANT},
+};
 
 /// Which places in the order of results a search for studies reaches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,8 +64,16 @@ impl Places {
                     offset,
                     ..
                 } => {
-                    let moment = |(day, time): &(String, String)| order::moment(day, time);
-                    let ends = [from.as_ref().map(moment), to.as_ref().map(moment)];
+                    // An end at the end of its day is about the date alone.
+                    let first = from.as_ref().map(|(day, time)| match time.as_str() {
+                        FIRST_INSTANT => order::day(day),
+                        time => order::moment(day, time),
+                    });
+                    let last = to.as_ref().map(|(day, time)| match time.as_str() {
+                        LAST_INSTANT => order::day(day).map(|place| place + order::DAY - 1),
+                        time => order::moment(day, time),
+                    });
+                    let ends = [first, last];
                     let [None | Some(Some(_)), None | Some(Some(_))] = ends else { continue };
                     let [from_place, to_place] = ends.map(Option::flatten);
                     if offset.is_some() {
@@ -70,7 +82,8 @@ impl Places {
                         continue;
                     }
                     places.narrow(Some(from_place.unwrap_or(1)), to_place);
-                    places.not.extend(to.as_ref().and_then(|(day, _)| order::day(day)));
+                    let cut = to.as_ref().filter(|(_, time)| time != LAST_INSTANT);
+                    places.not.extend(cut.and_then(|(day, _)| order::day(day)));
                     places.meet.push(at);
                 }
                 _ => {}

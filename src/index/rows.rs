@@ -47,6 +47,8 @@ pub struct Include {
 /// One row. What was not asked for, or does not exist at the level, is `None` or empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchRow {
+    /// What it was found by.
+    pub key: RowKey,
     /// The partition that holds the row.
     pub partition: PartitionId,
     /// Study Instance UID.
@@ -71,6 +73,19 @@ pub struct SearchRow {
     pub transfer_syntaxes: Vec<String>,
     /// Metadata.
     pub metadata: Option<Vec<u8>>,
+    /// Attributes of extended query tags.
+    pub tags: Vec<TagValue>,
+}
+
+/// An attribute as an extended query tag holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagValue {
+    /// The tag's id.
+    pub tag: i64,
+    /// The attribute's key in the data set that it comes from.
+    pub key: String,
+    /// Its DICOM JSON.
+    pub json: String,
 }
 
 /// Most partitions that the policy may name while rows of a page are looked up. It names those of
@@ -149,7 +164,8 @@ fn transfer_syntaxes(level: Level) -> &'static str {
 }
 
 impl ScopedTx {
-    /// What is answered about the rows of a page, in the order of `keys`. Rows that were deleted
+    /// What is answered about the rows of a page, in the order of `keys`; `tags` are the extended
+    /// query tags, of the level of the rows and above, whose attributes are wanted. Rows that were deleted
     /// since they were found are left out.
     ///
     /// # Errors
@@ -159,6 +175,7 @@ impl ScopedTx {
         level: Level,
         keys: &[RowKey],
         include: Include,
+        tags: &[(i64, Level)],
     ) -> Result<Vec<SearchRow>, IndexError> {
         if keys.is_empty() {
             return Ok(Vec::new());
@@ -177,11 +194,16 @@ impl ScopedTx {
         if each {
             self.unsettle();
         }
-        let make = |opening| Ok(statement(opening, level, include, &keys, each));
+        let make = |opening| Ok(statement(opening, level, include, (&keys, tags), each));
         let rows = self.fetch("-- search_rows\n", &make).await?;
         let mut read = rows
             .iter()
-            .map(|row| Ok((row.try_get(14)?, read(row, level)?)))
+            .map(|row| {
+                let place: i64 = row.try_get(14)?;
+                let key = usize::try_from(place - 1).ok().and_then(|place| keys.get(place));
+                let key = key.ok_or(IndexError::Inconsistent { table: "page", column: "n" })?;
+                Ok((place, read(row, level, RowKey::clone(key))?))
+            })
             .collect::<Result<Vec<(i64, SearchRow)>, IndexError>>()?;
         read.sort_by_key(|(place, _)| *place);
         Ok(read.into_iter().map(|(_, row)| row).collect())
@@ -194,7 +216,7 @@ fn statement(
     opening: &'static str,
     level: Level,
     include: Include,
-    keys: &[&RowKey],
+    (keys, tags): (&[&RowKey], &[(i64, Level)]),
     each: bool,
 ) -> QueryBuilder<Postgres> {
     let below_study = level > Level::Study;
@@ -251,7 +273,9 @@ fn statement(
         sql.push(if n == 0 { " SELECT " } else { ", " });
         sql.push("(").push(column).push(")::").push(of_type);
     }
-    sql.push(", p.n FROM page p CROSS JOIN LATERAL (SELECT ");
+    sql.push(", p.n, ");
+    push_tags(&mut sql, tags);
+    sql.push(" FROM page p CROSS JOIN LATERAL (SELECT ");
     sql.push(if each {
         "set_config('collimator.scope', p.partition_id, true) AS id OFFSET 0) scope"
     } else {
@@ -277,7 +301,35 @@ fn statement(
     sql
 }
 
-fn read(row: &PgRow, level: Level) -> Result<SearchRow, IndexError> {
+/// Of each tag what the first instance with a value says: id, key and JSON.
+fn push_tags(sql: &mut QueryBuilder<Postgres>, tags: &[(i64, Level)]) {
+    if tags.is_empty() {
+        sql.push("NULL::text[]");
+        return;
+    }
+    let (ids, levels): (Vec<i64>, Vec<i16>) =
+        tags.iter().map(|(id, level)| (*id, *level as i16)).unzip();
+    sql.push("(SELECT array_agg(t.id::text || ':' || v.attribute_key || v.attribute) FROM unnest(");
+    sql.push_bind(ids).push("::bigint[], ").push_bind(levels);
+    sql.push(
+        "::smallint[]) AS t(id, level) CROSS JOIN LATERAL (
+            SELECT attribute_key, attribute FROM query_tag_value
+            WHERE partition_id = scope.id AND tag_id = t.id
+                AND owner_key = CASE t.level WHEN 0 THEN p.study_key WHEN 1 THEN p.series_key
+                    ELSE p.watermark END
+            ORDER BY watermark, place LIMIT 1) v
+        WHERE v.attribute IS NOT NULL)",
+    );
+}
+
+/// An attribute as [`push_tags`] writes it.
+fn tag_value(text: &str) -> Option<TagValue> {
+    let (id, rest) = text.split_once(':')?;
+    let (key, json) = rest.split_at_checked(8)?;
+    Some(TagValue { tag: id.parse().ok()?, key: key.to_owned(), json: json.to_owned() })
+}
+
+fn read(row: &PgRow, level: Level, key: RowKey) -> Result<SearchRow, IndexError> {
     let list = |at: usize| -> Result<Vec<String>, IndexError> {
         Ok(row.try_get::<Option<Vec<String>>, _>(at)?.unwrap_or_default())
     };
@@ -292,6 +344,7 @@ fn read(row: &PgRow, level: Level) -> Result<SearchRow, IndexError> {
         None
     };
     Ok(SearchRow {
+        key,
         partition: registry::partition(row, 0)?,
         study: uid(row, 1, "study", "study_instance_uid")?,
         series,
@@ -304,5 +357,6 @@ fn read(row: &PgRow, level: Level) -> Result<SearchRow, IndexError> {
         sop_classes: list(11)?,
         transfer_syntaxes: list(12)?,
         metadata: row.try_get(13)?,
+        tags: list(15)?.iter().filter_map(|text| tag_value(text)).collect(),
     })
 }

@@ -161,6 +161,7 @@ impl PartitionTx {
         blob: &NewBlob,
         news: &[NewInstance<'_>],
     ) -> Result<Vec<Stored>, IndexError> {
+        let tags = self.tags_to_write().await?;
         // Ascending by SOP Instance UID: the order in which every store inserts. Of several with
         // one UID the first counts.
         let mut pending: BTreeMap<&str, &NewInstance<'_>> = BTreeMap::new();
@@ -209,6 +210,9 @@ impl PartitionTx {
         }
         self.details(&first, &watermarks).await?;
         self.tell(&mut made, &places).await?;
+        let kept =
+            first.iter().filter_map(|(uid, new)| Some((*watermarks.get(*uid)?, new.metadata)));
+        self.index_tags(tags, kept.collect()).await?;
         if watermarks.len() < first.len() {
             self.take_back_parents(&made).await?;
         }

@@ -97,6 +97,7 @@ fn describe() {
     describe_counter!(names::WORKER_RUNS, "Rounds of background tasks, by outcome");
     describe_histogram!(names::WORKER_SECONDS, Unit::Seconds, "Time of a background round");
     describe_counter!(names::WORKER_ITEMS, "Things that background rounds dealt with");
+    describe_counter!(names::REINDEX_INSTANCES, "Instances read again for tags, by outcome");
     describe_counter!(
         names::POSTGRES_RESTARTS,
         "Restarts of the private Postgres after it ended by itself"

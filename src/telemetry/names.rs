@@ -31,6 +31,9 @@ pub const WORKER_RUNS: &str = "collimator_worker_runs_total";
 pub const WORKER_SECONDS: &str = "collimator_worker_run_seconds";
 /// Things that rounds dealt with, such as blobs removed. Counter. Label: [`WORKER`].
 pub const WORKER_ITEMS: &str = "collimator_worker_items_total";
+/// Instances read again for extended query tags. Counter. Label: [`OUTCOME`] (`indexed`, `failed`:
+/// a value could not be indexed).
+pub const REINDEX_INSTANCES: &str = "collimator_reindex_instances_total";
 /// Restarts of the private Postgres after it ended by itself. Counter.
 pub const POSTGRES_RESTARTS: &str = "collimator_postgres_restarts_total";
 

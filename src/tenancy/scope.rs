@@ -25,6 +25,11 @@ pub enum Action {
     Search,
     /// List the partitions that the principal may see.
     ListPartitions,
+    /// See extended query tags and operations: of one partition, or at the root.
+    ReadTags,
+    /// Add, change or delete extended query tags, or cancel operations: in one partition, or at
+    /// the root, for all.
+    ManageTags,
 }
 
 impl Action {
@@ -32,7 +37,7 @@ impl Action {
     pub fn needs_one_partition(self) -> bool {
         match self {
             Self::Retrieve | Self::Store | Self::Delete => true,
-            Self::Search | Self::ListPartitions => false,
+            Self::Search | Self::ListPartitions | Self::ReadTags | Self::ManageTags => false,
         }
     }
 }
@@ -105,6 +110,15 @@ impl Scope {
     /// a mistake in a worker stays inside the partition it works for.
     pub fn for_maintenance(partition: &PartitionId) -> PartitionScope {
         PartitionScope(Scope(Arc::new([partition.clone()])))
+    }
+
+    /// Each partition of the scope by itself.
+    pub fn each(&self) -> impl Iterator<Item = PartitionScope> {
+        let partitions = self.0.clone();
+        (0..partitions.len()).filter_map(move |at| {
+            let only = partitions.get(at)?.clone();
+            Some(PartitionScope(Self(Arc::new([only]))))
+        })
     }
 
     fn of(partitions: impl IntoIterator<Item = PartitionId>) -> Self {
@@ -190,6 +204,10 @@ pub fn decide(
                 Err(Refused::PartitionNeeded)
             }
         }
+        // What holds for all partitions is for who may do it in all of them.
+        Named::Nothing if action == Action::ManageTags && !grants.every => {
+            Err(Refused::PartitionNeeded)
+        }
         Named::Nothing => Ok(Scope::of(grants.partitions.iter().cloned())),
     }
 }
@@ -255,6 +273,28 @@ mod tests {
             let every = Grants { every: true, ..one.clone() };
             check(true, Named::Nothing, &every, action, Err(Refused::PartitionNeeded));
         }
+    }
+
+    #[test]
+    fn what_holds_for_all_partitions_is_for_who_may_use_all() {
+        let two = grants(&["a", "b"], false);
+        let every = Grants { every: true, ..two.clone() };
+        check(true, Named::Nothing, &two, Action::ReadTags, scope(&["a", "b"]));
+        check(true, Named::Nothing, &two, Action::ManageTags, Err(Refused::PartitionNeeded));
+        check(true, Named::Nothing, &every, Action::ManageTags, scope(&["a", "b"]));
+        for action in [Action::ReadTags, Action::ManageTags] {
+            check(true, Named::One(id("a")), &two, action, scope(&["a"]));
+            check(true, Named::One(id("c")), &every, action, Err(Refused::Hidden));
+            check(false, Named::One(id("a")), &every, action, Err(Refused::PartitionsOff));
+            check(false, Named::Nothing, &every, action, scope(&["microsoft.default"]));
+        }
+    }
+
+    #[test]
+    fn a_scope_is_taken_apart() {
+        let whole = scope(&["a", "b"]).unwrap();
+        let each: Vec<String> = whole.each().map(|one| one.as_setting()).collect();
+        assert_eq!(each, ["a", "b"]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Background tasks: what keeps the archive tidy without being asked.
 //!
 //! Owns the one loop that every task runs in ([`start`]) and the tasks: [`Sweep`] (blobs that no
-//! row knows) and [`Remove`] (blobs whose last instance was deleted). Holds:
+//! row knows), [`Remove`] (blobs whose last instance was deleted) and [`Reindex`] (extended query
+//! tags). Holds:
 //! - A task takes no input, works from the database, and may be stopped or killed at any point and
 //!   run again; several servers may run the same task at once.
 //! - A task visits one partition at a time, with that partition's scope.
@@ -9,6 +10,7 @@
 //!
 //! Absent: tasks that belong to a request.
 
+mod reindex;
 mod remove;
 mod sweep;
 
@@ -19,6 +21,7 @@ use rand::RngExt;
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use reindex::Reindex;
 pub use remove::Remove;
 pub use sweep::Sweep;
 
@@ -53,6 +56,15 @@ pub struct Done {
     pub failed: u64,
     /// Whether there is more to do at once.
     pub more: bool,
+    /// When there will be, where that is known and sooner than the interval.
+    pub again: Option<Duration>,
+}
+
+impl Done {
+    /// There will be something to do after `wait`.
+    fn come_back(&mut self, wait: Duration) {
+        self.again = Some(self.again.map_or(wait, |again| again.min(wait)));
+    }
 }
 
 /// Why a round ended early.
@@ -89,9 +101,9 @@ async fn keep_running<W: Worker>(worker: &W, interval: Duration, wake: &Notify) 
         let _ = tokio::time::timeout(wait, wake.notified()).await;
         let round = run(worker).await;
         wait = match round {
-            Round::Ok { more } => {
+            Round::Ok { next } => {
                 failures = 0;
-                if more { Duration::ZERO } else { interval }
+                next.map_or(interval, |next| next.min(interval))
             }
             Round::Failed => {
                 failures += 1;
@@ -103,7 +115,10 @@ async fn keep_running<W: Worker>(worker: &W, interval: Duration, wake: &Notify) 
 }
 
 enum Round {
-    Ok { more: bool },
+    /// When the next one is wanted, where that is known.
+    Ok {
+        next: Option<Duration>,
+    },
     Failed,
 }
 
@@ -118,7 +133,7 @@ async fn run<W: Worker>(worker: &W) -> Round {
                 tracing::info!(worker = name, items = done.items, failed = done.failed, "round");
             }
             metrics::counter!(names::WORKER_ITEMS, names::WORKER => name).increment(done.items);
-            Round::Ok { more: done.more }
+            Round::Ok { next: if done.more { Some(Duration::ZERO) } else { done.again } }
         }
         Ok(Err(error)) => {
             tracing::error!(worker = name, error = %Chain(&error), "round failed");
@@ -194,7 +209,8 @@ mod tests {
             match end {
                 "error" => Err(IndexError::Busy.into()),
                 "panic" => std::panic::resume_unwind(Box::new("told to")),
-                "more" => Ok(Done { items: 1, failed: 0, more: true }),
+                "more" => Ok(Done { items: 1, more: true, ..Done::default() }),
+                "again" => Ok(Done { again: Some(Duration::from_millis(1)), ..Done::default() }),
                 "hang" => std::future::pending().await,
                 _ => Ok(Done::default()),
             }
@@ -223,7 +239,7 @@ mod tests {
         let (rounds, mut seen) = mpsc::unbounded_channel();
         let (tell, ends) = mpsc::unbounded_channel();
         let (wake, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        for end in ["more", "more", "done"] {
+        for end in ["more", "again", "done"] {
             tell.send(end).unwrap();
         }
         let worker = Told { rounds, ends: Mutex::new(ends) };

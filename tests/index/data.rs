@@ -102,6 +102,20 @@ impl Sample {
         self
     }
 
+    /// With this DICOM JSON as its metadata.
+    pub fn json(mut self, json: &str) -> Self {
+        self.indexed.metadata = json.as_bytes().to_vec();
+        self
+    }
+
+    /// The metadata as it is kept; without any, something that tells it from others.
+    fn metadata(&self) -> Vec<u8> {
+        match &*self.indexed.metadata {
+            [] => self.indexed.instance.as_str().as_bytes().to_vec(),
+            json => zstd::bulk::compress(json, 1).unwrap(),
+        }
+    }
+
     pub fn frames(mut self, frames: FrameTable) -> Self {
         self.indexed.frames = Some(frames);
         self
@@ -139,13 +153,15 @@ pub async fn store_in(
     samples: &[Sample],
 ) -> Result<Vec<Stored>, collimator::index::IndexError> {
     let mut offset = 0;
+    let metadata: Vec<Vec<u8>> = samples.iter().map(Sample::metadata).collect();
     let news: Vec<NewInstance<'_>> = samples
         .iter()
-        .map(|sample| {
+        .zip(&metadata)
+        .map(|(sample, metadata)| {
             offset += sample.length;
             NewInstance {
                 indexed: &sample.indexed,
-                metadata: sample.indexed.instance.as_str().as_bytes(),
+                metadata,
                 offset: offset - sample.length,
                 length: sample.length,
                 sha256: sample.sha256,

@@ -1,17 +1,27 @@
 //! Who sees what: nobody without a scope, nothing foreign with one.
 
-use collimator::index::TENANT_TABLES;
+use collimator::{
+    dicom::{VR, attributes::Level},
+    index::TENANT_TABLES,
+};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use crate::{
     data::{Sample, store, study},
     postgres::{Database, scope},
+    query_tags::add_tag,
 };
 
 /// A database in which each tenant table holds rows of partitions `a` and `b`.
 async fn two_partitions() -> Database {
     let it = Database::new().await;
     for partition in ["a", "b"] {
+        add_tag(&it.db, partition, "00101010", VR::AS, Level::Study).await;
+        let ages = ["041Y", "no age"]
+            .map(|age| format!(r#"{{"00101010":{{"vr":"AS","Value":["{age}"]}}}}"#));
+        let aged = [(0, &ages[0]), (1, &ages[1])];
+        let aged = aged.map(|(n, json)| Sample::new(4, 1, n).json(json));
+        store(&it.db, partition, &aged).await;
         let batch = [Sample::new(1, 1, 1), Sample::new(1, 2, 2), Sample::new(2, 1, 1)];
         store(&it.db, partition, &batch).await;
         let mut tx = it.db.begin_in(&scope(partition)).await.unwrap();
@@ -155,6 +165,11 @@ async fn the_roles_keep_to_their_tables() {
     for table in ["partition", "app_login", "_sqlx_migrations"] {
         let sql = format!("SELECT FROM {table}");
         assert_eq!(attempt(&mut app, tenant, &sql).await, Err("42501".to_owned()), "{table}");
+    }
+    // What the root defines is read by tenants, and written by none of them.
+    attempt(&mut app, tenant, "SELECT FROM query_tag_root").await.unwrap();
+    for sql in ["DELETE FROM query_tag_root", "UPDATE query_tag_root SET path = path"] {
+        assert_eq!(attempt(&mut app, tenant, sql).await, Err("42501".to_owned()), "{sql}");
     }
 }
 

@@ -11,6 +11,7 @@ mod limits;
 mod names;
 mod pictures;
 mod plans;
+mod query_tags;
 mod races;
 mod repeat;
 mod schema;

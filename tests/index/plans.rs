@@ -336,6 +336,42 @@ async fn series_and_instances_are_found_by_their_keys_in_order_of_arrival() {
 }
 
 #[tokio::test]
+async fn a_search_by_an_extended_query_tag_begins_with_its_value() {
+    let it = filled().await;
+    let mut conn = it.superuser().await;
+    let tags = "
+        INSERT INTO query_tag (partition_id, tag_id, is_root, path, vr, level, operation_id, state)
+            SELECT 'a', 1 + level, false, '0010101' || level, 'LO', level, gen_random_uuid(), 'ready'
+            FROM generate_series(0, 2) level;
+        INSERT INTO query_tag_value (partition_id, watermark, tag_id, place, owner_key, kind, value)
+            SELECT partition_id, watermark, 1 + level, 0,
+                CASE level WHEN 0 THEN study_key WHEN 1 THEN series_key ELSE watermark END, 0,
+                'V' || study_key % 1000
+            FROM instance, generate_series(0, 2) level";
+    sqlx::raw_sql(tags).execute(&mut conn).await.unwrap();
+    sqlx::raw_sql("VACUUM ANALYZE").execute(&mut conn).await.unwrap();
+    let mut tx = it.db.begin(&scope("a")).await.unwrap();
+    for (tag, level) in [(1, Level::Study), (2, Level::Series), (3, Level::Instance)] {
+        for test in [
+            Test::Equals("V7".to_owned()),
+            Test::Like("V77*".to_owned()),
+            Test::AnyOf(vec!["V7".to_owned(), "V8".to_owned()]),
+            Test::Empty,
+        ] {
+            let what = format!("{level:?} {test:?}");
+            // What is not there is looked for row by row, each by its key.
+            let index = match test {
+                Test::Empty => "query_tag_value_by_owner",
+                _ => "query_tag_value_by_value",
+            };
+            let page = plan(level, vec![Condition::Tag { tag, level, test }]);
+            let explained = tx.search_explain(&SearchPlan { limit: 101, ..page }).await.unwrap();
+            assert_plan(&explained, &[index], &["Seq Scan"], &what);
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_content_of_a_study_is_found_by_its_index() {
     let it = filled().await;
     let mut tx = it.db.begin(&scope("a")).await.unwrap();
@@ -389,7 +425,17 @@ async fn lookups_find_their_index_without_statistics() {
     let settings = LOOKUP_SETTINGS.join("; ").replace("SET LOCAL", "SET");
     let open = format!("SET ROLE collimator_tenant; SET collimator.scope = 'a'; {settings}");
     sqlx::raw_sql(AssertSqlSafe(open)).execute(&mut conn).await.unwrap();
-    let keys = ["watermark", "_uid", "_key", "blob_id", "due_at"];
+    let keys = [
+        "watermark",
+        "_uid",
+        "_key",
+        "blob_id",
+        "due_at",
+        "tag_id",
+        "operation_id",
+        "created_at",
+        "ended_at",
+    ];
     for sql in statements().filter(|sql| !sql.contains("-- partition_in_use")) {
         let explained = explain(&mut conn, sql).await;
         assert_plan(&explained, &[], &["Seq Scan", "Sort", "Hash", "Merge"], sql);

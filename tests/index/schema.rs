@@ -1,7 +1,8 @@
 //! The catalog keeps the rules of the schema, and migrations and statements fit it.
 
 use collimator::index::{
-    Db, DbOptions, IndexError, TENANT_TABLES, migrate, migrate_for, registry_statements, statements,
+    Db, DbOptions, IndexError, TENANT_TABLES, migrate, migrate_for, registry_statements,
+    scoped_statements, statements,
 };
 use sqlx::{ConnectOptions, Connection, Executor, Row, SqlSafeStr};
 
@@ -27,7 +28,8 @@ async fn every_tenant_table_is_fenced() {
                 WHERE a.attrelid = c.oid AND a.attname = 'partition_id')
         FROM pg_class c
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'm', 'f')
-            AND c.relname NOT IN ('partition', 'archive', 'app_login', '_sqlx_migrations')
+            AND c.relname NOT IN ('partition', 'archive', 'app_login', '_sqlx_migrations',
+                'query_tag_root')
         ORDER BY c.relname",
     )
     .fetch_all(&mut conn)
@@ -90,6 +92,7 @@ async fn every_statement_fits_the_schema_and_the_grants() {
     let mut names = std::collections::BTreeSet::new();
     for (role, list) in [
         ("SET ROLE collimator_tenant", statements().collect::<Vec<_>>()),
+        ("SET ROLE collimator_tenant", scoped_statements().collect()),
         ("SET ROLE collimator_registry", registry_statements().collect()),
     ] {
         sqlx::raw_sql(role).execute(&mut conn).await.unwrap();

@@ -37,7 +37,7 @@ fn text(value: &str) -> String {
 async fn rows(db: &Db, scope: &Scope, plan: &SearchPlan, include: Include) -> Vec<SearchRow> {
     let mut tx = db.begin(scope).await.unwrap();
     let keys = tx.search_keys(plan).await.unwrap();
-    let rows = tx.search_rows(plan.level, &keys, include).await.unwrap();
+    let rows = tx.search_rows(plan.level, &keys, include, &[]).await.unwrap();
     assert_eq!(rows.len(), keys.len());
     if plan.offset == 0 && (keys.len() as i64) < plan.limit {
         assert_eq!(tx.search_count(plan, None).await.unwrap(), keys.len() as i64);
@@ -411,7 +411,7 @@ async fn pages_cover_every_partition_once_and_in_order() {
             }
             assert_eq!(paged, expected, "{level:?} by {limit}");
         }
-        let rows = tx.search_rows(level, &expected, Include::default()).await.unwrap();
+        let rows = tx.search_rows(level, &expected, Include::default(), &[]).await.unwrap();
         assert_eq!(rows.len(), 53);
         // One partition's rows come in the same order alone.
         let mut alone = it.db.begin(&crate::postgres::scope("a")).await.unwrap();
@@ -438,6 +438,6 @@ async fn a_search_sees_its_scope_alone() {
     let mut tx = it.db.begin(&scope("a")).await.unwrap();
     let keys = tx.search_keys(&smith).await.unwrap();
     let mut foreign = it.db.begin(&scope("b")).await.unwrap();
-    let rows = foreign.search_rows(Level::Study, &keys, Include::default()).await.unwrap();
+    let rows = foreign.search_rows(Level::Study, &keys, Include::default(), &[]).await.unwrap();
     assert!(rows.is_empty());
 }

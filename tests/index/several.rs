@@ -109,7 +109,7 @@ async fn pages_of_many_partitions_are_those_of_each_put_together() {
             }
             // Rows of few and of many partitions, in whatever order they are asked for.
             for few in [&expected[..], &expected[..expected.len().min(3)]] {
-                let rows = tx.search_rows(level, few, everything()).await.unwrap();
+                let rows = tx.search_rows(level, few, everything(), &[]).await.unwrap();
                 assert_eq!(rows.len(), few.len(), "{what}");
                 for (row, key) in rows.iter().zip(few) {
                     assert_eq!(&row.partition, key.partition(), "{what}");
@@ -147,14 +147,14 @@ async fn going_through_partitions_shows_nothing_of_others() {
     assert!(found.iter().all(|key| scope.partitions().contains(key.partition())));
     // The last statement left the scope at one partition; what comes next sees all of its own.
     assert_eq!(tx.search_count(&all, None).await.unwrap(), found.len() as i64);
-    let rows = tx.search_rows(Level::Study, &found, everything()).await.unwrap();
+    let rows = tx.search_rows(Level::Study, &found, everything(), &[]).await.unwrap();
     assert_eq!(rows.len(), found.len());
     assert_eq!(tx.search_keys(&all).await.unwrap(), found);
     // Foreign keys among one's own find nothing, whichever way rows are read.
     for own in [&found[..], &found[..2]] {
         let mixed: Vec<RowKey> = own.iter().chain(&foreign).cloned().collect();
-        let rows = tx.search_rows(Level::Study, &mixed, everything()).await.unwrap();
+        let rows = tx.search_rows(Level::Study, &mixed, everything(), &[]).await.unwrap();
         assert_eq!(rows.len(), own.len());
     }
-    assert!(tx.search_rows(Level::Study, &foreign, everything()).await.unwrap().is_empty());
+    assert!(tx.search_rows(Level::Study, &foreign, everything(), &[]).await.unwrap().is_empty());
 }

@@ -137,6 +137,46 @@ async fn what_was_acknowledged_survives_kill_9() {
     assert_eq!(process.client.search("/instances").await.len(), files.len());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reindex_goes_on_after_kill_9_and_counts_each_instance_once() {
+    let data = postgres::tempdir();
+    // So slow that it is killed on its way.
+    let process = Process::serve(data.path(), &[("operations.reindex_share", "0.01")]);
+    let client = process.client.clone();
+    for study in 0..10 {
+        let files: Vec<Vec<u8>> = (0..100)
+            .map(|n| {
+                let uid = format!("1.2.{study}.1.{n}");
+                let mut ct = Dicom::ct(&format!("1.2.{study}"), &format!("1.2.{study}.1"), &uid);
+                ct.text(0x0010, 0x1010, "AS", "041Y").file()
+            })
+            .collect();
+        client.store("/studies", &files).await.is(200);
+    }
+    let tags = br#"[{"path":"00101010","level":"instance"}]"#.to_vec();
+    let answer = client.post("/extendedquerytags", "application/json", tags).await.is(202).json();
+    let path = format!("/operations/{}", answer["id"].as_str().unwrap());
+    until("a part is indexed", async || {
+        client.get(&path).await.json()["processed"].as_u64() > Some(0)
+    })
+    .await;
+    process.kill();
+
+    let process = Process::serve(data.path(), &[("operations.reindex_share", "0.01")]);
+    let client = process.client.clone();
+    let left = client.get(&path).await.is(202).json();
+    let processed = left["processed"].as_u64().unwrap();
+    assert!((1..1000).contains(&processed), "{left}");
+    // Meanwhile the search looks at what is stored instead.
+    let found = client.search("/instances?PatientAge=041Y&limit=2000").await;
+    assert_eq!(found.len(), 1000);
+    until("the operation ends", async || client.get(&path).await.status == 200).await;
+    let done = client.get(&path).await.is(200).json();
+    assert_eq!((&done["status"], &done["processed"]), (&"succeeded".into(), &1000.into()));
+    let found = client.search("/instances?PatientAge=041Y&limit=2000").await;
+    assert_eq!(found.len(), 1000);
+}
+
 /// The process id of the Postgres of a data folder.
 fn postmaster(data: &Path) -> i32 {
     let text = std::fs::read_to_string(data.join("pg/data/postmaster.pid")).unwrap();

@@ -116,6 +116,8 @@ fn good(name: &str) -> String {
         "series" => "1.2.1.1",
         "instance" => "1.2.1.1.1",
         "frames" => "1",
+        "tag" => "00101010",
+        "operation" => "00000000000000000000000000000051",
         _ => "7FE00010",
     }
     .to_owned()

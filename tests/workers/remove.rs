@@ -24,7 +24,10 @@ async fn blobs_go_when_their_grace_is_over() {
     archive.delete("south", &samples[0], Duration::ZERO).await;
 
     let remover = remover(&archive);
-    assert_eq!(remover.run_once().await.unwrap(), Done { items: 2, failed: 0, more: false });
+    assert_eq!(
+        remover.run_once().await.unwrap(),
+        Done { items: 2, failed: 0, more: false, again: None }
+    );
     assert_eq!(archive.blobs("north").await, BTreeSet::from([later, live]));
     assert!(archive.blobs("south").await.is_empty());
     assert_eq!(archive.awaiting_removal().await, 1);
@@ -59,19 +62,28 @@ async fn a_blob_that_cannot_be_removed_waits_and_holds_nobody_up() {
     std::fs::create_dir(&path).unwrap();
 
     let remover = remover(&archive);
-    assert_eq!(remover.run_once().await.unwrap(), Done { items: 1, failed: 1, more: false });
+    assert_eq!(
+        remover.run_once().await.unwrap(),
+        Done { items: 1, failed: 1, more: false, again: None }
+    );
     assert!(archive.blobs("north").await.is_empty());
     assert_eq!(remover.run_once().await.unwrap(), Done::default(), "not due for a while");
     let first = wait(&archive).await;
 
     make_due(&archive).await;
-    assert_eq!(remover.run_once().await.unwrap(), Done { items: 0, failed: 1, more: false });
+    assert_eq!(
+        remover.run_once().await.unwrap(),
+        Done { items: 0, failed: 1, more: false, again: None }
+    );
     let second = wait(&archive).await;
     assert!(second > first, "the wait doubles: {first}, {second}");
 
     std::fs::remove_dir(&path).unwrap();
     make_due(&archive).await;
-    assert_eq!(remover.run_once().await.unwrap(), Done { items: 1, failed: 0, more: false });
+    assert_eq!(
+        remover.run_once().await.unwrap(),
+        Done { items: 1, failed: 0, more: false, again: None }
+    );
     assert_eq!(archive.awaiting_removal().await, 0);
 }
 

@@ -38,7 +38,7 @@ async fn only_old_blobs_that_no_row_knows_go() {
     archive.age("south", foreign, 2 * DAY);
     archive.age("north", young, DAY - Duration::from_secs(600));
 
-    assert_eq!(sweep(&archive).await, Done { items: 2, failed: 0, more: false });
+    assert_eq!(sweep(&archive).await, Done { items: 2, failed: 0, more: false, again: None });
     assert_eq!(archive.blobs("north").await, BTreeSet::from([live, deleted, young]));
     assert_eq!(archive.blobs("south").await, BTreeSet::from([foreign]));
     assert_eq!(sweep(&archive).await, Done::default());

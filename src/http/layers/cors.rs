@@ -20,7 +20,8 @@ use crate::config::CorsConfig;
 /// browsers cut this to what they allow.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
 
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS");
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// Headers that pages may send, besides those that start with `x-`.
 const REQUEST_HEADERS: &str = "accept, authorization, cache-control, content-type, if-match, \
@@ -30,7 +31,7 @@ const REQUEST_HEADERS: &str = "accept, authorization, cache-control, content-typ
 /// Headers of answers that pages may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "accept-ranges, allow, content-disposition, content-encoding, content-length, \
-     content-location, content-range, content-type, etag, link, location, retry-after, warning, \
+     content-location, content-range, content-type, erroneous-dicom-attributes, etag, link, location, retry-after, warning, \
      www-authenticate, x-request-id",
 );
 

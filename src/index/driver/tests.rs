@@ -54,6 +54,7 @@ fn chosen(plan: &SearchPlan) -> (Vec<String>, Vec<String>) {
             Set::Terms(start) => format!("{start}*"),
             Set::Term(term) => term.clone(),
             Set::Uids(uids) => uids.join(","),
+            Set::Tag(tag, _) => format!("tag {tag}"),
             Set::Under(plan) => format!("under {:?}", plan.level),
         };
         format!("{}{text}", test(&access.sets_meet))
@@ -206,4 +207,24 @@ fn lower_levels_go_by_their_own_columns_or_by_their_parents() {
     let mut within = plan(Level::Instance, vec![]);
     within.within = Within::Series("1.2".parse().unwrap(), "1.2.3".parse().unwrap());
     assert_eq!(chosen(&within), (owned(&["!in 1.2.3"]), none));
+}
+
+#[test]
+fn values_of_extended_query_tags_are_sets() {
+    for (level, own, test, expected) in [
+        (Level::Study, Level::Study, is("A"), &["!tag 7"][..]),
+        (Level::Instance, Level::Instance, is("A"), &["tag 7"]),
+        (Level::Instance, Level::Study, is("A"), &["under Study"]),
+        (Level::Study, Level::Study, fuzzy("smith"), &["!tag 7"]),
+        (Level::Study, Level::Study, Test::All(vec![fuzzy("smith"), is("A")]), &["!tag 7"]),
+        (Level::Instance, Level::Instance, like("A*"), &["tag 7"]),
+        (Level::Study, Level::Study, Test::Empty, &[]),
+        (Level::Study, Level::Study, Test::Any(vec![is("A"), Test::Empty]), &[]),
+        (Level::Study, Level::Study, like("*"), &[]),
+    ] {
+        let condition = Condition::Tag { tag: 7, level: own, test };
+        let what = format!("{level:?} {condition:?}");
+        let sets: Vec<String> = expected.iter().map(|set| (*set).to_owned()).collect();
+        assert_eq!(chosen(&plan(level, vec![condition])), (vec![], sets), "{what}");
+    }
 }

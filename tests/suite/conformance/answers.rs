@@ -107,10 +107,13 @@ fn ask(server: &Server, operation: &Operation, path: &str) -> RequestBuilder {
     }
 }
 
-/// The routes whose answers are bodies, but for those that are for machines of operators.
+/// The routes whose answers are bodies, but for those that are for machines of operators, and those
+/// of tags and operations, which have one form whatever is asked for.
 fn answering() -> Vec<Operation> {
     let operations = routes().operations().to_vec();
-    operations.into_iter().filter(|own| !own.offers.is_empty()).collect()
+    let one_form = ["extended-query-tags", "operations"];
+    let is_asked = |own: &Operation| !own.offers.is_empty() && !one_form.contains(&own.service);
+    operations.into_iter().filter(is_asked).collect()
 }
 
 fn is_of(answer: &Answer, offer: &Offer) -> bool {

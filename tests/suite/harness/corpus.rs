@@ -262,7 +262,7 @@ impl Encoding {
             return self.u32(out, length);
         }
         out.extend_from_slice(vr.as_bytes());
-        if ["OB", "OW", "OF", "OD", "SQ", "UC", "UN", "UT"].contains(&vr) {
+        if ["OB", "OW", "OF", "OD", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"].contains(&vr) {
             out.extend_from_slice(&[0, 0]);
             self.u32(out, length);
         } else {

@@ -9,7 +9,7 @@ use reqwest::Method;
 use crate::harness::{
     Answer, Client, Dicom, Server,
     corpus::{RELATED, multipart, multipart_of},
-    send,
+    send, until,
 };
 
 /// What an attack comes to.
@@ -19,10 +19,14 @@ enum Expect {
     Absent,
     /// 204: nothing found.
     Nothing,
+    /// 200 with an empty list.
+    Empty,
     /// 200: what is stored is the caller's own.
     Stored,
+    /// 202: what is added is the caller's own.
+    Added,
 }
-use Expect::{Absent, Nothing, Stored};
+use Expect::{Absent, Added, Empty, Nothing, Stored};
 
 /// Every route that answers with what a partition holds, and the query it is attacked with.
 const MATRIX: &[(&str, &str, &str, Expect)] = &[
@@ -75,6 +79,15 @@ const MATRIX: &[(&str, &str, &str, Expect)] = &[
     ("DELETE", "/studies/{study}", "", Absent),
     ("DELETE", "/studies/{study}/series/{series}", "", Absent),
     ("DELETE", "/studies/{study}/series/{series}/instances/{instance}", "", Absent),
+    ("POST", "/extendedquerytags", "", Added),
+    ("GET", "/extendedquerytags", "", Empty),
+    ("GET", "/extendedquerytags/{tag}", "", Absent),
+    ("GET", "/extendedquerytags/{tag}/errors", "", Absent),
+    ("PATCH", "/extendedquerytags/{tag}", "", Absent),
+    ("DELETE", "/extendedquerytags/{tag}", "", Absent),
+    ("GET", "/operations", "", Empty),
+    ("GET", "/operations/{operation}", "", Absent),
+    ("DELETE", "/operations/{operation}", "", Absent),
 ];
 
 /// Routes that tell nothing of what a partition holds. With authentication off, everybody may see
@@ -100,20 +113,40 @@ enum Carrier {
     FirstPart,
 }
 
-/// UIDs of one instance. All have equal lengths, so that answers may be compared as they are.
+/// UIDs of one instance, and an extended query tag with its operation. All have equal lengths, so that answers may be compared as they are.
 #[derive(Clone, Copy, Debug)]
 struct Uids {
     study: &'static str,
     series: &'static str,
     instance: &'static str,
+    tag: &'static str,
+    operation: &'static str,
 }
 
 /// Live in `north`.
-const LIVE: Uids = Uids { study: "1.2.51", series: "1.2.51.1", instance: "1.2.51.1.1" };
+const LIVE: Uids = Uids {
+    study: "1.2.51",
+    series: "1.2.51.1",
+    instance: "1.2.51.1.1",
+    tag: "00101010",
+    operation: "00000000000000000000000000000051",
+};
 /// Deleted in `north`: 410 there.
-const DELETED: Uids = Uids { study: "1.2.52", series: "1.2.52.1", instance: "1.2.52.1.1" };
+const DELETED: Uids = Uids {
+    study: "1.2.52",
+    series: "1.2.52.1",
+    instance: "1.2.52.1.1",
+    tag: "00101020",
+    operation: "00000000000000000000000000000052",
+};
 /// Nobody's.
-const UNUSED: Uids = Uids { study: "1.2.53", series: "1.2.53.1", instance: "1.2.53.1.1" };
+const UNUSED: Uids = Uids {
+    study: "1.2.53",
+    series: "1.2.53.1",
+    instance: "1.2.53.1.1",
+    tag: "00101030",
+    operation: "00000000000000000000000000000053",
+};
 
 const SETTINGS: [(&str, &str); 2] =
     [("features.enable_data_partition", "true"), ("tenancy.base_domain", "dicom.test")];
@@ -129,6 +162,8 @@ impl Uids {
             .replace("{study}", self.study)
             .replace("{series}", self.series)
             .replace("{instance}", self.instance)
+            .replace("{tag}", self.tag)
+            .replace("{operation}", self.operation)
             .replace("{frames}", "1")
             .replace("{*path}", "7FE00010")
             .replace("{partition}", "south")
@@ -180,12 +215,17 @@ async fn attack(
         path = format!("{path}?{query}");
     }
     let method: Method = method.parse().unwrap();
-    let is_store = method == Method::POST;
+    let is_store = method == Method::POST && template.ends_with("/studies")
+        || template.ends_with("/studies/{study}") && method == Method::POST;
+    let is_change = method == Method::PATCH;
     let mut request = client.request(method, &path);
     match carrier {
         Carrier::Header => request = request.header("microsoft.partitionId", "south"),
         Carrier::Host => request = request.header("host", "south.dicom.test"),
         Carrier::Path | Carrier::Query | Carrier::FirstPart => {}
+    }
+    if is_change {
+        request = request.body(r#"{"queryStatus":"disabled"}"#);
     }
     if is_store {
         let file = uids.file("OURS");
@@ -224,9 +264,36 @@ async fn north_and_south() -> Server {
     }
     server.delete(&DELETED.fill("/partitions/north/studies/{study}")).await.is(204);
     server.get(&DELETED.fill("/partitions/north/studies/{study}")).await.problem(410);
+    tags(&server).await;
     let own = Dicom::ct("1.2.9", "1.2.9.1", "1.2.9.1.1").file();
     server.store("/partitions/south/studies", &[own]).await.is(200);
     server
+}
+
+/// An extended query tag of `north` alone, and one that it had, both with an error, and operations
+/// whose ids are known.
+async fn tags(server: &Server) {
+    let bad = Dicom::ct("1.2.50", "1.2.50.1", "1.2.50.1.1").text(0x0010, 0x1010, "AS", "X").file();
+    server.store("/partitions/north/studies", &[bad]).await.is(200);
+    let path = "/partitions/north/extendedquerytags";
+    for uids in [LIVE, DELETED] {
+        let body = format!(r#"[{{"path":"{}","level":"study"}}]"#, uids.tag);
+        server.post(path, "application/json", body.into_bytes()).await.is(202);
+        let tag = format!("{path}/{}", uids.tag);
+        until("the tag is ready", async || server.get(&tag).await.json()["status"] == "ready")
+            .await;
+    }
+    let deleted = format!("{path}/{}", DELETED.tag);
+    server.delete(&deleted).await.is(204);
+    until("the tag is gone", async || server.get(&deleted).await.status == 404).await;
+    let mut conn = server.superuser().await;
+    for uids in [LIVE, DELETED] {
+        let name = "UPDATE operation SET operation_id = $1::text::uuid WHERE $2 = ANY(resources)";
+        let named = sqlx::query(name).bind(uids.operation).bind(uids.tag).execute(&mut conn).await;
+        assert_eq!(named.unwrap().rows_affected(), 1);
+        let path = UNUSED.fill("/partitions/north/operations/");
+        server.get(&format!("{path}{}", uids.operation)).await.is(200);
+    }
 }
 
 /// What `north` holds, in every way it can be looked at.
@@ -237,6 +304,9 @@ async fn north(server: &Server) -> (Vec<Answer>, Vec<String>) {
         "/partitions/north/instances?includefield=all",
         "/partitions/north/studies/1.2.51",
         "/partitions/north/studies/1.2.51/metadata",
+        "/partitions/north/extendedquerytags",
+        "/partitions/north/extendedquerytags/00101010/errors",
+        "/partitions/north/operations",
         "/partitions/north/studies/1.2.51/series/1.2.51.1/instances/1.2.51.1.1/frames/1",
     ] {
         answers.push(server.get(path).await.is(200));
@@ -260,21 +330,26 @@ async fn foreign_is_answered_as_absent() {
     let server = north_and_south().await;
     let before = north(&server).await;
     let events = "SELECT count(*) FROM change_feed WHERE partition_id = 'north'";
-    assert_eq!(server.count(events).await, 3);
+    assert_eq!(server.count(events).await, 4);
     let mut attacks = 0;
     for (method, template) in routes().published() {
         let attack_of =
             |(m, p, ..): &&(&str, &str, &str, Expect)| (*m, *p) == (&*method, base(&template));
         let Some((_, _, query, expect)) = MATRIX.iter().find(attack_of) else { continue };
-        if *expect == Stored {
+        if [Stored, Added].contains(expect) {
             continue;
         }
         for carrier in carriers(&template, *expect) {
             let call = (&*method, &*template, *query);
             let absent = attack(&server, call, carrier, UNUSED).await;
             let case = format!("{method} {template} by {carrier:?}");
-            let status = if *expect == Absent { 404 } else { 204 };
+            let status = match expect {
+                Absent => 404,
+                Nothing => 204,
+                Empty | Stored | Added => 200,
+            };
             assert_eq!(absent.status, status, "{case}: {}", absent.text());
+            assert!(*expect != Empty || absent.text() == "[]", "{case}: {}", absent.text());
             for uids in [LIVE, DELETED] {
                 let foreign = attack(&server, call, carrier, uids).await;
                 assert_eq!(shown(&foreign, uids), shown(&absent, UNUSED), "{case}");
@@ -288,7 +363,7 @@ async fn foreign_is_answered_as_absent() {
     for (was, is) in before.0.iter().zip(&after.0) {
         assert_eq!(shown(was, UNUSED), shown(is, UNUSED));
     }
-    assert_eq!(server.count(events).await, 3);
+    assert_eq!(server.count(events).await, 4);
 }
 
 #[tokio::test]
@@ -326,7 +401,9 @@ async fn uids_of_another_partition_are_free_to_store() {
             .published()
             .into_iter()
             .filter(|(m, t)| {
-                m == "POST" && t.contains("{partition}") == matches!(carrier, Carrier::Path)
+                m == "POST"
+                    && base(t).starts_with("/studies")
+                    && t.contains("{partition}") == matches!(carrier, Carrier::Path)
             })
             .collect();
         assert_eq!(templates.len(), 6);
@@ -358,10 +435,32 @@ async fn uids_of_another_partition_are_free_to_store() {
 }
 
 #[tokio::test]
+async fn tags_of_another_partition_are_free_to_add() {
+    let server = north_and_south().await;
+    let before = north(&server).await;
+    for (at, uids) in [LIVE, DELETED, UNUSED].into_iter().enumerate() {
+        let body = format!(r#"[{{"path":"{}","level":"series"}}]"#, uids.tag);
+        let path = "/partitions/south/extendedquerytags";
+        let answer = server.post(path, "application/json", body.into_bytes()).await.is(202);
+        let href = answer.json()["href"].as_str().unwrap().to_owned();
+        until("the operation ends", async || server.get(&href).await.status == 200).await;
+        let tag = server.get(&format!("{path}/{}", uids.tag)).await.is(200).json();
+        assert_eq!((&tag["level"], tag.get("errors")), (&"series".into(), None));
+        let listed = server.get("/partitions/south/operations").await.is(200).json();
+        assert_eq!(listed.as_array().unwrap().len(), at + 1);
+    }
+    server.delete("/partitions/south/extendedquerytags/00101010").await.is(204);
+    let after = north(&server).await;
+    for (was, is) in before.0.iter().zip(&after.0) {
+        assert_eq!(shown(was, UNUSED), shown(is, UNUSED));
+    }
+}
+
+#[tokio::test]
 async fn a_partition_that_does_not_exist_is_answered_like_one_without_it() {
     let server = north_and_south().await;
     for (method, path, query, expect) in MATRIX {
-        if *expect == Stored {
+        if [Stored, Added].contains(expect) {
             continue;
         }
         let url = |partition: &str| {
@@ -370,8 +469,10 @@ async fn a_partition_that_does_not_exist_is_answered_like_one_without_it() {
             format!("/partitions/{partition}{path}?{query}")
         };
         let method: Method = method.parse().unwrap();
-        let ask =
-            async |partition: &str| send(server.request(method.clone(), &url(partition))).await;
+        let ask = async |partition: &str| {
+            let request = server.request(method.clone(), &url(partition));
+            send(request.body(r#"{"queryStatus":"disabled"}"#)).await
+        };
         let nowhere = ask("nowhere").await;
         assert_eq!(nowhere.status, 404, "{method} {path}: {}", nowhere.text());
         if *expect == Absent {

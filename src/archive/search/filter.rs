@@ -1,0 +1,169 @@
+//! Keys that no index answers, looked at in the rows that the indexed keys leave.
+//!
+//! Holds: rows are read in bites, and no more of them than `search.max_filtered`; metadata is read
+//! only where a key needs it, and decompressed away from the threads that serve requests. Absent:
+//! what passes ([`KeyTest::matches`]).
+
+use std::sync::Arc;
+
+use tokio::{sync::Semaphore, time::Instant};
+
+use super::{
+    super::{Archive, ArchiveError, metadata::decompress},
+    inconsistent,
+};
+use crate::{
+    dicom::{
+        attributes::Level,
+        matching::{KeyTest, Object},
+    },
+    index::{Include, RowKey, SearchPlan, SearchRow},
+    tenancy::Scope,
+};
+
+/// Rows that are read at a time.
+const BITE: i64 = 500;
+
+/// Rows that are read at a time with their metadata, which can be large.
+const BITE_WITH_METADATA: i64 = 50;
+
+/// A key that is looked up in what is stored of a row.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// The parameter, as the client wrote it.
+    pub name: String,
+    /// Whose attribute it is.
+    pub level: Level,
+    /// Where the attribute is.
+    pub from: Source,
+    /// What it has to pass.
+    pub test: KeyTest,
+}
+
+/// Where an attribute is that no index holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// With the row of its level.
+    Attributes,
+    /// In the metadata of the instance.
+    Metadata,
+}
+
+/// Turns at looking into rows: as many at a time as there are processors, in the order in which they
+/// were asked for, so that a search of one partition waits for a bite of another's and not for all of
+/// it.
+pub(in crate::archive) struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)))
+    }
+}
+
+/// The rows that pass filters.
+pub(super) struct Filtered {
+    /// Those of the page, in order.
+    pub(super) keys: Vec<RowKey>,
+    /// How many there are beyond it.
+    pub(super) remaining: i64,
+}
+
+impl Archive {
+    /// The page of a search with filters. All that the indexed keys find is looked at, so that what
+    /// remains is known.
+    ///
+    /// # Errors
+    /// [`ArchiveError::TooBroad`] where that is more than `search.max_filtered` rows; where the index
+    /// fails.
+    pub(super) async fn search_filtered(
+        &self,
+        scope: &Scope,
+        plan: &SearchPlan,
+        filters: &[Filter],
+    ) -> Result<Filtered, ArchiveError> {
+        let needs_metadata = filters.iter().any(|filter| filter.from == Source::Metadata);
+        let needs = |level| filters.iter().any(|filter| filter.level == level);
+        let include = Include {
+            study: needs(Level::Study),
+            series: needs(Level::Series),
+            metadata: needs_metadata,
+            ..Include::default()
+        };
+        let bite = if needs_metadata { BITE_WITH_METADATA } else { BITE };
+        let most = i64::from(self.0.search.max_filtered);
+        let deadline = Instant::now() + self.0.search.timeout;
+        let (first, last) = (plan.offset.max(0), plan.offset.max(0).saturating_add(plan.limit));
+        let filters: Arc<[Filter]> = filters.into();
+        let mut found = Filtered { keys: Vec::new(), remaining: 0 };
+        let (mut left, mut matched) = (most, 0);
+        let mut next = SearchPlan { offset: 0, after: None, ..plan.clone() };
+        loop {
+            // One more than may be looked at tells whether there are too many.
+            next.limit = bite.min(left.saturating_add(1));
+            let mut tx = self.0.db.begin(scope).await?;
+            let keys = tx.search_keys(&next).await?;
+            let rows = tx.search_rows(plan.level, &keys, include, &[]).await?;
+            drop(tx);
+            left -= keys.len() as i64;
+            if left < 0 {
+                let names = filters.iter().map(|filter| filter.name.clone()).collect();
+                return Err(ArchiveError::TooBroad { names, limit: self.0.search.max_filtered });
+            }
+            if Instant::now() > deadline {
+                return Err(ArchiveError::TooSlow);
+            }
+            let is_last = (keys.len() as i64) < next.limit;
+            next.after = keys.last().cloned();
+            let tests = Arc::clone(&filters);
+            let turn = self.0.turns.0.acquire().await;
+            let _turn = turn.map_err(|error| ArchiveError::Internal(error.into()))?;
+            let passed = tokio::task::spawn_blocking(move || passing(rows, &tests));
+            for key in passed.await.map_err(|error| ArchiveError::Internal(error.into()))?? {
+                if (first..last).contains(&matched) {
+                    found.keys.push(key);
+                } else if matched >= last {
+                    found.remaining += 1;
+                }
+                matched += 1;
+            }
+            if is_last {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// The keys of the rows that pass all filters.
+fn passing(rows: Vec<SearchRow>, filters: &[Filter]) -> Result<Vec<RowKey>, ArchiveError> {
+    let mut keys = Vec::new();
+    for row in rows {
+        if passes(&row, filters)? {
+            keys.push(row.key);
+        }
+    }
+    Ok(keys)
+}
+
+fn passes(row: &SearchRow, filters: &[Filter]) -> Result<bool, ArchiveError> {
+    for level in [Level::Study, Level::Series, Level::Instance] {
+        let of_level = |f: &&Filter| f.from == Source::Attributes && f.level == level;
+        let mut tests = filters.iter().filter(of_level).peekable();
+        if tests.peek().is_none() {
+            continue;
+        }
+        let text = row.attributes.get(level as usize).and_then(Option::as_deref);
+        let object: Object<'_> =
+            serde_json::from_str(text.unwrap_or("{}")).map_err(inconsistent)?;
+        if !tests.all(|filter| filter.test.matches(&object)) {
+            return Ok(false);
+        }
+    }
+    let mut tests = filters.iter().filter(|filter| filter.from == Source::Metadata).peekable();
+    if tests.peek().is_none() {
+        return Ok(true);
+    }
+    let Some(frame) = &row.metadata else { return Ok(false) };
+    let json = decompress(frame)?;
+    let object: Object<'_> = serde_json::from_slice(&json).map_err(inconsistent)?;
+    Ok(tests.all(|filter| filter.test.matches(&object)))
+}

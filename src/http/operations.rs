@@ -1,0 +1,157 @@
+//! Operations: how far work is that outlives the request which asked for it.
+//!
+//! The JSON is that of Microsoft's server, with counts. An answer is 202 until the operation has
+//! ended, and 200 from then on.
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, State},
+    http::{HeaderValue, StatusCode, Uri, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use uuid::Uuid;
+
+use super::{
+    App,
+    admit::{Admitted, ManageOperations, ReadOperations, TagUrls},
+    place,
+    problem::Problem,
+    query_tags::{operation_href, page},
+    urls,
+};
+use crate::archive::{Operation, OperationState};
+
+/// Seconds after which it is worth asking again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+
+/// `{operation}` of a path: its id.
+pub struct Named(Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = place::segment(parts, state, "operation").await?;
+        let rule = "a UUID, with or without dashes";
+        Uuid::parse_str(&text).map(Self).map_err(|_| Problem::invalid("operation", rule))
+    }
+}
+
+/// `GET /operations`: newest first.
+pub async fn list(
+    State(app): State<App>,
+    caller: Admitted<ReadOperations>,
+    uri: Uri,
+) -> Result<Json<Vec<Value>>, Problem> {
+    let operations = app.archive.operations(&caller.scope, page(&uri)?).await?;
+    Ok(Json(operations.iter().map(|one| shown(one, &caller.urls, &uri)).collect()))
+}
+
+/// `GET /operations/{operation}`
+pub async fn get(
+    State(app): State<App>,
+    caller: Admitted<ReadOperations>,
+    Named(id): Named,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let operation = app.archive.operation(&caller.scope, id).await?;
+    Ok(answer(&operation, &caller.urls, &uri))
+}
+
+/// `DELETE /operations/{operation}`: cancels it, and answers how far it is now.
+pub async fn cancel(
+    State(app): State<App>,
+    caller: Admitted<ManageOperations>,
+    Named(id): Named,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let operation = app.archive.cancel_operation(&caller.scope, id).await?;
+    Ok(answer(&operation, &caller.urls, &uri))
+}
+
+fn answer(operation: &Operation, urls: &TagUrls, uri: &Uri) -> Response {
+    let body = Json(shown(operation, urls, uri));
+    if operation.state.has_ended() {
+        return body.into_response();
+    }
+    let location = [(header::LOCATION, operation_href(urls, operation.id))];
+    let retry = [(header::RETRY_AFTER, RETRY_AFTER)];
+    (StatusCode::ACCEPTED, location, retry, body).into_response()
+}
+
+fn shown(operation: &Operation, urls: &TagUrls, uri: &Uri) -> Value {
+    let is_first_version = urls::split_version(uri.path()).0 == "/v1";
+    let status = match operation.state {
+        OperationState::NotStarted => "notStarted",
+        OperationState::Running => "running",
+        OperationState::Succeeded if is_first_version => "completed",
+        OperationState::Succeeded => "succeeded",
+        OperationState::Failed => "failed",
+        OperationState::Canceled => "canceled",
+    };
+    let tags =
+        operation.resources.iter().map(|path| urls.at(&format!("/extendedquerytags/{path}")));
+    let mut shown = json!({
+        "operationId": operation.id.simple().to_string(),
+        "type": "reindex",
+        "createdTime": moment(operation.created_at),
+        "lastUpdatedTime": moment(operation.updated_at),
+        "status": status,
+        "percentComplete": percent(operation),
+        "resources": tags.collect::<Vec<_>>(),
+        "processed": operation.processed,
+        "failed": operation.failed,
+    });
+    if let Some(total) = operation.total {
+        shown["total"] = json!(total);
+    }
+    if let Some(error) = &operation.error {
+        shown["results"] = json!({ "errors": [error] });
+    }
+    shown
+}
+
+/// 100 means that all is done.
+fn percent(operation: &Operation) -> i64 {
+    match (operation.state, operation.total) {
+        (OperationState::Succeeded, _) => 100,
+        (_, Some(total)) if total > 0 => {
+            (operation.processed.saturating_mul(100) / total).clamp(0, 99)
+        }
+        _ => 0,
+    }
+}
+
+fn moment(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_done_is_complete() {
+        let at = OffsetDateTime::UNIX_EPOCH;
+        let mut operation = Operation {
+            id: Uuid::nil(),
+            state: OperationState::Running,
+            resources: Vec::new(),
+            processed: 0,
+            total: None,
+            failed: 0,
+            created_at: at,
+            updated_at: at,
+            error: None,
+        };
+        assert_eq!(percent(&operation), 0);
+        for (processed, total, expected) in [(0, 0, 0), (1, 3, 33), (3, 3, 99), (9, 3, 99)] {
+            (operation.processed, operation.total) = (processed, Some(total));
+            assert_eq!(percent(&operation), expected);
+        }
+        operation.state = OperationState::Succeeded;
+        assert_eq!(percent(&operation), 100);
+    }
+}
