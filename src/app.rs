@@ -5,6 +5,7 @@
 //! private Postgres is stopped after everything that uses it.
 
 use std::{
+    io::Write as _,
     net::SocketAddr,
     str::FromStr,
     sync::Arc,
@@ -331,7 +332,9 @@ fn greet(config: &Config, database: &Database, address: SocketAddr) {
     } else {
         ("off: everything is in microsoft.default", "")
     };
-    println!(
+    // Whoever started it may have closed the pipe since: that ends no server.
+    let _ = writeln!(
+        std::io::stdout(),
         "\n  Collimator {version} is ready\n\n  \
          DICOMweb         {base}\n  \
          blobs            {blobs}\n  \

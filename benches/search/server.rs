@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::Context;
-use collimator::postgres::Embedded;
 
 use crate::{fill, population::Population};
 
@@ -23,15 +22,7 @@ impl Server {
         fs::create_dir_all(folder)?;
         let done = folder.join("filled");
         if !done.exists() {
-            // The server makes the folder its own first: it refuses to claim one beside a database
-            // that holds instances already.
-            Self::start(folder)?.stop()?;
-            let embedded = Embedded::start(folder, None)?;
-            let runtime = tokio::runtime::Runtime::new()?;
-            let filled = runtime.block_on(fill::fill(embedded.owner_options(), population));
-            drop(runtime);
-            embedded.stop();
-            filled?;
+            fill::folder(folder, population)?;
             fs::write(&done, "")?;
         }
         Self::start(folder)

@@ -13,9 +13,7 @@ mod population;
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Parser;
-use collimator::postgres::Embedded;
 use population::Population;
 use sqlx::postgres::PgConnectOptions;
 
@@ -44,28 +42,15 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let embedded = match &arguments.data_dir {
-        Some(dir) => {
-            std::fs::create_dir_all(dir).context("the data folder cannot be made")?;
-            Some(Embedded::start(dir, None).context("the private Postgres did not start")?)
-        }
-        None => None,
-    };
-    let owner = match (&embedded, arguments.database_url) {
-        (Some(embedded), _) => embedded.owner_options(),
-        (None, Some(url)) => url,
-        (None, None) => anyhow::bail!("neither --data-dir nor --database-url"),
-    };
     let population = Population {
         studies: arguments.studies,
         partitions: arguments.partitions,
         series: arguments.series,
         instances: arguments.instances,
     };
-    let runtime = tokio::runtime::Runtime::new()?;
-    let done = runtime.block_on(fill::fill(owner, population));
-    if let Some(embedded) = embedded {
-        embedded.stop();
+    match (arguments.data_dir, arguments.database_url) {
+        (Some(folder), _) => fill::folder(&folder, population),
+        (None, Some(url)) => tokio::runtime::Runtime::new()?.block_on(fill::fill(url, population)),
+        (None, None) => anyhow::bail!("neither --data-dir nor --database-url"),
     }
-    done
 }

@@ -267,7 +267,7 @@ fn returned(
     returned.tags.extend(resource.series.as_ref().map(|_| SERIES_UID));
     for (_, tags_of) in &parameters.fields {
         if let [tag] = tags_of.as_slice()
-            && (tag.group() % 2 == 0 || names::is_creator(*tag))
+            && (tag.group().is_multiple_of(2) || names::is_creator(*tag))
         {
             returned.tags.insert(*tag);
             continue;

@@ -8,10 +8,11 @@ use std::collections::HashSet;
 
 use super::{
     IndexError, SearchPlan,
-    driver::{Access, Lane, Places, Rank, Set, choose},
+    driver::{Access, Lane, Rank, Set, choose},
     filter::{
         At, Of, Sql, alias, push_begins, push_condition, push_test, request_column, rows_needed,
     },
+    places::Places,
     search::Condition,
     tag_search::push_value,
 };
@@ -115,9 +116,10 @@ impl<'a> Candidates<'a> {
     /// The way that leads to all rows, in order, where nothing can be counted first.
     pub(super) fn in_order(&self) -> Via {
         let is_rare = self.access.rank.is_some_and(|rank| rank <= Rank::Id);
+        let is_long = self.access.rank.is_some_and(|rank| rank <= Rank::Long);
         if !self.access.lists.is_empty() && !is_rare {
             Via::Lists
-        } else if self.access.sets.is_empty() {
+        } else if self.access.sets.is_empty() || (!self.access.lanes.is_empty() && !is_long) {
             Via::Lanes
         } else {
             Via::Sets
@@ -279,10 +281,12 @@ impl<'a> Candidates<'a> {
 
     /// Conditions on place and key.
     fn push_reach(&self, sql: &mut Sql, [key, place]: [&'static str; 2], reach: Reach) {
-        for (operator, end) in [(" >= ", self.places.from), (" <= ", self.places.to)] {
-            if let Some(end) = end {
-                sql.push(" AND ").push(place).push(operator).push_bind(end);
-            }
+        if let Some(from) = self.places.from {
+            sql.push(" AND ").push(place).push(" >= ").push_bind(from);
+        }
+        // Of two upper ends Postgres would begin to read at either: one is said.
+        if let (Some(to), None) = (self.places.to, reach.after) {
+            sql.push(" AND ").push(place).push(" <= ").push_bind(to);
         }
         for other in &self.places.not {
             sql.push(" AND ").push(place).push(" <> ").push_bind(*other);
@@ -291,6 +295,8 @@ impl<'a> Candidates<'a> {
         match (self.plan.level, reach.after) {
             (_, None) => {}
             (Level::Study, Some(After::Row(last, row))) => {
+                let end = (self.places.to.unwrap_or(i64::MAX), i64::MAX);
+                let (last, row) = (last, row).min(end);
                 sql.push(" AND (").push(place).push(", ").push(key).push(") < (");
                 sql.push_bind(last).push(", ").push_bind(row).push(")");
             }
@@ -527,57 +533,4 @@ fn push_study_key(sql: &mut Sql, study: &str, of: Of<'_>) {
         sql.push(" AND study_instance_uid").push(operator).push_bind(study.to_owned());
     }
     sql.push(" ORDER BY study_instance_uid)");
-}
-
-/// `FROM … WHERE …` of all rows that match in some partitions, for the planner to find its way:
-/// where tables are distributed, lists and lookups row by row cannot be joined.
-pub(super) fn push_plainly(
-    sql: &mut Sql,
-    plan: &SearchPlan,
-    partitions: &[&str],
-) -> Result<(), IndexError> {
-    if plan.conditions.iter().any(|condition| condition.level() > plan.level) {
-        return Err(IndexError::Inconsistent { table: "search", column: "level" });
-    }
-    let own = alias(plan.level);
-    sql.push(" FROM ").push(TABLE[plan.level as usize]).push(" ").push(own);
-    if plan.level == Level::Instance {
-        sql.push(
-            " JOIN series e ON e.partition_id = i.partition_id AND e.series_key = i.series_key",
-        );
-    }
-    if plan.level > Level::Study {
-        sql.push(" JOIN study s ON s.partition_id = e.partition_id AND s.study_key = e.study_key");
-    }
-    sql.push(" WHERE ").push(own).push(".partition_id = ANY(").push_bind(partitions);
-    sql.push("::text[])");
-    let (study, series) = match &plan.within {
-        super::Within::Archive => (None, None),
-        super::Within::Study(study) => (Some(study), None),
-        super::Within::Series(study, series) => (Some(study), Some(series)),
-    };
-    for (column, uid) in [("s.study_instance_uid", study), ("e.series_instance_uid", series)] {
-        if let Some(uid) = uid {
-            sql.push(" AND ").push(column).push(" = ").push_bind(uid.as_str().to_owned());
-        }
-    }
-    let row = ["s.partition_id", "e.partition_id", "i.partition_id"][plan.level as usize];
-    let at = At { of: Of::Row(row), study: "s.study_key", series: "e.series_key" };
-    for condition in &plan.conditions {
-        sql.push(" AND ");
-        push_condition(sql, condition, at)?;
-    }
-    if let Some(after) = &plan.after {
-        match plan.level {
-            Level::Study => {
-                sql.push(" AND (s.study_order, s.study_key) < (").push_bind(after.place);
-                sql.push(", ").push_bind(after.key).push(")");
-            }
-            Level::Series | Level::Instance => {
-                sql.push(" AND ").push(OWN_KEY[plan.level as usize]).push(" > ");
-                sql.push_bind(after.key);
-            }
-        }
-    }
-    Ok(())
 }

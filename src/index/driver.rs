@@ -8,23 +8,18 @@
 //! are tested row by row; or, where that would be many, all that have **lists** in the order of
 //! results are read side by side, for what is in each of them. Pure.
 
-mod tags;
-
 use super::{
     IndexError,
-    columns::PATIENT_NAME,
-    filter::{name_columns, word_terms},
+    filter::name_columns,
     like::{literal_runs, prefix},
-    order,
     search::{Condition, RequestKey, SearchPlan, Within},
 };
-use crate::dicom::{
-    Uid,
-    attributes::Level,
-    matching::{Test, Word},
-    names,
-    normalise::{FIRST_INSTANT, LAST_INSTANT},
-};
+use crate::dicom::{Uid, attributes::Level, matching::Test};
+
+mod names;
+mod tags;
+
+use names::{name_lists, name_offer};
 
 /// Most lanes that are merged. More values are tested row by row.
 const MAX_LANES: usize = 16;
@@ -232,33 +227,6 @@ fn lists_of(tests: &[Test], offer: impl Fn(&Test) -> Option<Offer>) -> (Vec<Vec<
     (offers.into_iter().flatten().map(|offer| offer.lanes).collect(), exact)
 }
 
-/// Of a name: one for each word, and for each of the rarest pieces of a pattern.
-fn name_lists(groups: [&'static str; 3], test: &Test) -> (Vec<Vec<Lane>>, bool) {
-    match test {
-        Test::All(tests) => {
-            let all = tests.iter().map(|test| name_lists(groups, test));
-            all.fold((vec![], true), |(mut lists, exact), (more, also)| {
-                lists.extend(more);
-                (lists, exact && also)
-            })
-        }
-        Test::Like(pattern) if groups == PATIENT_NAME && prefix(pattern) != pattern => {
-            let Some(offer) = name_offer(groups, test) else { return (vec![], false) };
-            let mut pieces: Vec<&str> = literal_runs(pattern).flat_map(names::pieces).collect();
-            pieces.sort_by_key(|piece| std::cmp::Reverse(rarity(piece)));
-            pieces.dedup();
-            let pieces = pieces.into_iter().map(|piece| vec![Lane::Term(format!("t:{piece}"))]);
-            let mut lists = vec![offer.lanes];
-            // What begins a name is a list of its own already, and a better one.
-            let more = if prefix(pattern).is_empty() { 2 } else { 0 };
-            lists
-                .extend(pieces.filter(|list| !lists.contains(list)).take(more).collect::<Vec<_>>());
-            (lists, offer.lanes_exact)
-        }
-        _ => lists_of(std::slice::from_ref(test), |test| name_offer(groups, test)),
-    }
-}
-
 /// The search for the parents of what is searched for, with the conditions that it takes over.
 fn parents(plan: &SearchPlan) -> Option<(SearchPlan, Vec<usize>)> {
     let level = match (plan.level, &plan.within) {
@@ -414,197 +382,6 @@ fn modality_offer(test: &Test) -> Option<Offer> {
         Test::All(tests) => best_of(tests, modality_offer),
         Test::Any(tests) if tests.len() == 1 => tests.first().and_then(modality_offer),
         _ => None,
-    }
-}
-
-fn name_offer(groups: [&'static str; 3], test: &Test) -> Option<Offer> {
-    if let Some(values) = equals(test) {
-        let lane = |value: &String| groups.map(|group| Lane::Is(group, value.clone()));
-        return Offer::lanes(Rank::Id, values.iter().flat_map(lane).collect(), true);
-    }
-    match test {
-        Test::Like(pattern) => pattern_offer(groups, pattern),
-        Test::Fuzzy(word) => word_offer(groups, word),
-        Test::Empty => Offer::lanes(Rank::Common, vec![Lane::Null(groups[0])], false),
-        Test::All(tests) => best_of(tests, |test| name_offer(groups, test)),
-        Test::Any(tests) => all_of(tests, |test| name_offer(groups, test)),
-        _ => None,
-    }
-}
-
-/// A pattern of a name: by how it begins, or by the rarest three characters in it, or by how a word
-/// in it begins.
-fn pattern_offer(groups: [&'static str; 3], pattern: &str) -> Option<Offer> {
-    let start = prefix(pattern);
-    let length = start.chars().count();
-    let sets = || {
-        let test = Test::Like(pattern.to_owned());
-        groups.map(|group| Set::Column(group, test.clone())).to_vec()
-    };
-    let of_patients = groups == PATIENT_NAME;
-    if of_patients && length > 0 {
-        let exact = length <= names::PIECE && pattern[start.len()..].chars().all(|c| c == '*');
-        let lanes = vec![Lane::Term(format!("n:{}", names::beginning(start)))];
-        return match length {
-            1 | 2 => Offer::lanes(Rank::Common, lanes, exact),
-            names::PIECE => Offer::lanes(Rank::Three, lanes, exact),
-            _ => Offer::lanes(Rank::Long, lanes, false).map(|offer| offer.with_sets(sets())),
-        };
-    }
-    let piece = literal_runs(pattern).flat_map(names::pieces).max_by_key(|piece| rarity(piece));
-    if let Some(piece) = piece.filter(|_| of_patients) {
-        // Between stars, the piece is all that is asked for.
-        let alone = pattern.trim_matches('*') == piece;
-        let exact = alone && pattern.starts_with('*') && pattern.ends_with('*');
-        return Offer::lanes(Rank::Three, vec![Lane::Term(format!("t:{piece}"))], exact);
-    }
-    let word = whole_words(pattern).max_by_key(|(word, _)| word.chars().count());
-    let (words, _) = word_terms(groups);
-    let by_word = word.and_then(|(word, is_whole)| {
-        let enough = of_patients || is_whole || word.chars().count() >= names::PIECE;
-        let rank = if word.chars().count() < names::PIECE { Rank::Common } else { Rank::Three };
-        let term = format!("{words}{}", names::beginning(word));
-        enough.then(|| Offer::lanes(rank, vec![Lane::Term(term)], false))?
-    });
-    match (by_word, length) {
-        (Some(offer), 0) => Some(offer),
-        (Some(offer), _) => Some(offer.with_sets(sets())),
-        (None, 0) if literal_runs(pattern).next().is_none() => None,
-        (None, 0) => Offer::sets(Rank::Anywhere, sets()),
-        (None, _) => Offer::sets(Rank::Shared, sets()),
-    }
-}
-
-/// The beginnings of words that a name which matches the pattern has, each with whether it is the
-/// whole word.
-fn whole_words(pattern: &str) -> impl Iterator<Item = (&str, bool)> {
-    let anchored = |run: &str| pattern.starts_with(run) && !run.is_empty();
-    literal_runs(pattern).enumerate().flat_map(move |(n, run)| {
-        let first_is_start = n == 0 && anchored(run);
-        names::words(run).filter_map(move |word| {
-            let at = word.as_ptr() as usize - run.as_ptr() as usize;
-            let is_whole = at + word.len() < run.len();
-            (at > 0 || first_is_start).then_some((word, is_whole))
-        })
-    })
-}
-
-/// A word of a fuzzy search: names with a word that begins with it, and those with one that sounds
-/// like it.
-fn word_offer(groups: [&'static str; 3], word: &Word) -> Option<Offer> {
-    let (words, sounds) = word_terms(groups);
-    let length = word.text.chars().count();
-    let sound = word.sound.as_ref().map(|sound| format!("{sounds}{sound}"));
-    let mut sets = vec![Set::Terms(format!("{words}{}", word.text))];
-    sets.extend(sound.clone().map(Set::Term));
-    if groups != PATIENT_NAME && length < names::PIECE {
-        // Such beginnings are no terms; whole words are.
-        return Offer::sets(Rank::Anywhere, sets);
-    }
-    let mut lanes = vec![Lane::Term(format!("{words}{}", names::beginning(&word.text)))];
-    lanes.extend(sound.map(Lane::Term));
-    match length {
-        0 => None,
-        1 | 2 => Offer::lanes(Rank::Common, lanes, true),
-        names::PIECE => Offer::lanes(Rank::Three, lanes, true),
-        _ => Offer::lanes(Rank::Long, lanes, false).map(|offer| offer.with_sets(sets)),
-    }
-}
-
-/// How rare a piece of a name looks: letters by how often names of many languages have them.
-fn rarity(piece: &str) -> usize {
-    const COMMON: &str = "^ aenirolstmhducgkbzpvyjfwxq";
-    piece.chars().map(|c| COMMON.chars().position(|common| common == c).unwrap_or(40)).sum()
-}
-
-/// Which places in the order of results a search for studies reaches.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Places {
-    /// The first one.
-    pub(super) from: Option<i64>,
-    /// The last one.
-    pub(super) to: Option<i64>,
-    /// Places in between that are left out: days whose time is not known, where the day alone does
-    /// not decide.
-    pub(super) not: Vec<i64>,
-    /// Conditions that this says in full.
-    pub(super) meet: Vec<usize>,
-}
-
-/// An offset of a row and one of the client's are each up to 14 hours; a day more makes it safe.
-const ZONES: i64 = order::DAY + 28 * 60 * order::MINUTE;
-
-impl Places {
-    /// Those of a plan.
-    pub(super) fn of(plan: &SearchPlan) -> Self {
-        let mut places = Self::default();
-        if plan.level != Level::Study {
-            return places;
-        }
-        for (at, condition) in plan.conditions.iter().enumerate() {
-            match condition {
-                // Without a date a study stands at 0.
-                Condition::Column { column: "study_date", test: Test::Empty, .. } => {
-                    places.narrow(None, Some(0));
-                }
-                Condition::Column { column: "study_date", test, .. } => {
-                    let range = match test {
-                        Test::Equals(day) => (Some(day), Some(day)),
-                        Test::Range { from, to } => (from.as_ref(), to.as_ref()),
-                        _ => continue,
-                    };
-                    let ends =
-                        [range.0.map(|day| order::day(day)), range.1.map(|day| order::day(day))];
-                    // A day that is not written as one is compared as text.
-                    if let [None | Some(Some(_)), None | Some(Some(_))] = ends {
-                        let [from, to] = ends.map(Option::flatten);
-                        // From the first day of all: 0 is no date.
-                        places.narrow(Some(from.unwrap_or(1)), to.map(|day| day + order::DAY - 1));
-                        places.meet.push(at);
-                    }
-                }
-                Condition::Moment {
-                    level: Level::Study,
-                    date: "study_date",
-                    from,
-                    to,
-                    offset,
-                    ..
-                } => {
-                    // An end at the end of its day is about the date alone.
-                    let first = from.as_ref().map(|(day, time)| match time.as_str() {
-                        FIRST_INSTANT => order::day(day),
-                        time => order::moment(day, time),
-                    });
-                    let last = to.as_ref().map(|(day, time)| match time.as_str() {
-                        LAST_INSTANT => order::day(day).map(|place| place + order::DAY - 1),
-                        time => order::moment(day, time),
-                    });
-                    let ends = [first, last];
-                    let [None | Some(Some(_)), None | Some(Some(_))] = ends else { continue };
-                    let [from_place, to_place] = ends.map(Option::flatten);
-                    if offset.is_some() {
-                        let first = from_place.map_or(1, |from| (from - ZONES).max(1));
-                        places.narrow(Some(first), to_place.map(|to| to + ZONES));
-                        continue;
-                    }
-                    places.narrow(Some(from_place.unwrap_or(1)), to_place);
-                    let cut = to.as_ref().filter(|(_, time)| time != LAST_INSTANT);
-                    places.not.extend(cut.and_then(|(day, _)| order::day(day)));
-                    places.meet.push(at);
-                }
-                _ => {}
-            }
-        }
-        places
-    }
-
-    fn narrow(&mut self, from: Option<i64>, to: Option<i64>) {
-        self.from = self.from.max(from);
-        self.to = match (self.to, to) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
     }
 }
 

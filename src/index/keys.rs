@@ -19,10 +19,11 @@ use sqlx::{Row, postgres::PgRow};
 
 use super::{
     IndexError, RowKey, ScopedTx, SearchPlan,
-    candidates::{After, Candidates, Reach, Via, push_plainly},
+    candidates::{After, Candidates, Reach, Via},
     db::Regime,
     driver::Rank,
     filter::{Of, Sql},
+    plain::push_plainly,
     registry,
     search::Condition,
 };

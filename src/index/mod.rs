@@ -40,6 +40,8 @@ mod operations;
 mod order;
 mod parents;
 mod pictures;
+mod places;
+mod plain;
 mod query_tags;
 mod registry;
 mod reindex;

@@ -15,12 +15,12 @@ use super::{
     IndexError, RowKey, ScopedTx, SearchPlan,
     candidates::{After, Candidates, Reach},
     filter::{Of, Sql},
-    keys::{NARROWED, compare, read},
+    keys::{NARROWED, compare, reach, read},
     registry,
 };
-use crate::{dicom::attributes::Level, tenancy::PartitionId};
+use crate::tenancy::PartitionId;
 
-/// A partition that may have more, and where it is to go on.
+/// A partition that may have more, and where it is to go on, once it has begun.
 struct Open {
     id: PartitionId,
     place: i64,
@@ -37,18 +37,16 @@ impl ScopedTx {
     ) -> Result<Vec<RowKey>, IndexError> {
         let candidates = Candidates::of(plan)?;
         let enough = usize::try_from(wanted).unwrap_or(usize::MAX);
-        let (place, key) = match (&plan.after, plan.level) {
-            (Some(row), _) => (row.place, row.key),
-            (None, Level::Study) => (i64::MAX, i64::MAX),
-            (None, Level::Series | Level::Instance) => (0, i64::MIN),
-        };
         let mut open: Vec<Open> =
-            partitions.iter().map(|id| Open { id: id.clone(), place, key }).collect();
+            partitions.iter().map(|id| Open { id: id.clone(), place: 0, key: 0 }).collect();
+        // All begin at the same place, which costs less than one for each.
+        let mut after = reach(plan).after;
         let mut best: Vec<RowKey> = Vec::new();
         while !open.is_empty() {
             let asked = wanted / i64::try_from(open.len()).unwrap_or(i64::MAX) + 1;
             let floor = best.get(enough - 1).map(|row| (row.place, row.key));
-            let found = self.round(&candidates, &open, floor, asked).await?;
+            let found = self.round(&candidates, &open, Reach { after, floor }, asked).await?;
+            after = Some(After::Each);
             let mut ends: HashMap<&PartitionId, (i64, &RowKey)> = HashMap::new();
             for row in &found {
                 let end = ends.entry(&row.partition).or_insert((0, row));
@@ -80,7 +78,7 @@ impl ScopedTx {
         &mut self,
         candidates: &Candidates<'_>,
         open: &[Open],
-        floor: Option<(i64, i64)>,
+        reach: Reach,
         asked: i64,
     ) -> Result<Vec<RowKey>, IndexError> {
         let ids: Vec<&str> = open.iter().map(|open| open.id.as_str()).collect();
@@ -92,7 +90,6 @@ impl ScopedTx {
             sql.push("::text[], ").push_bind(&places).push("::bigint[], ").push_bind(&keys);
             sql.push("::bigint[]) AS n(id, place, key)").push(NARROWED);
             sql.push(" CROSS JOIN LATERAL (");
-            let reach = Reach { after: Some(After::Each), floor };
             candidates.push(&mut sql, candidates.in_order(), Of::Each, reach)?.push_order(&mut sql);
             sql.push(" LIMIT ").push_bind(asked).push(") k");
             Ok(sql)

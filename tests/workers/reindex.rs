@@ -65,7 +65,8 @@ async fn workers_share_the_work_and_each_instance_is_read_once() {
         let at = scope(partition);
         while state(&archive, &at, operation).await.0 != OperationState::Succeeded {
             let (one, other) = tokio::join!(one.run_once(), other.run_once());
-            (one.unwrap(), other.unwrap());
+            one.unwrap();
+            other.unwrap();
         }
         assert_eq!(state(&archive, &at, operation).await.1, 30, "{partition}");
     }

@@ -312,7 +312,7 @@ impl Fields {
         if !items.is_empty() {
             whole.insert("Value".into(), serde_json::to_value(&items).ok()?);
         }
-        Some(to_raw_value(&whole).ok().filter(|part| part.get().len() <= MAX_VALUE)?)
+        to_raw_value(&whole).ok().filter(|part| part.get().len() <= MAX_VALUE)
     }
 }
 

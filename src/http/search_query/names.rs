@@ -33,7 +33,7 @@ fn one(name: &str) -> Option<Tag> {
 
 /// Whether a tag is that of a private creator (PS3.5 §7.8.1).
 pub(super) fn is_creator(tag: Tag) -> bool {
-    tag.group() % 2 == 1 && (0x0010..=0x00FF).contains(&tag.element())
+    !tag.group().is_multiple_of(2) && (0x0010..=0x00FF).contains(&tag.element())
 }
 
 /// The private creators that a query gives, such as `00230010=ACME`.
@@ -65,7 +65,7 @@ impl Creators {
     /// The rule that the name breaks.
     pub(super) fn resolve(&self, path: &[Tag], tags: &[SearchTag]) -> Result<Vec<Element>, String> {
         let element = |(depth, tag): (usize, &Tag)| {
-            if tag.group() % 2 == 0 {
+            if tag.group().is_multiple_of(2) {
                 return Ok(Element::Standard(*tag));
             }
             let (group, block) = (tag.group(), tag.element() >> 8);

@@ -1,6 +1,7 @@
 //! What is chosen, and for which places.
 
 use super::*;
+use crate::dicom::{matching::Word, names};
 
 fn column(column: &'static str, test: Test) -> Condition {
     Condition::Column { level: Level::Study, column, test }
@@ -206,43 +207,6 @@ fn lower_levels_go_by_their_own_columns_or_by_their_parents() {
     let mut within = plan(Level::Instance, vec![]);
     within.within = Within::Series("1.2".parse().unwrap(), "1.2.3".parse().unwrap());
     assert_eq!(chosen(&within), (owned(&["!in 1.2.3"]), none));
-}
-
-#[test]
-fn dates_are_places_in_the_order_of_results() {
-    let range = |from: Option<&str>, to: Option<&str>| Test::Range {
-        from: from.map(str::to_owned),
-        to: to.map(str::to_owned),
-    };
-    let places = |conditions| Places::of(&plan(Level::Study, conditions));
-    let (first, last) = (order::day("20240101").unwrap(), order::day("20240131").unwrap());
-    let whole = |from, to| Places { from, to, not: vec![], meet: vec![0] };
-    let date = |test| vec![column("study_date", test)];
-    assert_eq!(
-        places(date(range(Some("20240101"), Some("20240131")))),
-        whole(Some(first), Some(last + order::DAY - 1))
-    );
-    assert_eq!(places(date(is("20240101"))), whole(Some(first), Some(first + order::DAY - 1)));
-    assert_eq!(places(date(range(Some("20240101"), None))), whole(Some(first), None));
-    assert_eq!(places(date(range(Some("2024"), None))), Places::default());
-    assert_eq!(places(date(Test::Empty)).to, Some(0));
-    let moment = |offset| Condition::Moment {
-        level: Level::Study,
-        date: "study_date",
-        time: "study_time",
-        from: Some(("20240101".to_owned(), "120000.000000".to_owned())),
-        to: Some(("20240131".to_owned(), "120000.000000".to_owned())),
-        offset,
-    };
-    let noon = |day: &str| order::moment(day, "120000.000000");
-    let exact = places(vec![moment(None)]);
-    assert_eq!((exact.from, exact.to), (noon("20240101"), noon("20240131")));
-    assert_eq!((exact.not, exact.meet), (vec![last], vec![0]));
-    let wide = places(vec![moment(Some(60))]);
-    assert_eq!(wide.from.unwrap(), noon("20240101").unwrap() - ZONES);
-    assert!(wide.meet.is_empty(), "what is in reach of some zone is still tested");
-    let both = places([date(range(Some("20240115"), None)), vec![moment(None)]].concat());
-    assert_eq!((both.from, both.to), (order::day("20240115"), noon("20240131")));
 }
 
 #[test]

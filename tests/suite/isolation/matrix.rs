@@ -215,8 +215,8 @@ async fn attack(
         path = format!("{path}?{query}");
     }
     let method: Method = method.parse().unwrap();
-    let is_store = method == Method::POST && template.ends_with("/studies")
-        || template.ends_with("/studies/{study}") && method == Method::POST;
+    let is_of_store = template.ends_with("/studies") || template.ends_with("/studies/{study}");
+    let is_store = method == Method::POST && is_of_store;
     let is_change = method == Method::PATCH;
     let mut request = client.request(method, &path);
     match carrier {

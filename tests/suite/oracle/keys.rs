@@ -218,7 +218,7 @@ pub fn pair(random: &mut Random, day: Option<&str>, clock: Option<&str>) -> [Str
         // From one day to another, whatever the hours.
         0 => [format!("{early}-{day}"), format!("{one}-{clock}")],
         1 => [format!("{day}-{late}"), format!("{clock}-{one}")],
-        2 => [format!("20240101-20240301"), format!("{one}-{two}")],
+        2 => ["20240101-20240301".to_owned(), format!("{one}-{two}")],
         3 => [format!("{day}-"), format!("{clock}-")],
         4 => [format!("-{day}"), format!("-{clock}")],
         5 => [format!("{day}-"), time(random, &clock)],

@@ -164,7 +164,7 @@ impl Asked {
         name: &str,
         tags: &[QueryTag],
         of: &[usize],
-    ) -> Result<Option<(Vec<At>, Option<String>)>, String> {
+    ) -> Result<Option<Named>, String> {
         let mut path = Vec::new();
         let mut lent = None;
         for part in name.split('.') {
@@ -195,6 +195,9 @@ impl Asked {
         Ok(Some((path, lent)))
     }
 }
+
+/// The path that a name says, and the name of the creator's parameter that it needs.
+type Named = (Vec<At>, Option<String>);
 
 /// The creator that an extended query tag lends.
 fn lender(tags: &[QueryTag], of: &[usize], group: u16, element: u8) -> Option<String> {

@@ -70,7 +70,8 @@ impl<'a> Tests<'a> {
     /// The key of an attribute that asks for a value.
     fn key(&self, tag: Tag, how: How) -> Option<&'a str> {
         let found = self.values.iter().find(|(at, _)| **at == At::Standard(tag))?;
-        Some(found.1).filter(|key| !rules::is_universal(key) && !(how.empty && *key == "\"\""))
+        let is_empty = |key: &str| how.empty && key == "\"\"";
+        Some(found.1).filter(|key| !rules::is_universal(key) && !is_empty(key))
     }
 
     /// The pair's keys, where they are not to be matched each by itself: whether they pass.

@@ -200,7 +200,7 @@ async fn what_remains_is_counted_so_far_and_no_further() {
         let expected = format!("There are {rest} additional results");
         let warning = page.header("warning");
         assert!(
-            if rest == 0 { warning == "" } else { warning.contains(&expected) },
+            if rest == 0 { warning.is_empty() } else { warning.contains(&expected) },
             "{query}: {warning}"
         );
     }
