@@ -210,7 +210,7 @@ async fn compare(server: &Server, searched: &Searched<'_>, asked: &Asked) -> Res
     let answer = server.get(&asked.url()).await;
     let request = match asked.read(searched.partitions, searched.tags) {
         Ok(request) => request,
-        Err(field) => return refused(&answer, &field),
+        Err(_) => return refused(&answer, &faults(searched, asked)),
     };
     let expected = searched.answer(&request);
     let status = if expected.page.is_empty() { 204 } else { 200 };
@@ -247,12 +247,24 @@ async fn compare(server: &Server, searched: &Searched<'_>, asked: &Asked) -> Res
     Ok(rows.len())
 }
 
-fn refused(answer: &Answer, field: &str) -> Result<usize, String> {
+/// The parameters that are to be refused: of several, which one is named is nobody's rule.
+fn faults(searched: &Searched<'_>, asked: &Asked) -> Vec<String> {
+    let (mut left, mut faults) = (asked.clone(), Vec::new());
+    while let Err(field) = left.read(searched.partitions, searched.tags) {
+        left.parameters.retain(|(name, _)| *name != field);
+        assert!(!faults.contains(&field), "{field} is refused, and no parameter");
+        faults.push(field);
+    }
+    faults
+}
+
+fn refused(answer: &Answer, faults: &[String]) -> Result<usize, String> {
     if answer.status != 400 {
-        return Err(format!("  {} instead of 400 for {field}", answer.status));
+        return Err(format!("  {} instead of 400 for {faults:?}", answer.status));
     }
     let named = answer.json()["errors"][0]["field"].clone();
-    if named == field { Ok(0) } else { Err(format!("  400 for {named} instead of {field}")) }
+    let is_fault = faults.iter().any(|field| named == **field);
+    if is_fault { Ok(0) } else { Err(format!("  400 for {named} instead of {faults:?}")) }
 }
 
 fn identity_of(request: &Request, result: &Value) -> String {
