@@ -236,7 +236,7 @@ fn date_time_filled(value: &str, end: bool) -> Option<String> {
         return None;
     }
     let clock = match local.get(8..).filter(|rest| !rest.is_empty()) {
-        Some(rest) if rest.contains(':') => return None,
+        Some(rest) if rest.contains([':', ' ', '\0']) => return None,
         Some(rest) if end => time_end(rest).ok()?,
         Some(rest) => time(rest).ok()?,
         None if end => LAST_INSTANT.to_owned(),
