@@ -6,7 +6,8 @@
 //! `target/bench`, which is filled the first time and kept. One client sends one request after
 //! another; values are drawn at random from what is stored, the same each time. Times are the
 //! client's, from sending to the last byte. The growth is each search's median against that of the
-//! smallest index with as many partitions.
+//! smallest index with as many partitions; the view, against that of the index with the fewest
+//! partitions where a partition holds as many studies: what one tenant notices of its neighbours.
 
 #[path = "../../examples/seed/fill.rs"]
 mod fill;
@@ -56,18 +57,20 @@ const WARM_UP: usize = 30;
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Median of each search in the smallest index, by partitions.
+    // Median of each search in the smallest index by partitions, and in the index with the fewest
+    // partitions by studies of a partition.
     let mut smallest: BTreeMap<(u64, &'static str), Duration> = BTreeMap::new();
+    let mut alone: BTreeMap<(u64, &'static str), Duration> = BTreeMap::new();
     let mut studies = arguments.studies.clone();
     studies.sort_unstable();
     for &studies in &studies {
-        for &partitions in &arguments.partitions {
+        for &partitions in arguments.partitions.iter().filter(|count| **count <= studies) {
             let population = Population { studies, partitions, series: 5, instances: 1 };
             let folder = arguments.folder.join(format!("search-{studies}-{partitions}"));
             let server = Server::filled(&folder, population)?;
             println!("\n{studies} studies, {partitions} partitions\n");
-            println!("| search | p50 ms | p99 ms | growth | KB |");
-            println!("| --- | ---: | ---: | ---: | ---: |");
+            println!("| search | p50 ms | p99 ms | growth | view | KB |");
+            println!("| --- | ---: | ---: | ---: | ---: | ---: |");
             let chosen = workloads::all(partitions);
             for workload in chosen.filter(|workload| workload.name.contains(&arguments.only)) {
                 let run = run(&server, &workload, &population, arguments.requests);
@@ -76,12 +79,15 @@ fn main() -> anyhow::Result<()> {
                 times.sort_unstable();
                 let (p50, p99) = (at(&times, 50), at(&times, 99));
                 let first = *smallest.entry((partitions, workload.name)).or_insert(p50);
+                let held = (studies / partitions, workload.name);
+                let view = *alone.entry(held).or_insert(p50);
                 println!(
-                    "| {} | {:.2} | {:.2} | {:.2} | {:.1} |",
+                    "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} |",
                     workload.name,
                     milliseconds(p50),
                     milliseconds(p99),
                     p50.as_secs_f64() / first.as_secs_f64(),
+                    p50.as_secs_f64() / view.as_secs_f64(),
                     bytes as f64 / 1024.0 / arguments.requests as f64,
                 );
             }

@@ -1,8 +1,9 @@
 //! Search (PS3.18 §10.6): a plan in, a stream of DICOM JSON or XML out.
 //!
 //! Holds: the keys of all results are found first, in one transaction, so that the answer is in one
-//! order and its number is known; what is said about them is read page by page, as the client takes
-//! them. Nothing is counted but what a page shows, and what remains behind it, up to a bound.
+//! order and its number is known; what is said about them is read page by page, the first of them at
+//! once and the others as the client takes them. Nothing is counted but what a page shows, and what
+//! remains behind it, up to a bound.
 
 mod filter;
 mod places;
@@ -12,14 +13,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::{
-    StreamExt, TryStreamExt,
+    StreamExt, TryFutureExt, TryStreamExt,
     stream::{self, BoxStream},
 };
 
 use super::{Archive, ArchiveError, ByteStream, metadata::document};
 use crate::{
     dicom::{attributes::Level, xml},
-    index::{Include, RowKey, SearchPlan, SearchRow, SearchTag},
+    index::{Found, Include, RowKey, ScopedTx, SearchPlan, SearchRow, SearchTag},
     tenancy::Scope,
 };
 pub(super) use filter::Turns;
@@ -47,6 +48,7 @@ pub struct SearchPage {
     rows: Rows,
 }
 
+/// The rows of an answer, read as the client takes them.
 struct Rows {
     archive: Archive,
     scope: Scope,
@@ -56,6 +58,17 @@ struct Rows {
     fields: Fields,
     retrieve_url: RetrieveUrl,
     keys: std::vec::IntoIter<RowKey>,
+    /// The first of them, where they were read already.
+    first: Option<Vec<SearchRow>>,
+}
+
+/// What lies behind a page.
+enum Behind {
+    /// So many rows.
+    Known(i64),
+    /// What this plan finds, of which so many rows lie before; it is another page of the one that
+    /// this led to.
+    Counted(SearchPlan, i64),
 }
 
 impl Archive {
@@ -71,14 +84,7 @@ impl Archive {
         returned: Returned,
         retrieve_url: RetrieveUrl,
     ) -> Result<SearchPage, ArchiveError> {
-        let (keys, remaining) = if filters.is_empty() {
-            self.search_page(&scope, &plan).await?
-        } else {
-            let found = self.search_filtered(&scope, &plan, &filters).await?;
-            (found.keys, found.remaining)
-        };
-        let results = keys.len();
-        let rows = Rows {
+        let mut rows = Rows {
             archive: self.clone(),
             scope,
             level: plan.level,
@@ -86,9 +92,47 @@ impl Archive {
             fields: Fields::of(&returned.paths),
             returned,
             retrieve_url,
-            keys: keys.into_iter(),
+            keys: Vec::new().into_iter(),
+            first: None,
         };
-        Ok(SearchPage { results, remaining, rows })
+        if !filters.is_empty() {
+            let found = self.search_filtered(&rows.scope, &plan, &filters).await?;
+            let results = found.keys.len();
+            rows.keys = found.keys.into_iter();
+            return Ok(SearchPage { results, remaining: found.remaining, rows });
+        }
+        let mut tx = self.0.db.begin(&rows.scope).await?;
+        let (mut found, behind) = self.search_page(&mut tx, &rows.scope, &plan).await?;
+        let keys = std::mem::take(&mut found.keys);
+        let results = keys.len();
+        rows.keys = keys.into_iter();
+        let most = Some(i64::from(self.0.search.max_counted)).filter(|most| *most > 0);
+        let (behind, before) = match behind {
+            Behind::Known(remaining) => {
+                rows.first = Some(rows.read(&mut tx).await?);
+                let remaining = most.map_or(remaining, |most| remaining.min(most));
+                return Ok(SearchPage { results, remaining, rows });
+            }
+            Behind::Counted(plan, before) => (plan, before),
+        };
+        // What remains is counted while the page is read, if that takes nobody's connection.
+        let most = most.map(|most| most.saturating_add(before));
+        let beside = self.0.db.begin_beside(&rows.scope).await;
+        let counted = tx.search_count(&behind, most, Some(&found)).map_err(ArchiveError::from);
+        let remaining = match beside {
+            Some(mut beside) => {
+                let read = rows.read(&mut beside);
+                let (remaining, first) = tokio::try_join!(counted, read)?;
+                rows.first = Some(first);
+                remaining
+            }
+            None => {
+                let remaining = counted.await?;
+                rows.first = Some(rows.read(&mut tx).await?);
+                remaining
+            }
+        };
+        Ok(SearchPage { results, remaining: (remaining - before).max(1), rows })
     }
 
     /// The extended query tags that can be searched by in a scope.
@@ -99,12 +143,13 @@ impl Archive {
         Ok(self.0.db.begin(scope).await?.search_tags().await?)
     }
 
-    /// The page of a search that indexes answer, and how many rows there are beyond it.
+    /// The page of a search that indexes answer.
     async fn search_page(
         &self,
+        tx: &mut ScopedTx,
         scope: &Scope,
         plan: &SearchPlan,
-    ) -> Result<(Vec<RowKey>, i64), ArchiveError> {
+    ) -> Result<(Found, Behind), ArchiveError> {
         let (offset, limit) = (plan.offset.max(0), plan.limit.max(0));
         let search = (offset.saturating_add(limit) >= FAR).then(|| Search::of(scope, plan));
         // One more than asked tells whether anything remains; only then is there a count.
@@ -115,29 +160,24 @@ impl Archive {
             ahead.after = Some(row);
             ahead.offset = offset - place;
         }
-        let mut tx = self.0.db.begin(scope).await?;
-        let mut keys = tx.search_keys(&ahead).await?;
-        if keys.len() as i64 <= limit {
-            return Ok((keys, 0));
+        let mut found = tx.search_page(&ahead).await?;
+        if found.keys.len() as i64 <= limit {
+            return Ok((found, Behind::Known(0)));
         }
-        keys.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        if let (Some(search), Some(last)) = (search, keys.last()) {
+        found.keys.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        if let (Some(search), Some(last)) = (search, found.keys.last()) {
             let (end, now) = (offset.saturating_add(limit), Instant::now());
             self.0.places.keep(search, end, last.clone(), now);
         }
-        let most = Some(i64::from(self.0.search.max_counted)).filter(|most| *most > 0);
-        let remaining = match keys.last() {
+        let behind = match (found.behind, found.keys.last()) {
+            (Some(behind), _) => Behind::Known(behind.saturating_add(1)),
             // What lies behind the page, whatever has come before it meanwhile.
-            Some(last) => {
-                let behind = SearchPlan { after: Some(last.clone()), ..plan.clone() };
-                tx.search_count(&behind, most).await?
+            (None, Some(last)) => {
+                Behind::Counted(SearchPlan { after: Some(last.clone()), ..plan.clone() }, 0)
             }
-            None => {
-                let most = most.map(|most| most.saturating_add(offset));
-                tx.search_count(plan, most).await? - offset
-            }
+            (None, None) => Behind::Counted(plan.clone(), offset),
         };
-        Ok((keys, remaining.max(1)))
+        Ok((found, behind))
     }
 }
 
@@ -152,7 +192,7 @@ impl SearchPage {
                 out.extend_from_slice(&json);
                 first = false;
             }
-            if rows.keys.len() > 0 {
+            if rows.is_more() {
                 return Ok(Some((out.into(), Some((rows, first)))));
             }
             out.extend_from_slice(if first { b"[]" } else { b"]" });
@@ -167,7 +207,7 @@ impl SearchPage {
         encoding: xml::Encoding,
     ) -> BoxStream<'static, Result<Bytes, ArchiveError>> {
         let pages = stream::try_unfold(self.rows, move |mut rows| async move {
-            if rows.keys.len() == 0 {
+            if !rows.is_more() {
                 return Ok::<_, ArchiveError>(None);
             }
             let page = rows.next().await?;
@@ -180,18 +220,21 @@ impl SearchPage {
 }
 
 impl Rows {
+    /// Whether there are results that were not given.
+    fn is_more(&self) -> bool {
+        self.first.is_some() || self.keys.len() > 0
+    }
+
     /// The next results as DICOM JSON objects; none at the end.
     async fn next(&mut self) -> Result<Vec<Vec<u8>>, ArchiveError> {
-        let page = if self.include.metadata { PAGE_WITH_METADATA } else { PAGE };
-        let keys: Vec<RowKey> = self.keys.by_ref().take(page).collect();
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut tx = self.archive.0.db.begin(&self.scope).await?;
-        let tags: Vec<(i64, Level)> =
-            self.returned.extended.iter().map(|tag| (tag.id, tag.level)).collect();
-        let rows = tx.search_rows(self.level, &keys, self.include, &tags).await?;
-        drop(tx);
+        let rows = match self.first.take() {
+            Some(rows) => rows,
+            None if self.keys.len() == 0 => return Ok(Vec::new()),
+            None => {
+                let mut tx = self.archive.0.db.begin(&self.scope).await?;
+                self.read(&mut tx).await?
+            }
+        };
         let results = rows.iter().map(|row| {
             let url = (self.retrieve_url)(row);
             let mut json = Vec::with_capacity(2048);
@@ -199,5 +242,14 @@ impl Rows {
             Ok(json)
         });
         results.collect()
+    }
+
+    /// Reads what is said about the next results.
+    async fn read(&mut self, tx: &mut ScopedTx) -> Result<Vec<SearchRow>, ArchiveError> {
+        let page = if self.include.metadata { PAGE_WITH_METADATA } else { PAGE };
+        let keys: Vec<RowKey> = self.keys.by_ref().take(page).collect();
+        let tags: Vec<(i64, Level)> =
+            self.returned.extended.iter().map(|tag| (tag.id, tag.level)).collect();
+        Ok(tx.search_rows(self.level, &keys, self.include, &tags).await?)
     }
 }

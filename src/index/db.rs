@@ -125,33 +125,49 @@ impl Db {
     /// # Errors
     /// [`IndexError::Unavailable`].
     pub async fn begin(&self, scope: &Scope) -> Result<ScopedTx, IndexError> {
-        let DbOptions { search_timeout: limit, statement_timeout, .. } = self.shared.options;
-        let timeout = if limit.is_zero() { statement_timeout } else { limit };
-        // What a search looks up, it looks up as all others do; its client may go away meanwhile.
-        let watch = format!("SET LOCAL client_connection_check_interval = {WATCH}");
-        let mut settings: Vec<&str> = lookup::SETTINGS.to_vec();
-        settings.push(&watch);
-        let mut tx = self.begin_with(scope, &settings, timeout).await?;
-        tx.deadline = (!limit.is_zero()).then(|| Instant::now() + limit);
+        let (settings, timeout) = self.of_searches();
+        let held = self.start(&settings_of(scope, &settings), timeout).await?;
+        let mut tx = self.scoped(held, scope);
+        tx.deadline = self.deadline();
         Ok(tx)
     }
 
-    async fn begin_with(
-        &self,
-        scope: &Scope,
-        more: &[&str],
-        timeout: Duration,
-    ) -> Result<ScopedTx, IndexError> {
-        // The alphabet of PartitionId has no quote: the literal is safe by type.
-        let narrowed = scope.as_setting();
-        let setting = format!("SET LOCAL collimator.scope = '{narrowed}'");
-        let mut settings = vec!["SET LOCAL ROLE collimator_tenant", &setting];
-        settings.extend(more);
-        let held = self.start(&settings, timeout).await?;
+    /// As [`Db::begin`], to read beside a transaction that is open already. `None` where no
+    /// connection is idle: whoever holds one must not wait for another.
+    pub async fn begin_beside(&self, scope: &Scope) -> Option<ScopedTx> {
+        if self.shared.citus {
+            return None;
+        }
+        let (settings, timeout) = self.of_searches();
+        let open = opening(&settings_of(scope, &settings), timeout);
+        // One that turns out dead is for `begin` to deal with.
+        let held = Held::begin_if_idle(&self.pool, &open).await.ok()??;
+        let mut tx = self.scoped(held, scope);
+        tx.deadline = self.deadline();
+        Some(tx)
+    }
+
+    /// Settings and time of a transaction that searches.
+    fn of_searches(&self) -> (Vec<String>, Duration) {
+        let DbOptions { search_timeout: limit, statement_timeout, .. } = self.shared.options;
+        // What a search looks up, it looks up as all others do; its client may go away meanwhile.
+        let mut settings: Vec<String> = lookup::SETTINGS.map(str::to_owned).to_vec();
+        settings.push(format!("SET LOCAL client_connection_check_interval = {WATCH}"));
+        (settings, if limit.is_zero() { statement_timeout } else { limit })
+    }
+
+    /// When a search that begins now must have ended.
+    fn deadline(&self) -> Option<Instant> {
+        let limit = self.shared.options.search_timeout;
+        (!limit.is_zero()).then(|| Instant::now() + limit)
+    }
+
+    fn scoped(&self, held: Held, scope: &Scope) -> ScopedTx {
         let Shared { options, citus } = *self.shared;
-        let (scope, prepared) = (scope.clone(), options.prepared_statements);
+        let (scope, narrowed) = (scope.clone(), scope.as_setting());
         let (regime, deadline, explained) = (Regime::Lookup, None, None);
-        Ok(ScopedTx { held, scope, prepared, citus, regime, narrowed, deadline, explained })
+        let prepared = options.prepared_statements;
+        ScopedTx { held, scope, prepared, citus, regime, narrowed, deadline, explained }
     }
 
     /// Opens a transaction on one partition.
@@ -168,9 +184,11 @@ impl Db {
         scope: &PartitionScope,
         locks: &[String],
     ) -> Result<PartitionTx, IndexError> {
-        let more: Vec<&str> =
-            lookup::SETTINGS.into_iter().chain(locks.iter().map(String::as_str)).collect();
-        let inner = self.begin_with(scope, &more, self.shared.options.statement_timeout).await?;
+        let mut more: Vec<String> = lookup::SETTINGS.map(str::to_owned).to_vec();
+        more.extend_from_slice(locks);
+        let timeout = self.shared.options.statement_timeout;
+        let held = self.start(&settings_of(scope, &more), timeout).await?;
+        let inner = self.scoped(held, scope);
         let (partition, holds_tags) = (scope.partition().clone(), !locks.is_empty());
         Ok(PartitionTx { inner, partition, holds_tags })
     }
@@ -188,8 +206,8 @@ impl Db {
         &self,
         locks: &[String],
     ) -> Result<RegistryTx, IndexError> {
-        let mut settings = vec!["SET LOCAL ROLE collimator_registry"];
-        settings.extend(locks.iter().map(String::as_str));
+        let mut settings = vec!["SET LOCAL ROLE collimator_registry".to_owned()];
+        settings.extend_from_slice(locks);
         let held = self.start(&settings, self.shared.options.statement_timeout).await?;
         Ok(RegistryTx { held, prepared: self.shared.options.prepared_statements })
     }
@@ -213,7 +231,7 @@ impl Db {
     ///
     /// After the database was restarted each idle connection turns out dead when first used.
     /// Nothing has happened yet at that point, so the next one is tried.
-    async fn start(&self, settings: &[&str], timeout: Duration) -> Result<Held, IndexError> {
+    async fn start(&self, settings: &[String], timeout: Duration) -> Result<Held, IndexError> {
         let mut left = self.shared.options.max_connections;
         loop {
             match self.try_start(settings, timeout).await {
@@ -227,20 +245,37 @@ impl Db {
         }
     }
 
-    async fn try_start(&self, settings: &[&str], timeout: Duration) -> Result<Held, IndexError> {
-        let timeout = format!("SET LOCAL statement_timeout = {}", timeout.as_millis());
+    async fn try_start(&self, settings: &[String], timeout: Duration) -> Result<Held, IndexError> {
         if self.shared.citus {
             // Citus passes the text of a SET LOCAL on to its workers as it came, so that each must
             // come alone.
             let mut held = Held::begin(&self.pool, "BEGIN").await?;
-            for setting in settings.iter().copied().chain([&*timeout]) {
-                sqlx::raw_sql(AssertSqlSafe(setting)).execute(held.conn()).await?;
+            let timeout = timeout_setting(timeout);
+            for setting in settings.iter().chain([&timeout]) {
+                sqlx::raw_sql(AssertSqlSafe(setting.as_str())).execute(held.conn()).await?;
             }
             return Ok(held);
         }
-        let open = format!("BEGIN; {}; {timeout}", settings.join("; "));
-        Held::begin(&self.pool, &open).await
+        Held::begin(&self.pool, &opening(settings, timeout)).await
     }
+}
+
+/// What makes a transaction that of a scope, and `more` settings.
+fn settings_of(scope: &Scope, more: &[String]) -> Vec<String> {
+    // The alphabet of PartitionId has no quote: the literal is safe by type.
+    let within = format!("SET LOCAL collimator.scope = '{}'", scope.as_setting());
+    let mut settings = vec!["SET LOCAL ROLE collimator_tenant".to_owned(), within];
+    settings.extend_from_slice(more);
+    settings
+}
+
+/// What begins a transaction with settings.
+fn opening(settings: &[String], timeout: Duration) -> String {
+    format!("BEGIN; {}; {}", settings.join("; "), timeout_setting(timeout))
+}
+
+fn timeout_setting(timeout: Duration) -> String {
+    format!("SET LOCAL statement_timeout = {}", timeout.as_millis())
 }
 
 /// Checks what row-level security rests on; says whether the database is distributed by Citus.
@@ -360,8 +395,8 @@ impl ScopedTx {
         self.narrowed = "?".to_owned();
     }
 
-    /// Runs a statement of a search, whose text `make` puts together behind an opening. Its plan is
-    /// not kept: texts are many.
+    /// Runs a statement of a search, whose text `make` puts together behind an opening. Where lookups
+    /// alone are allowed, plans hang on nothing but the text, and are kept for each connection.
     ///
     /// # Errors
     /// [`IndexError::TooBroad`] where the search takes longer than it may.
@@ -370,8 +405,9 @@ impl ScopedTx {
         opening: &'static str,
         make: &(impl Fn(&'static str) -> Result<Sql, IndexError> + Sync),
     ) -> Result<Vec<PgRow>, IndexError> {
+        let is_kept = self.prepared && self.regime == Regime::Lookup;
         if self.explained.is_some() {
-            let rows = self.run(make("EXPLAIN ")?).await?;
+            let rows = self.run(make("EXPLAIN ")?, false).await?;
             let lines = rows.iter().map(|row| Ok(row.try_get(0)?));
             let lines = lines.collect::<Result<Vec<String>, IndexError>>()?;
             if let Some(explained) = &mut self.explained {
@@ -379,13 +415,13 @@ impl ScopedTx {
                 explained.extend(lines);
             }
         }
-        self.run(make(opening)?).await
+        self.run(make(opening)?, is_kept).await
     }
 
-    async fn run(&mut self, mut sql: Sql) -> Result<Vec<PgRow>, IndexError> {
+    async fn run(&mut self, mut sql: Sql, is_kept: bool) -> Result<Vec<PgRow>, IndexError> {
         // Should this future be dropped before the end, or the time be up, it stays so.
         self.held.is_busy = true;
-        let rows = sql.build().persistent(false).fetch_all(self.held.conn());
+        let rows = sql.build().persistent(is_kept).fetch_all(self.held.conn());
         let rows = match self.deadline {
             Some(end) => match tokio::time::timeout_at(end, rows).await {
                 Ok(rows) => rows,

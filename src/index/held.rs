@@ -26,7 +26,21 @@ pub(super) struct Held {
 impl Held {
     /// Begins a transaction with `open`.
     pub(super) async fn begin(pool: &PgPool, open: &str) -> Result<Self, IndexError> {
-        let mut conn = pool.acquire().await?;
+        Self::begin_on(pool.acquire().await?, open).await
+    }
+
+    /// As [`Held::begin`], where a connection is idle; `None`: none is.
+    pub(super) async fn begin_if_idle(
+        pool: &PgPool,
+        open: &str,
+    ) -> Result<Option<Self>, IndexError> {
+        match pool.try_acquire() {
+            Some(conn) => Self::begin_on(conn, open).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn begin_on(mut conn: PoolConnection<Postgres>, open: &str) -> Result<Self, IndexError> {
         PgTransactionManager::begin(&mut conn, Some(AssertSqlSafe(open.to_owned()).into_sql_str()))
             .await?;
         Ok(Self { conn, is_busy: false })

@@ -8,10 +8,11 @@
 //! page.
 //!
 //! Where a set of rows holds all results (`driver`), it is read and put in order if it is small. How
-//! many rows it has is not known before; so it is counted, up to a bound. A larger one is likely to
-//! have a page among the first rows in order: these are read instead, up to a bound; and the whole
-//! set only where they did not yield one. In the same way rows are tested one by one only where they
-//! are few; else the lists of all conditions are gone through side by side.
+//! many rows it has is not known before; so it is read up to a bound, or, where its rows are yet to
+//! be tested, counted. A larger one is likely to have a page among the first rows in order: these are
+//! read instead, up to a bound; and the whole set only where they did not yield one. In the same way
+//! rows are tested one by one only where they are few; else the lists of all conditions are gone
+//! through side by side.
 
 use std::cmp::Ordering;
 
@@ -30,7 +31,7 @@ use super::{
 use crate::{dicom::attributes::Level, tenancy::PartitionId};
 
 /// Rows of a set that are put in order without a thought.
-const FEW: i64 = 10_000;
+const FEW: i64 = 2_500;
 
 /// Rows that are tested one by one without a thought.
 const TESTED: i64 = 1_000;
@@ -42,6 +43,25 @@ const WINDOW: i64 = 20_000;
 /// sorts, however long it takes. Far more than a page and the offsets that people reach by turning
 /// pages.
 const MAX_MERGED: i64 = 100_000;
+
+/// The keys of a page, in order.
+#[derive(Debug)]
+pub struct Found {
+    /// One for each row.
+    pub keys: Vec<RowKey>,
+    /// How many rows that match lie behind the page, where that turned out on the way.
+    pub behind: Option<i64>,
+    /// Which way led to them, out of one partition.
+    way: Option<Via>,
+}
+
+/// How the page of one partition is to be had.
+enum Way {
+    /// Here it is.
+    Page(Found),
+    /// By what leads to all of them, and a shorter way to try before, if one is promising.
+    Read(Option<Via>, Via),
+}
 
 /// The order of results.
 pub(super) fn compare(one: &RowKey, other: &RowKey, level: Level) -> Ordering {
@@ -66,35 +86,47 @@ impl ScopedTx {
     /// The keys of the rows that the plan finds, in order.
     ///
     /// # Errors
-    /// [`IndexError::TooBroad`] where it takes longer than a search may; [`IndexError`].
+    /// As [`ScopedTx::search_page`].
     pub async fn search_keys(&mut self, plan: &SearchPlan) -> Result<Vec<RowKey>, IndexError> {
+        Ok(self.search_page(plan).await?.keys)
+    }
+
+    /// The keys of the rows that the plan finds, in order, and what is known of what lies behind.
+    ///
+    /// # Errors
+    /// [`IndexError::TooBroad`] where it takes longer than a search may; [`IndexError`].
+    pub async fn search_page(&mut self, plan: &SearchPlan) -> Result<Found, IndexError> {
         let scope = self.scope().clone();
+        let plainly = |keys| Found { keys, behind: None, way: None };
         if scope.partitions().is_empty() || plan.limit <= 0 || is_hopeless(plan) {
-            return Ok(Vec::new());
+            return Ok(plainly(Vec::new()));
         }
         let offset = plan.offset.max(0);
         let wanted = plan.limit.saturating_add(offset);
         match scope.only() {
-            _ if self.citus() => self.keys_of_all(plan, scope.partitions()).await,
-            Some(partition) => self.keys_of_one(plan, partition, wanted).await,
-            None if wanted > MAX_MERGED => self.keys_of_all(plan, scope.partitions()).await,
+            _ if self.citus() => Ok(plainly(self.keys_of_all(plan, scope.partitions()).await?)),
+            Some(partition) => self.page_of_one(plan, partition, wanted).await,
+            None if wanted > MAX_MERGED => {
+                Ok(plainly(self.keys_of_all(plan, scope.partitions()).await?))
+            }
             None => {
                 let mut keys = self.keys_merged(plan, scope.partitions(), wanted).await?;
                 let skipped = usize::try_from(offset).unwrap_or(usize::MAX).min(keys.len());
-                Ok(keys.split_off(skipped))
+                Ok(plainly(keys.split_off(skipped)))
             }
         }
     }
 
     /// How many rows match the plan, whatever its limit and offset, behind the row that it names: at
-    /// most `most`, or all.
+    /// most `most`, or all. `found` is a page of the same search, if there is one.
     ///
     /// # Errors
-    /// As [`ScopedTx::search_keys`].
+    /// As [`ScopedTx::search_page`].
     pub async fn search_count(
         &mut self,
         plan: &SearchPlan,
         most: Option<i64>,
+        found: Option<&Found>,
     ) -> Result<i64, IndexError> {
         let scope = self.scope().clone();
         if scope.partitions().is_empty() || is_hopeless(plan) {
@@ -104,8 +136,18 @@ impl ScopedTx {
         let citus = self.citus();
         self.settle_for(scope.partitions()).await?;
         let candidates = Candidates::of(plan)?;
-        let via = match scope.only() {
-            Some(only) if !citus => self.ways(&candidates, plan, only).await?.1,
+        let via = match (scope.only(), found.and_then(|found| found.way)) {
+            (Some(only), None) if !citus => {
+                let all = SearchPlan { limit: 0, offset: 0, ..plan.clone() };
+                match self.way(&candidates, &all, only).await? {
+                    Way::Page(Found { behind, .. }) => {
+                        let count = behind.unwrap_or_default();
+                        return Ok(most.map_or(count, |most| count.min(most)));
+                    }
+                    Way::Read(_, via) => via,
+                }
+            }
+            (Some(_), Some(via)) => via,
             _ => candidates.in_order(),
         };
         // What is only counted need not be put in order.
@@ -116,6 +158,10 @@ impl ScopedTx {
         };
         let make = |opening: &'static str| -> Result<Sql, IndexError> {
             let mut sql = Sql::new(opening);
+            if let (Via::Unordered(Some(most)), [only]) = (via, names.as_slice()) {
+                candidates.push_distinct_count(&mut sql, Of::One(only), reach(plan), most)?;
+                return Ok(sql);
+            }
             sql.push("SELECT count(*) FROM (SELECT");
             if citus {
                 push_plainly(&mut sql, plan, &names)?;
@@ -148,23 +194,25 @@ impl ScopedTx {
     pub async fn search_explain(&mut self, plan: &SearchPlan) -> Result<Vec<String>, IndexError> {
         self.explain();
         let keys = self.search_keys(plan).await?;
-        self.search_count(plan, Some(1_000)).await?;
+        self.search_count(plan, Some(1_000), None).await?;
         self.search_rows(plan.level, &keys, super::Include::default(), &[]).await?;
         Ok(self.explained())
     }
 
     /// The page, out of one partition.
-    async fn keys_of_one(
+    async fn page_of_one(
         &mut self,
         plan: &SearchPlan,
         partition: &PartitionId,
         wanted: i64,
-    ) -> Result<Vec<RowKey>, IndexError> {
+    ) -> Result<Found, IndexError> {
         self.settle_for(std::slice::from_ref(partition)).await?;
         let candidates = Candidates::of(plan)?;
         let of = Of::One(partition.as_str());
-        let (window, way) = self.ways(&candidates, plan, partition).await?;
-        let window = window.filter(|_| wanted < WINDOW);
+        let (window, way) = match self.way(&candidates, plan, partition).await? {
+            Way::Page(found) => return Ok(found),
+            Way::Read(window, way) => (window.filter(|_| wanted < WINDOW), way),
+        };
         let mut keys = Vec::new();
         for via in window.into_iter().chain([way]) {
             let make = |opening| {
@@ -183,22 +231,21 @@ impl ScopedTx {
                 break;
             }
         }
-        Ok(keys)
+        Ok(Found { keys, behind: None, way: Some(way) })
     }
 
-    /// The way that leads to all results in one partition, and a shorter one to try before, if that
-    /// is promising.
-    async fn ways(
+    /// How the page of one partition is to be had.
+    async fn way(
         &mut self,
         candidates: &Candidates<'_>,
         plan: &SearchPlan,
         partition: &PartitionId,
-    ) -> Result<(Option<Via>, Via), IndexError> {
+    ) -> Result<Way, IndexError> {
         let access = candidates.access();
         let (of, has_lists) = (Of::One(partition.as_str()), !access.lists.is_empty());
         if access.sets.is_empty() {
             if !has_lists || access.rank == Some(Rank::Certain) {
-                return Ok((None, Via::Lanes));
+                return Ok(Way::Read(None, Via::Lanes));
             }
             let make = |opening| {
                 let mut sql = Sql::new(opening);
@@ -206,28 +253,77 @@ impl ScopedTx {
                 Ok(sql)
             };
             let is_rare = self.counted(&make).await? <= TESTED;
-            return Ok((None, if is_rare { Via::Lanes } else { Via::Lists }));
+            return Ok(Way::Read(None, if is_rare { Via::Lanes } else { Via::Lists }));
         }
-        match access.rank {
-            Some(Rank::Certain) => return Ok((None, Via::Sets)),
-            Some(Rank::Anywhere) if !has_lists => {
-                return Ok((Some(Via::Window(WINDOW)), Via::Sets));
+        let is_certain = access.rank == Some(Rank::Certain);
+        if access.rank == Some(Rank::Anywhere) && !has_lists {
+            return Ok(Way::Read(Some(Via::Window(WINDOW)), Via::Sets));
+        }
+        if candidates.sets_leave() {
+            if is_certain {
+                return Ok(Way::Read(None, Via::Sets));
             }
-            _ => {}
+            let make = |opening| {
+                let mut sql = Sql::new(opening);
+                candidates.push_sets_count(&mut sql, of, reach(plan), TESTED + 1)?;
+                Ok(sql)
+            };
+            if self.counted(&make).await? <= TESTED {
+                return Ok(Way::Read(None, Via::Sets));
+            }
+        } else {
+            let page = self.page_of_set(candidates, plan, partition).await?;
+            if let Some(page) = page {
+                return Ok(Way::Page(page));
+            }
+            if is_certain {
+                return Ok(Way::Read(None, Via::Sets));
+            }
         }
+        Ok(if has_lists {
+            Way::Read(None, Via::Lists)
+        } else {
+            Way::Read(Some(Via::Window(WINDOW)), Via::Sets)
+        })
+    }
+
+    /// The page out of the sets, none of whose rows is left to be tested, and how many rows they
+    /// have. `None`: more than [`FEW`].
+    async fn page_of_set(
+        &mut self,
+        candidates: &Candidates<'_>,
+        plan: &SearchPlan,
+        partition: &PartitionId,
+    ) -> Result<Option<Found>, IndexError> {
+        let (most, offset) = (FEW + 1, plan.offset.max(0));
         let make = |opening| {
             let mut sql = Sql::new(opening);
-            candidates.push_sets_count(&mut sql, of, reach(plan), FEW + 1)?;
+            sql.push("WITH s (key, place) AS MATERIALIZED (");
+            let of = Of::One(partition.as_str());
+            let named = candidates.push(&mut sql, Via::Unordered(Some(most)), of, reach(plan))?;
+            sql.push(" LIMIT ").push_bind(most);
+            sql.push(") SELECT t.total, p.key, p.place FROM (SELECT count(*) AS total FROM s) t");
+            sql.push(" LEFT JOIN (SELECT key, place FROM s");
+            named.of_list().push_order(&mut sql);
+            sql.push(" LIMIT ").push_bind(plan.limit);
+            sql.push(" OFFSET ").push_bind(offset).push(") p ON true");
             Ok(sql)
         };
-        let count = self.counted(&make).await?;
-        Ok(if count <= TESTED || (count <= FEW && !candidates.sets_leave()) {
-            (None, Via::Sets)
-        } else if has_lists {
-            (None, Via::Lists)
-        } else {
-            (Some(Via::Window(WINDOW)), Via::Sets)
-        })
+        let rows = self.fetch("-- search_set\n", &make).await?;
+        let total: i64 = rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0);
+        if total > FEW {
+            return Ok(None);
+        }
+        let mut keys = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if row.try_get::<Option<i64>, _>(1)?.is_some() {
+                keys.push(read(row, 1, partition.clone())?);
+            }
+        }
+        keys.sort_unstable_by(|one, other| compare(one, other, plan.level));
+        let shown = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+        let behind = Some((total - offset - shown).max(0));
+        Ok(Some(Found { keys, behind, way: None }))
     }
 
     async fn counted(

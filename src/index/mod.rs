@@ -63,6 +63,7 @@ mod terms;
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use error::IndexError;
 pub use frames::{FramesLocated, NativeFrames, Pieces};
+pub use keys::Found;
 pub use located::{Located, Presence, Target};
 pub use migrate::{AppLogin, app_login, migrate, migrate_for};
 pub use operations::{Claim, Cursor, Operation, OperationState, Work};

@@ -93,11 +93,11 @@ pub struct TagValue {
 /// them in each access to an index.
 const MAX_NAMED: usize = 8;
 
-/// The keys of a row and of its parents, of the tables by level; `scope.id` is the partition.
+/// The keys of a row and of its parents, of the tables by level; `scope.id` is the partition. Of a
+/// study there is nothing to look up.
 const PAGE: [&str; 3] = [
-    "(SELECT partition_id, study_key, NULL::bigint AS series_key, NULL::bigint AS watermark
-        FROM study WHERE partition_id = scope.id
-            AND study_key >= n.key AND study_key <= n.key ORDER BY study_key) x",
+    "(SELECT n.id AS partition_id, n.key AS study_key, NULL::bigint AS series_key,
+        NULL::bigint AS watermark) x",
     "(SELECT partition_id, study_key, series_key, NULL::bigint AS watermark
         FROM series WHERE partition_id = scope.id
             AND series_key >= n.key AND series_key <= n.key ORDER BY series_key) x",
@@ -106,10 +106,11 @@ const PAGE: [&str; 3] = [
             AND watermark >= n.key AND watermark <= n.key ORDER BY watermark) x",
 ];
 
-/// Aggregates over the study of `p`.
+/// Aggregates over the study of `p`. Modalities come as often as there are series of them: telling
+/// them apart there costs a sort for each study.
 const STUDY_FACTS: &str = "(SELECT e.series, e.modalities, i.instances
     FROM (SELECT count(*) AS series,
-            array_agg(DISTINCT modality) FILTER (WHERE modality IS NOT NULL) AS modalities
+            array_agg(modality) FILTER (WHERE modality IS NOT NULL) AS modalities
         FROM (SELECT modality FROM series WHERE partition_id = scope.id
                 AND study_key >= p.study_key AND study_key <= p.study_key
             ORDER BY study_key, series_instance_uid) x) e
@@ -227,7 +228,8 @@ fn statement(
     sql.push("WITH page AS MATERIALIZED (SELECT n.n, x.* FROM unnest(");
     sql.push_bind(partitions).push("::text[], ").push_bind(numbers);
     sql.push("::bigint[]) WITH ORDINALITY AS n(id, key, n)");
-    sql.push(if each { NARROWED } else { " CROSS JOIN LATERAL (SELECT n.id) scope" });
+    let is_narrowed = each && below_study;
+    sql.push(if is_narrowed { NARROWED } else { " CROSS JOIN LATERAL (SELECT n.id) scope" });
     sql.push(" CROSS JOIN LATERAL ").push(PAGE[level as usize]).push(")");
     let series_facts = include.series_facts && below_study;
     let aggregates = [
@@ -333,6 +335,9 @@ fn read(row: &PgRow, level: Level, key: RowKey) -> Result<SearchRow, IndexError>
     let list = |at: usize| -> Result<Vec<String>, IndexError> {
         Ok(row.try_get::<Option<Vec<String>>, _>(at)?.unwrap_or_default())
     };
+    let mut modalities = list(7)?;
+    modalities.sort_unstable();
+    modalities.dedup();
     let series = if level > Level::Study {
         Some(uid(row, 2, "series", "series_instance_uid")?)
     } else {
@@ -350,7 +355,7 @@ fn read(row: &PgRow, level: Level, key: RowKey) -> Result<SearchRow, IndexError>
         series,
         instance,
         attributes: [row.try_get(4)?, row.try_get(5)?, row.try_get(6)?],
-        modalities: list(7)?,
+        modalities,
         study_series: row.try_get(8)?,
         study_instances: row.try_get(9)?,
         series_instances: row.try_get(10)?,

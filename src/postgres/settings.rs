@@ -21,7 +21,9 @@ pub fn arguments(data: &Path, sockets: &Path) -> Vec<OsString> {
         set(name, value.as_ref());
     }
     let memory = memory();
-    let shared = (memory / 16).clamp(128 * MIB, 512 * MIB) / MIB;
+    // Taken as it is used. What is not found there is asked of the kernel, page by page: several times
+    // as dear, and a page of results is hundreds of them.
+    let shared = (memory / 8).clamp(128 * MIB, 4096 * MIB) / MIB;
     for (name, value) in [
         ("port", PORT.to_string()),
         ("max_connections", MAX_CONNECTIONS.to_string()),

@@ -121,6 +121,7 @@ async fn every_statement_fits_the_schema_and_the_grants() {
         "search_keys_plain",
         "search_probe",
         "search_round",
+        "search_set",
         "search_count",
         "search_rows",
     ];

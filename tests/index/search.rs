@@ -40,7 +40,7 @@ async fn rows(db: &Db, scope: &Scope, plan: &SearchPlan, include: Include) -> Ve
     let rows = tx.search_rows(plan.level, &keys, include, &[]).await.unwrap();
     assert_eq!(rows.len(), keys.len());
     if plan.offset == 0 && (keys.len() as i64) < plan.limit {
-        assert_eq!(tx.search_count(plan, None).await.unwrap(), keys.len() as i64);
+        assert_eq!(tx.search_count(plan, None, None).await.unwrap(), keys.len() as i64);
     }
     rows
 }
@@ -396,7 +396,7 @@ async fn pages_cover_every_partition_once_and_in_order() {
         let all = plan(level, vec![]);
         let mut tx = it.db.begin(&scope).await.unwrap();
         let expected = tx.search_keys(&all).await.unwrap();
-        assert_eq!(tx.search_count(&all, None).await.unwrap(), expected.len() as i64);
+        assert_eq!(tx.search_count(&all, None, None).await.unwrap(), expected.len() as i64);
         assert_eq!(expected.len(), 53);
         for limit in [1, 3, 10, 60] {
             let mut paged = Vec::new();

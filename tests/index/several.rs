@@ -85,7 +85,7 @@ async fn pages_of_many_partitions_are_those_of_each_put_together() {
             assert!(one_by_one.iter().all(|key| expected.contains(key)), "{what}");
             let mut tx = it.db.begin(&scope).await.unwrap();
             for most in [None, Some(5), Some(1_000)] {
-                let count = tx.search_count(&all, most).await.unwrap();
+                let count = tx.search_count(&all, most, None).await.unwrap();
                 assert_eq!(count, (expected.len() as i64).min(most.unwrap_or(i64::MAX)), "{what}");
             }
             for limit in [1, 7, 50] {
@@ -95,7 +95,7 @@ async fn pages_of_many_partitions_are_those_of_each_put_together() {
                     let by_offset = SearchPlan { limit, offset: paged.len() as i64, ..all.clone() };
                     let by_offset = tx.search_keys(&by_offset).await.unwrap();
                     let after = SearchPlan { limit, after: paged.last().cloned(), ..all.clone() };
-                    let behind = tx.search_count(&after, None).await.unwrap();
+                    let behind = tx.search_count(&after, None, None).await.unwrap();
                     assert_eq!(behind, (expected.len() - paged.len()) as i64, "{what}");
                     let page = tx.search_keys(&after).await.unwrap();
                     assert_eq!(page, by_offset, "{what}");
@@ -146,7 +146,7 @@ async fn going_through_partitions_shows_nothing_of_others() {
     let found = tx.search_keys(&all).await.unwrap();
     assert!(found.iter().all(|key| scope.partitions().contains(key.partition())));
     // The last statement left the scope at one partition; what comes next sees all of its own.
-    assert_eq!(tx.search_count(&all, None).await.unwrap(), found.len() as i64);
+    assert_eq!(tx.search_count(&all, None, None).await.unwrap(), found.len() as i64);
     let rows = tx.search_rows(Level::Study, &found, everything(), &[]).await.unwrap();
     assert_eq!(rows.len(), found.len());
     assert_eq!(tx.search_keys(&all).await.unwrap(), found);

@@ -5,12 +5,14 @@
 //! though empty; a value in it is at most [`MAX_VALUE`] long and named by no URI. Absent: which rows
 //! match.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
-
-use serde_json::{
-    Value, json,
-    value::{RawValue, to_raw_value},
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
 };
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::super::{ArchiveError, metadata::decompress};
 use crate::{
@@ -24,7 +26,26 @@ use crate::{
 };
 
 /// Attributes of a result, or of an item in it.
-type Projected = BTreeMap<String, Box<RawValue>>;
+type Projected<'a> = BTreeMap<Cow<'a, str>, Cow<'a, RawValue>>;
+
+/// An attribute that is made here.
+#[derive(Serialize)]
+struct Made<'a, T> {
+    vr: &'a str,
+    #[serde(rename = "Value", skip_serializing_if = "<[T]>::is_empty")]
+    values: &'a [T],
+}
+
+/// Attributes of return type R (PS3.18 Tables 10.6.3-3 to -5): level, key, and what they are without
+/// a value.
+static REQUIRED: LazyLock<Vec<(Level, String, Box<RawValue>)>> = LazyLock::new(|| {
+    let required = attributes::TABLE.iter().filter(|attribute| attribute.required);
+    let empty = |attribute: &attributes::Attribute| {
+        let empty = made::<&str>(&attribute.vr.to_string(), &[]).ok()?;
+        Some((attribute.level, tag_key(attribute.tag), empty))
+    };
+    required.filter_map(empty).collect()
+});
 
 /// Longest value out of the metadata that a result holds, as JSON, in bytes: as for the attributes
 /// that the index holds.
@@ -137,6 +158,7 @@ pub(super) fn result(
     url: &str,
     out: &mut Vec<u8>,
 ) -> Result<(), ArchiveError> {
+    let json = row.metadata.as_deref().map(decompress).transpose()?;
     let mut result = Projected::new();
     let shown = |of: Level| match of {
         Level::Study => returned.study,
@@ -153,18 +175,17 @@ pub(super) fn result(
                         && attributes::by_tag(tag).is_some_and(|row| row.default || returned.all))
             });
             if wanted {
-                result.insert((*key).to_owned(), (*value).to_owned());
+                result.insert(Cow::Borrowed(key), Cow::Borrowed(value));
             }
         }
         fields.project(&attributes, &mut result);
     }
-    if let Some(frame) = &row.metadata {
-        let json = decompress(frame)?;
-        let attributes: Object<'_> = serde_json::from_slice(&json).map_err(inconsistent)?;
+    if let Some(json) = &json {
+        let attributes: Object<'_> = serde_json::from_slice(json).map_err(inconsistent)?;
         for tag in returned.tags.iter().filter(|tag| is_other(**tag)) {
             let key = tag_key(*tag);
             if let Some(value) = attributes.get(key.as_str()).filter(|value| is_given(value)) {
-                result.insert(key, (*value).to_owned());
+                result.insert(Cow::Owned(key), Cow::Borrowed(value));
             }
         }
         fields.project(&attributes, &mut result);
@@ -175,27 +196,26 @@ pub(super) fn result(
         if let Some(creator) = tag.and_then(|tag| tag.creator.as_ref())
             && let (Some(group), Some(block)) = (value.key.get(..4), value.key.get(4..6))
         {
-            let name = json!({ "vr": "LO", "Value": [creator] });
-            result.insert(format!("{group}00{block}"), to_raw_value(&name).map_err(inconsistent)?);
+            let name = made("LO", &[creator])?;
+            result.insert(Cow::Owned(format!("{group}00{block}")), Cow::Owned(name));
         }
-        result.insert(value.key.clone(), json);
+        result.insert(Cow::Borrowed(&value.key), Cow::Owned(json));
     }
-    let mut add = |tag: Tag, value: Value| -> Result<(), ArchiveError> {
-        result.insert(tag_key(tag), to_raw_value(&value).map_err(inconsistent)?);
-        Ok(())
+    let mut add = |tag: Tag, value: Box<RawValue>| {
+        result.insert(Cow::Owned(tag_key(tag)), Cow::Owned(value));
     };
     let wants = |tag| returned.all || returned.tags.contains(&tag);
-    add(INSTANCE_AVAILABILITY, json!({ "vr": "CS", "Value": ["ONLINE"] }))?;
-    add(RETRIEVE_URL, json!({ "vr": "UR", "Value": [url] }))?;
-    add(STUDY_UID, json!({ "vr": "UI", "Value": [row.study.as_str()] }))?;
+    add(INSTANCE_AVAILABILITY, made("CS", &["ONLINE"])?);
+    add(RETRIEVE_URL, made("UR", &[url])?);
+    add(STUDY_UID, made("UI", &[row.study.as_str()])?);
     if let Some(series) = &row.series {
-        add(SERIES_UID, json!({ "vr": "UI", "Value": [series.as_str()] }))?;
+        add(SERIES_UID, made("UI", &[series.as_str()])?);
     }
     if let Some(instance) = &row.instance {
-        add(INSTANCE_UID, json!({ "vr": "UI", "Value": [instance.as_str()] }))?;
+        add(INSTANCE_UID, made("UI", &[instance.as_str()])?);
     }
     if returned.study || wants(MODALITIES_IN_STUDY) {
-        add(MODALITIES_IN_STUDY, list("CS", &row.modalities))?;
+        add(MODALITIES_IN_STUDY, made("CS", &row.modalities)?);
     }
     for (tag, count, is_shown) in [
         (STUDY_SERIES, row.study_series, returned.study),
@@ -203,32 +223,25 @@ pub(super) fn result(
         (SERIES_INSTANCES, row.series_instances, returned.series),
     ] {
         if let Some(count) = count.filter(|_| is_shown || wants(tag)) {
-            add(tag, json!({ "vr": "IS", "Value": [count] }))?;
+            add(tag, made("IS", &[count])?);
         }
     }
     if wants(SOP_CLASSES_IN_STUDY) {
-        add(SOP_CLASSES_IN_STUDY, list("UI", &row.sop_classes))?;
+        add(SOP_CLASSES_IN_STUDY, made("UI", &row.sop_classes)?);
     }
     if wants(AVAILABLE_SYNTAXES) {
-        add(AVAILABLE_SYNTAXES, list("UI", &row.transfer_syntaxes))?;
+        add(AVAILABLE_SYNTAXES, made("UI", &row.transfer_syntaxes)?);
     }
     if returned.partition {
-        add(CREATOR.0, json!({ "vr": "LO", "Value": [CREATOR.1] }))?;
-        add(PARTITION, json!({ "vr": "LO", "Value": [row.partition.as_str()] }))?;
+        add(CREATOR.0, made("LO", &[CREATOR.1])?);
+        add(PARTITION, made("LO", &[row.partition.as_str()])?);
     }
-    for attribute in attributes::TABLE {
-        // Return type R: present even without a value (PS3.18 Tables 10.6.3-3 to -5).
-        if attribute.required
-            && shown(attribute.level)
-            && let Entry::Vacant(place) = result.entry(tag_key(attribute.tag))
-        {
-            let empty = json!({ "vr": attribute.vr.to_string() });
-            place.insert(to_raw_value(&empty).map_err(inconsistent)?);
-        }
+    for (_, key, empty) in REQUIRED.iter().filter(|(level, ..)| shown(*level)) {
+        result.entry(Cow::Borrowed(key)).or_insert(Cow::Borrowed(empty));
     }
     if result.values().any(|value| !value.get().is_ascii()) {
-        let utf8 = json!({ "vr": "CS", "Value": ["ISO_IR 192"] });
-        result.insert(tag_key(CHARACTER_SET), to_raw_value(&utf8).map_err(inconsistent)?);
+        let utf8 = made("CS", &["ISO_IR 192"])?;
+        result.insert(Cow::Owned(tag_key(CHARACTER_SET)), Cow::Owned(utf8));
     }
     serde_json::to_writer(out, &result).map_err(inconsistent)
 }
@@ -273,22 +286,22 @@ impl Fields {
     }
 
     /// Adds what a data set or item has of them. What is there already stays.
-    fn project(&self, object: &Object<'_>, result: &mut Projected) {
+    fn project<'a>(&self, object: &Object<'a>, result: &mut Projected<'a>) {
         for field in &self.0 {
             let Some((key, value)) = field.at.find(object) else { continue };
             let part = if field.whole {
-                Some(value.to_owned()).filter(|value| is_given(value))
+                Some(Cow::Borrowed(value)).filter(|value| is_given(value))
             } else {
-                field.inner.items(value)
+                field.inner.items(value).map(Cow::Owned)
             };
             let Some(part) = part else { continue };
             if let Element::Private { .. } = field.at
                 && let (Some(group), Some(block)) = (key.get(..4), key.get(4..6))
                 && let Some((creator, name)) = object.get_key_value(&*format!("{group}00{block}"))
             {
-                result.entry((*creator).to_owned()).or_insert_with(|| (*name).to_owned());
+                result.entry(Cow::Borrowed(creator)).or_insert(Cow::Borrowed(name));
             }
-            result.entry(key).or_insert(part);
+            result.entry(Cow::Owned(key)).or_insert(part);
         }
     }
 
@@ -306,18 +319,13 @@ impl Fields {
             self.project(item, &mut part);
             part
         });
-        let items: Vec<Projected> = items.collect();
-        let mut whole = serde_json::Map::new();
-        whole.insert("vr".into(), sequence.vr.into());
-        if !items.is_empty() {
-            whole.insert("Value".into(), serde_json::to_value(&items).ok()?);
-        }
-        to_raw_value(&whole).ok().filter(|part| part.get().len() <= MAX_VALUE)
+        let items: Vec<Projected<'_>> = items.collect();
+        made(sequence.vr, &items).ok().filter(|part| part.get().len() <= MAX_VALUE)
     }
 }
 
-fn list(vr: &str, values: &[String]) -> Value {
-    if values.is_empty() { json!({ "vr": vr }) } else { json!({ "vr": vr, "Value": values }) }
+fn made<T: Serialize>(vr: &str, values: &[T]) -> Result<Box<RawValue>, ArchiveError> {
+    to_raw_value(&Made { vr, values }).map_err(inconsistent)
 }
 
 fn tag_key(Tag(group, element): Tag) -> String {

@@ -1,5 +1,7 @@
 //! What a search may cost, and what a hostile one gets.
 
+use sqlx::Connection;
+
 use super::found;
 use crate::harness::{Dicom, PARTITIONS, Server};
 
@@ -39,6 +41,40 @@ async fn filters_look_at_so_many_rows_and_say_how_to_narrow() {
     assert_eq!(found(&server, &path).await.len(), 5);
     // What has an index is not bounded so.
     assert_eq!(found(&server, "/instances?InstanceNumber=3").await, ["1.2.1.1.3"]);
+}
+
+#[tokio::test]
+async fn a_search_that_takes_too_long_is_told_how_to_narrow() {
+    let server = Server::with(&[("search.timeout", "300ms")]).await;
+    instances(&server, "/studies", 2).await;
+    // Whoever reads the table waits until this lets go of it.
+    let mut holder = server.superuser().await;
+    let mut holding = holder.begin().await.unwrap();
+    sqlx::query("LOCK TABLE instance IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *holding)
+        .await
+        .unwrap();
+    for query in ["InstanceNumber=1", "SliceThickness=1"] {
+        let problem = server.get(&format!("/instances?{query}")).await.problem(413);
+        assert_eq!(problem["type"], "urn:collimator:problem:search-too-slow");
+        assert!(problem["detail"].as_str().unwrap().contains("search.timeout"), "{problem}");
+    }
+    holding.rollback().await.unwrap();
+    // The connections are whole: none is lost to the searches that were given up.
+    for _ in 0..20 {
+        assert_eq!(found(&server, "/instances?InstanceNumber=1").await, ["1.2.1.1.1"]);
+    }
+}
+
+#[tokio::test]
+async fn one_connection_is_enough_for_a_page_and_its_count() {
+    let server = Server::with(&[("database.max_connections", "1")]).await;
+    instances(&server, "/studies", 5).await;
+    let answers = (0..8).map(|_| server.get("/instances?limit=2"));
+    for answer in futures::future::join_all(answers).await {
+        assert!(answer.header("warning").contains("There are 3 additional results"), "{answer:?}");
+        assert_eq!(answer.is(200).json().as_array().unwrap().len(), 2);
+    }
 }
 
 #[tokio::test]
