@@ -12,7 +12,7 @@ use super::{
     urls::{PartitionUrls, Urls},
 };
 use crate::{
-    archive::TagScope,
+    archive::{FeedScope, TagScope},
     control::ControlError,
     tenancy::{Action, Named, PartitionScope, Principal, Scope},
 };
@@ -49,6 +49,8 @@ pub struct Read;
 pub struct Remove;
 /// Asks to search.
 pub struct Search;
+/// Asks to read the change feed.
+pub struct ReadChanges;
 /// Asks to see extended query tags.
 pub struct ReadTags;
 /// Asks to change extended query tags.
@@ -82,6 +84,20 @@ impl Asks for Search {
     type Urls = Urls;
     fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(Scope, Urls), Problem> {
         Ok((scope, urls))
+    }
+}
+
+impl Asks for ReadChanges {
+    const ACTION: Action = Action::ReadChanges;
+    type Scope = FeedScope;
+    type Urls = Urls;
+    /// Who names one partition reads that one's feed. Who names none reads the union, also while
+    /// there is only one: the numbers in an answer must not change because another came into being.
+    fn narrow(scope: Scope, urls: Urls, at: At) -> Result<(FeedScope, Urls), Problem> {
+        Ok(match (at, scope.only()) {
+            (At::Alone | At::Named, Some(_)) => (FeedScope::Partition(scope.try_into()?), urls),
+            _ => (FeedScope::Union(scope), urls),
+        })
     }
 }
 
