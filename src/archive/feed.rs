@@ -6,6 +6,8 @@
 //! - An event that is committed before a page is asked for is in it, or in a later page: events
 //!   get their numbers in ascending order as they become readable (`index::feed`). An empty page is
 //!   the end.
+//! - That holds for partitions that come into being while a union is read as well: what was read is
+//!   told only if there was none; else who asked is given their scope anew, and reads again.
 //! - A span of time that has passed is complete: nothing appears in it later.
 //! - Numbering is done in bounded batches, in transactions of their own, and stands in nobody's way
 //!   but that of others who number the same partition, for milliseconds.
@@ -24,6 +26,7 @@ use std::{
 
 use futures::{
     StreamExt, TryStreamExt,
+    future::BoxFuture,
     stream::{self, BoxStream},
 };
 use rand::RngExt;
@@ -54,6 +57,28 @@ pub enum FeedScope {
     Partition(PartitionScope),
     /// Those of all that the request may touch: numbers are positions.
     Union(Scope),
+}
+
+/// Decides anew which partitions a union is of.
+pub type Renew = Arc<dyn Fn() -> BoxFuture<'static, Result<Scope, ArchiveError>> + Send + Sync>;
+
+/// Who reads a feed.
+#[derive(Clone)]
+pub struct FeedReader {
+    /// What he may read.
+    pub scope: FeedScope,
+    /// Of who reads all that he may: partitions may come into being. `None`: he named them.
+    pub renew: Option<Renew>,
+    /// How many partitions there were before the scope was decided.
+    known: i64,
+}
+
+impl FeedReader {
+    /// A reader of a feed.
+    pub fn new(scope: FeedScope, renew: Option<Renew>) -> Self {
+        // There is always one: what is read first has to be read with a scope that is newer.
+        Self { scope, renew, known: 0 }
+    }
 }
 
 /// A span of time, from its start on and up to before its end; a bound that is `None` is none.
@@ -98,6 +123,10 @@ pub(super) struct Chunk {
     pub is_cut: bool,
     /// Whether events right before it may have been removed.
     pub is_after_gap: bool,
+    /// Of a union: the last position that was complete.
+    horizon: Option<i64>,
+    /// Of a union: how many partitions there were afterwards.
+    pub partitions: i64,
 }
 
 /// A page of a feed.
@@ -142,17 +171,51 @@ impl Archive {
     ///
     /// # Errors
     /// Where the index fails, or does not answer in time.
-    pub async fn feed(&self, scope: FeedScope, query: FeedQuery) -> Result<Feed, ArchiveError> {
-        let rest = match query.times {
-            None => Some(Rest::after(query.offset, query.limit, query.metadata)),
-            Some(times) => self.span(&scope, times, &query).await?,
+    pub async fn feed(
+        &self,
+        reader: &mut FeedReader,
+        query: FeedQuery,
+    ) -> Result<Feed, ArchiveError> {
+        self.begin_reading(reader).await?;
+        loop {
+            let rest = match query.times {
+                None => Some(Rest::after(query.offset, query.limit, query.metadata)),
+                Some(times) => self.span(&reader.scope, times, &query).await?,
+            };
+            let rest = rest.unwrap_or_else(|| Rest::after(i64::MAX - 1, 1, false));
+            let chunk = Arc::new(self.chunk(&reader.scope, &rest).await?);
+            if !self.renewed(reader, chunk.partitions).await? {
+                return Ok(Feed::of(self.clone(), reader.scope.clone(), rest, chunk));
+            }
+        }
+    }
+
+    /// Decides the scope of a union after it is known how many partitions there are.
+    pub(super) async fn begin_reading(&self, reader: &mut FeedReader) -> Result<(), ArchiveError> {
+        if reader.renew.is_some() && reader.known == 0 {
+            let partitions = self.partition_count().await?;
+            self.renewed(reader, partitions).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether other partitions than those of the scope may have been there when something was
+    /// read; the scope is another one then.
+    pub(super) async fn renewed(
+        &self,
+        reader: &mut FeedReader,
+        partitions: i64,
+    ) -> Result<bool, ArchiveError> {
+        let Some(renew) = reader.renew.clone().filter(|_| partitions != reader.known) else {
+            return Ok(false);
         };
-        let Some(rest) = rest else {
-            let (rest, chunk) = (Rest::after(i64::MAX, 0, false), Arc::default());
-            return Ok(Feed { archive: self.clone(), scope, rest, chunk });
-        };
-        let chunk = Arc::new(self.chunk(&scope, &rest).await?);
-        Ok(Feed { archive: self.clone(), scope, rest, chunk })
+        reader.known = partitions;
+        reader.scope = FeedScope::Union(renew().await?);
+        Ok(true)
+    }
+
+    pub(super) async fn partition_count(&self) -> Result<i64, ArchiveError> {
+        Ok(self.0.db.registry().await?.partition_count().await?)
     }
 
     /// The newest event of a feed; `None` where there is none.
@@ -161,11 +224,29 @@ impl Archive {
     /// Where the index fails, or does not answer in time.
     pub async fn feed_latest(
         &self,
-        scope: FeedScope,
+        reader: &mut FeedReader,
+        metadata: bool,
+    ) -> Result<Option<Told>, ArchiveError> {
+        self.begin_reading(reader).await?;
+        loop {
+            let told = self.newest(&reader.scope, metadata).await?;
+            let partitions = match reader.renew {
+                Some(_) => self.partition_count().await?,
+                None => 0,
+            };
+            if !self.renewed(reader, partitions).await? {
+                return Ok(told);
+            }
+        }
+    }
+
+    async fn newest(
+        &self,
+        scope: &FeedScope,
         metadata: bool,
     ) -> Result<Option<Told>, ArchiveError> {
         self.number_all(scope.scope()).await?;
-        let last = match &scope {
+        let last = match scope {
             FeedScope::Partition(one) => self.0.db.begin_in(one).await?.feed_last().await?,
             FeedScope::Union(all) => {
                 let horizon = self.0.db.feed_horizon().await?;
@@ -175,8 +256,8 @@ impl Archive {
         let Some(last) = last else { return Ok(None) };
         let mut rest = Rest::after(last - 1, 1, metadata);
         rest.range.up_to = last;
-        let chunk = Arc::new(self.read(&scope, &rest).await?);
-        Feed { archive: self.clone(), scope, rest, chunk }.told().try_next().await
+        let chunk = Arc::new(self.read(scope, &rest).await?);
+        Feed::of(self.clone(), scope.clone(), rest, chunk).told().try_next().await
     }
 
     /// The events of a range, numbered before where they were not.
@@ -203,15 +284,20 @@ impl Archive {
                 Ok(Chunk::of(events, is_cut, is_after_gap))
             }
             FeedScope::Union(all) => {
-                range.up_to = range.up_to.min(self.0.db.feed_horizon().await?);
+                let horizon = self.0.db.feed_horizon().await?;
+                range.up_to = range.up_to.min(horizon);
                 let mut tx = self.0.db.begin(all).await?;
                 let keys = tx.feed_keys(&range, times.map(|it| (it.start, it.end))).await?;
-                if keys.is_empty() {
-                    return Ok(Chunk::default());
+                let mut chunk = Chunk::default();
+                if !keys.is_empty() {
+                    let (events, is_cut) = tx.feed_events(&keys, range.metadata).await?;
+                    let is_after_gap = times.is_none() && tx.feed_gone(range.after).await?;
+                    chunk = Chunk::of(events, is_cut, is_after_gap);
                 }
-                let (events, is_cut) = tx.feed_events(&keys, range.metadata).await?;
-                let is_after_gap = times.is_none() && tx.feed_gone(range.after).await?;
-                Ok(Chunk::of(events, is_cut, is_after_gap))
+                drop(tx);
+                chunk.horizon = Some(horizon);
+                chunk.partitions = self.partition_count().await?;
+                Ok(chunk)
             }
         }
     }
@@ -326,12 +412,19 @@ impl Rest {
 impl Chunk {
     fn of(events: Vec<FeedEvent>, is_cut: bool, is_after_gap: bool) -> Self {
         let events = events.into_iter().map(Arc::new).collect();
-        Self { events, is_cut, is_after_gap }
+        Self { events, is_cut, is_after_gap, horizon: None, partitions: 0 }
     }
 }
 
 impl Feed {
-    pub(super) fn of(archive: Archive, scope: FeedScope, rest: Rest, chunk: Arc<Chunk>) -> Self {
+    pub(super) fn of(
+        archive: Archive,
+        scope: FeedScope,
+        mut rest: Rest,
+        chunk: Arc<Chunk>,
+    ) -> Self {
+        // What is read later of the page is read with the same scope: up to where that was whole.
+        rest.range.up_to = rest.range.up_to.min(chunk.horizon.unwrap_or(i64::MAX));
         Self { archive, scope, rest, chunk }
     }
 

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    Archive, ArchiveError, Feed, FeedQuery, FeedScope, Told,
+    Archive, ArchiveError, Feed, FeedQuery, FeedReader, FeedScope, Told,
     feed::{Chunk, Rest},
 };
 use crate::{
@@ -36,7 +36,7 @@ use crate::{
 /// Time between two looks, at least.
 const TICK: Duration = Duration::from_millis(50);
 /// How many times as long as a look takes the rest after it is, at least.
-const REST: u32 = 4;
+const PAUSE: u32 = 4;
 /// Rest after a look that failed.
 const FAILED: Duration = Duration::from_secs(1);
 /// Places of a feed that those who wait share what is read at.
@@ -71,7 +71,10 @@ struct Beat {
 
 /// What was read since, by place.
 #[derive(Default)]
-struct Shared(Mutex<HashMap<(i64, i64, bool), Arc<OnceCell<Arc<Chunk>>>>>);
+struct Shared(Mutex<HashMap<At, Arc<OnceCell<Arc<Chunk>>>>>);
+
+/// A place of a feed: after which number, how many events, and whether with metadata.
+type At = (i64, i64, bool);
 
 /// What who follows a feed is told.
 #[derive(Debug)]
@@ -112,6 +115,7 @@ impl Inner {
 
 /// Looks until nobody waits any more.
 async fn look(inner: Arc<Inner>) {
+    let mut partitions = None;
     loop {
         let scope = {
             let mut joined = inner.lock();
@@ -124,9 +128,11 @@ async fn look(inner: Arc<Inner>) {
         };
         let begun = Instant::now();
         match heads(&inner.db, &scope).await {
-            Ok(heads) => {
-                publish(&inner.lock(), &heads);
-                tokio::time::sleep(TICK.max(begun.elapsed() * REST)).await;
+            Ok((heads, count)) => {
+                // Who reads all that he may may have more to read.
+                let has_more = partitions.replace(count) != Some(count);
+                publish(&inner.lock(), &heads, has_more);
+                tokio::time::sleep(TICK.max(begun.elapsed() * PAUSE)).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "who waits for changes is not told of them just now");
@@ -136,14 +142,16 @@ async fn look(inner: Arc<Inner>) {
     }
 }
 
-async fn heads(db: &Db, scope: &Scope) -> Result<Vec<Head>, IndexError> {
-    db.begin(scope).await?.feed_heads().await
+async fn heads(db: &Db, scope: &Scope) -> Result<(Vec<Head>, i64), IndexError> {
+    let heads = db.begin(scope).await?.feed_heads().await?;
+    Ok((heads, db.registry().await?.partition_count().await?))
 }
 
 /// Wakes those for whom there is something new.
-fn publish(joined: &Joined, heads: &[Head]) {
+fn publish(joined: &Joined, heads: &[Head], has_more: bool) {
     for (scope, feed) in &joined.feeds {
-        let (mut highest, mut is_pending) = (0, false);
+        let is_union = matches!(scope, FeedScope::Union(_));
+        let (mut highest, mut is_pending) = (0, is_union && has_more);
         for id in scope.scope().partitions() {
             let Ok(at) = heads.binary_search_by(|head| head.partition.cmp(id)) else { continue };
             is_pending |= heads[at].is_pending;
@@ -180,45 +188,49 @@ impl Archive {
     /// As [`Archive::feed`].
     pub async fn feed_wait(
         &self,
-        scope: FeedScope,
+        mut reader: FeedReader,
         query: FeedQuery,
         until: impl Future<Output = ()> + Send,
     ) -> Result<Feed, ArchiveError> {
-        let mut joined = self.0.feed_watch.join(&scope);
-        let feed = self.feed(scope.clone(), query).await?;
+        self.begin_reading(&mut reader).await?;
         let rest = Rest::after(query.offset, query.limit, query.metadata);
         let mut until = std::pin::pin!(until);
-        let mut chunk: Option<Arc<Chunk>> = None;
-        while feed.is_empty() && chunk.is_none() {
-            let beat = tokio::select! {
-                biased;
-                () = &mut until => None,
-                beat = news(&mut joined, query.offset) => beat,
-            };
-            let Some(beat) = beat else { break };
-            let read = self.shared(&beat.shared, &scope, &rest).await?;
-            chunk = Some(read).filter(|chunk| !chunk.events.is_empty());
+        loop {
+            let scope = reader.scope.clone();
+            let mut joined = self.0.feed_watch.join(&scope);
+            let feed = self.feed(&mut reader, query).await?;
+            if !feed.is_empty() {
+                return Ok(feed);
+            }
+            while reader.scope == scope {
+                let beat = tokio::select! {
+                    biased;
+                    () = &mut until => None,
+                    beat = news(&mut joined, query.offset) => beat,
+                };
+                let Some(beat) = beat else { return Ok(feed) };
+                let chunk = self.shared(&beat.shared, &scope, &rest).await?;
+                if !self.renewed(&mut reader, chunk.partitions).await? && !chunk.events.is_empty() {
+                    return Ok(Feed::of(self.clone(), scope, rest, chunk));
+                }
+            }
         }
-        Ok(match chunk {
-            Some(chunk) => Feed::of(self.clone(), scope, rest, chunk),
-            None => feed,
-        })
     }
 
     /// The events of a feed above the number `after`: those there are, and then those to come. It
     /// has no end of its own.
     pub fn feed_follow(
         &self,
-        scope: FeedScope,
+        reader: FeedReader,
         after: i64,
         metadata: bool,
     ) -> BoxStream<'static, Result<Followed, ArchiveError>> {
-        let joined = self.0.feed_watch.join(&scope);
+        let joined = self.0.feed_watch.join(&reader.scope);
         let archive = self.clone();
-        let place = Place { archive, scope, after, metadata, joined, is_at_end: false };
+        let place = Place { archive, reader, after, metadata, joined, is_at_end: false };
         let chunks = stream::try_unfold(place, |mut place| async move {
             let chunk = place.next().await?;
-            Ok(chunk.map(|chunk| ((chunk, place.scope.clone()), place)))
+            Ok(chunk.map(|chunk| ((chunk, place.reader.scope.clone()), place)))
         });
         let followed = chunks.map(|chunk| match chunk {
             Ok((chunk, scope)) => told(chunk, scope),
@@ -254,7 +266,7 @@ impl Archive {
 /// Where who follows a feed is.
 struct Place {
     archive: Archive,
-    scope: FeedScope,
+    reader: FeedReader,
     after: i64,
     metadata: bool,
     joined: watch::Receiver<Beat>,
@@ -269,13 +281,18 @@ impl Place {
             let rest = Rest::after(self.after, AHEAD, self.metadata);
             let chunk = if self.is_at_end {
                 let Some(beat) = news(&mut self.joined, self.after).await else { return Ok(None) };
-                self.archive.shared(&beat.shared, &self.scope, &rest).await?
+                self.archive.shared(&beat.shared, &self.reader.scope, &rest).await?
             } else {
-                Arc::new(self.archive.chunk(&self.scope, &rest).await?)
+                Arc::new(self.archive.chunk(&self.reader.scope, &rest).await?)
             };
+            if self.archive.renewed(&mut self.reader, chunk.partitions).await? {
+                self.joined = self.archive.0.feed_watch.join(&self.reader.scope);
+                self.is_at_end = false;
+                continue;
+            }
             self.is_at_end = !chunk.is_cut && (chunk.events.len() as i64) < AHEAD;
             if let Some(last) = chunk.events.last() {
-                self.after = self.scope.number(last);
+                self.after = self.reader.scope.number(last);
                 return Ok(Some(chunk));
             }
         }

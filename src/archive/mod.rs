@@ -42,7 +42,7 @@ use tokio::sync::Notify;
 pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
 pub use error::ArchiveError;
-pub use feed::{Feed, FeedQuery, FeedScope, FeedTimes, Told};
+pub use feed::{Feed, FeedQuery, FeedReader, FeedScope, FeedTimes, Renew, Told};
 pub use feed_watch::Followed;
 pub use frames::Frames;
 pub use gallery::{Exhibit, Gallery, Shows};

@@ -7,7 +7,7 @@
 
 mod query;
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -15,19 +15,21 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use futures::{Stream, StreamExt, TryStreamExt, future, stream};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future, stream};
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
 use super::{
     App,
     accept::{AcceptSet, choose, offers},
-    admit::{Admitted, ReadChanges},
+    admit::{self, Admitted, ReadChanges},
     problem::Problem,
     urls::{self, Urls},
 };
 use crate::{
-    archive::{ArchiveError, Feed, FeedAction, FeedScope, FeedState, Followed, Told},
+    archive::{
+        ArchiveError, Feed, FeedAction, FeedReader, FeedScope, FeedState, Followed, Renew, Told,
+    },
     dicom::json::resolve_bulk,
 };
 
@@ -109,6 +111,16 @@ fn state(state: FeedState) -> [&'static str; 2] {
     }
 }
 
+/// Who reads, and where he reads all that there is, how that is decided again when there is more.
+fn reader(app: &App, (scope, is_all): (FeedScope, bool)) -> FeedReader {
+    let app = app.clone();
+    let renew: Renew = Arc::new(move || {
+        let app = app.clone();
+        async move { admit::all_readable(&app).await }.boxed()
+    });
+    FeedReader::new(scope, is_all.then_some(renew))
+}
+
 /// `GET /changefeed`
 pub async fn page(
     State(app): State<App>,
@@ -120,21 +132,22 @@ pub async fn page(
     let choice = choose(&accept, &offers::CHANGES);
     let is_stream = choice.is_ok_and(|choice| choice.media_type == EVENTS);
     let shape = Shape::of(&app, caller.urls, &parts.uri);
-    let asked = query::read(&parts.uri, matches!(caller.scope, FeedScope::Union(_)))?;
+    let mut reader = reader(&app, caller.scope);
+    let asked = query::read(&parts.uri, matches!(reader.scope, FeedScope::Union(_)))?;
     if is_stream {
         let after = query::resumed(&parts.headers, &asked)?;
-        return Ok(follow(&app, caller.scope, after, asked.query.metadata, shape));
+        return Ok(follow(&app, reader, after, asked.query.metadata, shape));
     }
     let wait = asked.wait.min(app.change_feed.max_wait);
     let feed = if wait.is_zero() {
-        app.archive.feed(caller.scope, asked.query).await?
+        app.archive.feed(&mut reader, asked.query).await?
     } else {
         let closing = app.closing.clone();
         let until = async move {
             // Either ends the wait.
             let _ = tokio::time::timeout(wait, closing.cancelled()).await;
         };
-        app.archive.feed_wait(caller.scope, asked.query, until).await?
+        app.archive.feed_wait(reader, asked.query, until).await?
     };
     let is_after_gap = feed.is_after_gap();
     let mut response = Body::from_stream(array(feed, shape)).into_response();
@@ -155,7 +168,7 @@ pub async fn latest(
 ) -> Result<Response, Problem> {
     let metadata = query::metadata(&uri)?;
     let shape = Shape::of(&app, caller.urls, &uri);
-    let latest = app.archive.feed_latest(caller.scope, metadata).await?;
+    let latest = app.archive.feed_latest(&mut reader(&app, caller.scope), metadata).await?;
     let mut response = match latest {
         None => StatusCode::NO_CONTENT.into_response(),
         Some(told) => {
@@ -194,8 +207,8 @@ fn array(feed: Feed, shape: Shape) -> impl Stream<Item = Result<Bytes, ArchiveEr
 
 /// Events as they come (the HTML standard's server-sent events), until the client or the server
 /// goes. One that breaks off is taken up again by `Last-Event-ID`.
-fn follow(app: &App, scope: FeedScope, after: i64, metadata: bool, shape: Shape) -> Response {
-    let events = app.archive.feed_follow(scope, after, metadata);
+fn follow(app: &App, reader: FeedReader, after: i64, metadata: bool, shape: Shape) -> Response {
+    let events = app.archive.feed_follow(reader, after, metadata);
     let closing = app.closing.clone();
     let told = stream::unfold(events, move |mut events| {
         let shape = shape.clone();

@@ -188,10 +188,11 @@ async fn who_waits_does_not_keep_the_server_from_ending() {
     let server = Server::with(&[("server.drain_timeout", "50s")]).await;
     let client = Client::clone(&server);
     let waiting = tokio::spawn(async move { client.get("/changefeed?wait=60s").await });
-    // It has been asked once the statement about heads runs.
+    // It has been asked once the look at the heads runs.
     crate::harness::until("somebody looks", async || {
         let look = "SELECT count(*) FROM pg_stat_activity
-            WHERE datname = current_database() AND query LIKE '-- feed_heads%'";
+            WHERE datname = current_database()
+                AND (query LIKE '-- feed_heads%' OR query LIKE '-- partition_count%')";
         server.count(look).await > 0
     })
     .await;
