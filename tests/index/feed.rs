@@ -93,7 +93,7 @@ async fn states_follow_what_became_of_the_instance() {
         (false, vec![(Create, Deleted), (Delete, Deleted), (Create, Deleted), (Delete, Deleted)]),
     ] {
         if is_store {
-            store(&it.db, "a", &[sample.clone()]).await;
+            store(&it.db, "a", std::slice::from_ref(&sample)).await;
         } else {
             delete(&it, "a", &sample).await;
         }
