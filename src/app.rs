@@ -30,7 +30,7 @@ use crate::{
     index::{self, Db, DbOptions},
     postgres::Embedded,
     telemetry::{self, Metrics},
-    workers::{self, Reindex, Remove, Sweep},
+    workers::{self, Feed, Reindex, Remove, Sweep},
 };
 
 /// Longest time between two rounds of the task that removes deleted blobs.
@@ -39,10 +39,15 @@ const REMOVE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 /// Longest time between two rounds of the task that works on operations.
 const OPERATIONS_EVERY: Duration = Duration::from_secs(30);
 
+/// Longest time between two rounds of the task that numbers events of change feeds which nobody
+/// reads.
+const FEED_EVERY: Duration = Duration::from_secs(60);
+
 /// A server that answers requests.
 pub struct Server {
     address: SocketAddr,
     stop: watch::Sender<bool>,
+    closing: CancellationToken,
     serving: JoinHandle<listen::Drained>,
     background: Vec<JoinHandle<()>>,
     end: CancellationToken,
@@ -68,6 +73,7 @@ impl Server {
         refuse_hidden_data(&partitions).await?;
         let archive = Archive::new(db.clone(), blobs.clone(), config);
         let wake_operations = archive.operations_wake();
+        let closing = CancellationToken::new();
         let app = App::new(http::Parts {
             archive,
             partitions,
@@ -77,8 +83,10 @@ impl Server {
             limits: config.limits.clone(),
             retrieve: config.retrieve.clone(),
             search: config.search.clone(),
+            change_feed: config.change_feed.clone(),
             cors: config.cors.clone(),
             metrics: metrics.clone(),
+            closing: closing.clone(),
         });
         let listener = TcpListener::bind(config.server.listen)
             .await
@@ -96,7 +104,7 @@ impl Server {
         });
         let end = CancellationToken::new();
         let background = background(config, &db, &blobs, metrics, wake_operations, &end);
-        Ok(Self { address, stop, serving, background, end, db })
+        Ok(Self { address, stop, closing, serving, background, end, db })
     }
 
     /// Where it listens.
@@ -107,6 +115,7 @@ impl Server {
     /// Ends it: what is in flight ends first, within `server.drain_timeout`.
     pub async fn stop(self) {
         self.stop.send_replace(true);
+        self.closing.cancel();
         match self.serving.await {
             Ok(drained) if drained.cut_off > 0 => {
                 tracing::warn!(connections = drained.cut_off, "cut off at the end of the drain");
@@ -142,6 +151,7 @@ fn background(
     let sweep = Sweep::new(db.clone(), blobs.clone(), &config.sweep);
     let remove = Remove::new(db.clone(), blobs.clone());
     let reindex = Reindex::new(db.clone(), &config.operations);
+    let feed = Feed::new(db.clone(), &config.change_feed);
     // What another server, or this one before, left undone.
     wake_operations.notify_one();
     // What is due is removed soon after, however long the rounds of the sweeper are.
@@ -152,6 +162,7 @@ fn background(
         workers::start(sweep, config.sweep.interval, Arc::default(), end.clone()),
         workers::start(remove, start_remove, Arc::default(), end.clone()),
         workers::start(reindex, OPERATIONS_EVERY, wake_operations, end.clone()),
+        workers::start(feed, FEED_EVERY, Arc::default(), end.clone()),
     ]
 }
 

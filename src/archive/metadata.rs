@@ -168,7 +168,7 @@ impl Rows {
 }
 
 /// Does work on kept metadata; where that is much, away from the threads that serve requests.
-async fn away<T: Send + 'static>(
+pub(super) async fn away<T: Send + 'static>(
     compressed: &[u8],
     work: impl FnOnce(&[u8]) -> Result<T, ArchiveError> + Send + 'static,
 ) -> Result<T, ArchiveError> {

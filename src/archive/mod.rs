@@ -1,4 +1,4 @@
-//! The data plane: Store, Retrieve, Search and Delete, free of transport.
+//! The data plane: Store, Retrieve, Search, Delete and the change feed, free of transport.
 //!
 //! Owns the order of things that makes the archive safe: a blob is durable before its rows are
 //! committed, a transaction has ended before the first byte of an answer leaves, and every call
@@ -9,6 +9,8 @@ mod changes;
 mod codec_pool;
 mod delete;
 mod error;
+mod feed;
+mod feed_watch;
 mod frames;
 mod gallery;
 mod given;
@@ -40,6 +42,8 @@ use tokio::sync::Notify;
 pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
 pub use error::ArchiveError;
+pub use feed::{Feed, FeedQuery, FeedReader, FeedScope, FeedTimes, Renew, Told};
+pub use feed_watch::Followed;
 pub use frames::Frames;
 pub use gallery::{Exhibit, Gallery, Shows};
 pub use given::GivenFrames;
@@ -56,8 +60,9 @@ pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use wanted::{Encoding, Wanted};
 
 pub use crate::index::{
-    Condition, Extent, NewTag, Operation, OperationState, QueryTag, RequestKey, SearchPlan,
-    SearchRow, SearchTag, TagError, TagState, TagStatus, Target, Within, path_text,
+    Condition, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation, OperationState,
+    QueryTag, RequestKey, SearchPlan, SearchRow, SearchTag, TagError, TagState, TagStatus, Target,
+    Within, path_text,
 };
 use crate::{
     blob::BlobStore,
@@ -95,6 +100,8 @@ struct Parts {
     places: search::Places<RowKey>,
     turns: search::Turns,
     thumbnails: thumbnails::Thumbnails,
+    feed_closed: feed::Closed,
+    feed_watch: feed_watch::Watch,
 }
 
 /// A stream whose first bytes are there: what cannot be read at all is known before an answer
@@ -119,6 +126,7 @@ impl Archive {
         let places = search::Places::default();
         let turns = search::Turns::default();
         let thumbnails = thumbnails::Thumbnails::new(retrieve.thumbnail_cache);
+        let feed_watch = feed_watch::Watch::new(db.clone());
         Self(Arc::new(Parts {
             db,
             blobs,
@@ -137,6 +145,8 @@ impl Archive {
             places,
             turns,
             thumbnails,
+            feed_closed: feed::Closed::default(),
+            feed_watch,
         }))
     }
 

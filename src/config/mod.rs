@@ -24,8 +24,8 @@ use toml::{Table, Value};
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use secret::Secret;
 pub use sections::{
-    BlobConfig, BlobKind, CorsConfig, DataConfig, DatabaseConfig, DeleteConfig, FeaturesConfig,
-    Identical, LimitsConfig, LogConfig, LogFormat, MissingAccept, OperationsConfig,
+    BlobConfig, BlobKind, ChangeFeedConfig, CorsConfig, DataConfig, DatabaseConfig, DeleteConfig,
+    FeaturesConfig, Identical, LimitsConfig, LogConfig, LogFormat, MissingAccept, OperationsConfig,
     PartitionsConfig, QueryTagsConfig, RetrieveConfig, SearchConfig, ServerConfig, StoreConfig,
     SweepConfig, TenancyConfig,
 };
@@ -53,6 +53,7 @@ pub struct Config {
     pub search: SearchConfig,
     pub query_tags: QueryTagsConfig,
     pub operations: OperationsConfig,
+    pub change_feed: ChangeFeedConfig,
     pub delete: DeleteConfig,
     pub sweep: SweepConfig,
     pub cors: CorsConfig,
@@ -91,6 +92,7 @@ impl Config {
             search: SearchConfig::read(r),
             query_tags: QueryTagsConfig::read(r),
             operations: OperationsConfig::read(r),
+            change_feed: ChangeFeedConfig::read(r),
             delete: DeleteConfig::read(r),
             sweep: SweepConfig::read(r),
             cors: CorsConfig::read(r),
@@ -199,6 +201,7 @@ section_defaults!(
     search: SearchConfig,
     query_tags: QueryTagsConfig,
     operations: OperationsConfig,
+    change_feed: ChangeFeedConfig,
     delete: DeleteConfig,
     sweep: SweepConfig,
     cors: CorsConfig,

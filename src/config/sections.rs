@@ -449,6 +449,24 @@ impl OperationsConfig {
     }
 }
 
+/// `[change_feed]`: what happened to instances, for those who follow it.
+#[derive(Clone, Debug)]
+pub struct ChangeFeedConfig {
+    /// `change_feed.max_wait`: longest time that a request waits for events.
+    pub max_wait: Duration,
+    /// `change_feed.retention`: age from which events are removed; zero: never.
+    pub retention: Duration,
+}
+
+impl ChangeFeedConfig {
+    pub(super) fn read(r: &mut Reader) -> Self {
+        Self {
+            max_wait: r.time("change_feed.max_wait", 0..=HOUR),
+            retention: r.time("change_feed.retention", 0..=36_500 * DAY),
+        }
+    }
+}
+
 /// `[delete]`: what happens to deleted bytes.
 #[derive(Clone, Debug)]
 pub struct DeleteConfig {

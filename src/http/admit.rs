@@ -12,7 +12,7 @@ use super::{
     urls::{PartitionUrls, Urls},
 };
 use crate::{
-    archive::TagScope,
+    archive::{ArchiveError, FeedScope, TagScope},
     control::ControlError,
     tenancy::{Action, Named, PartitionScope, Principal, Scope},
 };
@@ -49,6 +49,8 @@ pub struct Read;
 pub struct Remove;
 /// Asks to search.
 pub struct Search;
+/// Asks to read the change feed.
+pub struct ReadChanges;
 /// Asks to see extended query tags.
 pub struct ReadTags;
 /// Asks to change extended query tags.
@@ -82,6 +84,35 @@ impl Asks for Search {
     type Urls = Urls;
     fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(Scope, Urls), Problem> {
         Ok((scope, urls))
+    }
+}
+
+/// Decides anew what who named no partition may read.
+///
+/// # Errors
+/// As [`decide`], for who has no request to answer any more.
+pub async fn all_readable(app: &App) -> Result<Scope, ArchiveError> {
+    let (who, named) = (Principal::Anonymous, Named::Nothing);
+    match app.partitions.scope(&who, &named, Action::ReadChanges).await {
+        Ok(scope) => Ok(scope),
+        Err(ControlError::Refused(_)) => Err(ArchiveError::NotFound),
+        Err(ControlError::Index(error)) => Err(error.into()),
+    }
+}
+
+impl Asks for ReadChanges {
+    const ACTION: Action = Action::ReadChanges;
+    /// With whether it is all that there is to read.
+    type Scope = (FeedScope, bool);
+    type Urls = Urls;
+    /// Who names one partition reads that one's feed. Who names none reads the union, also while
+    /// there is only one: the numbers in an answer must not change because another came into being.
+    fn narrow(scope: Scope, urls: Urls, at: At) -> Result<((FeedScope, bool), Urls), Problem> {
+        let scope = match (at, scope.only()) {
+            (At::Alone | At::Named, Some(_)) => FeedScope::Partition(scope.try_into()?),
+            _ => FeedScope::Union(scope),
+        };
+        Ok(((scope, at == At::Root), urls))
     }
 }
 

@@ -14,6 +14,7 @@ mod bulk_value;
 mod bulkdata;
 mod capabilities;
 pub mod carrier;
+mod change_feed;
 mod charset;
 mod conditional;
 mod delete;

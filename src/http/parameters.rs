@@ -104,6 +104,27 @@ pub const PAGES: &[Parameter] = &[
     Parameter::query("offset", "Entries to leave out at the start.").or("0"),
 ];
 
+/// Whether changes come with metadata.
+pub const CHANGE: &[Parameter] =
+    &[Parameter::query("includeMetadata", "Whether events come with metadata.")
+        .or("true")
+        .of(&["true", "false"])];
+
+/// The change feed.
+pub const CHANGES: &[Parameter] = &[
+    Parameter::query(
+        "offset",
+        "The last sequence that the client has seen; with times, events to leave out at the start.",
+    )
+    .or("0"),
+    Parameter::query("limit", "Most events to return, up to 200 (`/v1`: 10, up to 100).").or("100"),
+    Parameter::query("startTime", "The first moment of a span, with its time zone."),
+    Parameter::query("endTime", "The first moment behind it, with its time zone."),
+    Parameter::query("wait", "How long to wait for events where there are none, such as `30s`.")
+        .or("0s"),
+    Parameter::header("Last-Event-ID", "Of text/event-stream: goes before the offset."),
+];
+
 /// Search (PS3.18 §8.3.4, §10.6.1.2).
 pub const SEARCH: &[Parameter] = &[
     Parameter::query(

@@ -11,7 +11,7 @@ use axum::{Router, http::Method};
 use super::{
     App,
     accept::{Offer, offers},
-    bulkdata, capabilities, delete, frames, health, metadata,
+    bulkdata, capabilities, change_feed, delete, frames, health, metadata,
     openapi::{self, Routes},
     operation::{
         Operation, Parameter,
@@ -19,7 +19,8 @@ use super::{
     },
     operations,
     parameters::{
-        CHARSET, CONDITIONAL, PAGES, RANGES, SEARCH as MATCHING, THUMBNAIL, VIEW, WADO_URI,
+        CHANGE, CHANGES, CHARSET, CONDITIONAL, PAGES, RANGES, SEARCH as MATCHING, THUMBNAIL, VIEW,
+        WADO_URI,
     },
     partitions, pixeldata, qido, query_tags, rendered, stow, thumbnail, wado, wado_uri,
 };
@@ -226,6 +227,18 @@ fn with_tags(routes: Routes<App>) -> Routes<App> {
         .add(operation(Method::DELETE, "Cancel an operation"), operations::cancel)
 }
 
+/// A GET of the change feed.
+fn changes(
+    path: &'static str,
+    summary: &'static str,
+    parameters: &'static [&'static [Parameter]],
+    statuses: &'static [u16],
+) -> Operation {
+    managed(Method::GET, path, "change-feed", summary, statuses)
+        .gives(&offers::OWN_JSON)
+        .parameters(parameters)
+}
+
 /// A GET of something of the server's own.
 fn own(
     path: &'static str,
@@ -297,6 +310,15 @@ pub fn routes() -> Routes<App> {
         .add(remove(SERIES, "Delete a series"), delete::delete)
         .add(remove(INSTANCE, "Delete an instance"), delete::delete);
     with_tags(routes)
+        .add(
+            changes("/changefeed", "Changes", &[CHANGES, CHANGE], &[200, 400, 404, 503])
+                .gives(&offers::CHANGES),
+            change_feed::page,
+        )
+        .add(
+            changes("/changefeed/latest", "Latest change", &[CHANGE], &[200, 204, 400, 404, 503]),
+            change_feed::latest,
+        )
         .add(
             own("/partitions", Server, "partitions", "List partitions", &offers::OWN_JSON),
             partitions::list,

@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     archive::Archive,
-    config::{CorsConfig, LimitsConfig, RetrieveConfig, SearchConfig, ServerConfig, TenancyConfig},
+    config::{
+        ChangeFeedConfig, CorsConfig, LimitsConfig, RetrieveConfig, SearchConfig, ServerConfig,
+        TenancyConfig,
+    },
     control::{Health, Partitions},
     telemetry::Metrics,
 };
@@ -31,10 +36,14 @@ pub struct Parts {
     pub retrieve: RetrieveConfig,
     /// `[search]`.
     pub search: SearchConfig,
+    /// `[change_feed]`.
+    pub change_feed: ChangeFeedConfig,
     /// `[cors]`.
     pub cors: CorsConfig,
     /// What was counted and timed.
     pub metrics: Metrics,
+    /// Cancelled when the server is told to stop: nothing goes on waiting then.
+    pub closing: CancellationToken,
 }
 
 impl App {

@@ -21,14 +21,15 @@
 /// Settings of a transaction that does lookups. Every scan but that by place is "off", which to the
 /// planner means dear, not forbidden: each lookup needs exactly one, and a plan with a sort, or
 /// with a scan more than its lookups need, loses whatever the statistics say. Such plans look dear
-/// enough to be compiled: never.
-pub(super) const SETTINGS: [&str; 6] = [
+/// enough to be compiled, and to be shared among workers, which read tables whole: never.
+pub(super) const SETTINGS: [&str; 7] = [
     "SET LOCAL enable_sort = off",
     "SET LOCAL enable_seqscan = off",
     "SET LOCAL enable_indexscan = off",
     "SET LOCAL enable_bitmapscan = off",
     "SET LOCAL plan_cache_mode = force_generic_plan",
     "SET LOCAL jit = off",
+    "SET LOCAL max_parallel_workers_per_gather = 0",
 ];
 
 /// Gives the planner back what one of [`SETTINGS`] took; `jit` stays off.
@@ -36,6 +37,9 @@ pub(super) fn undo(setting: &str) -> String {
     let back = match setting {
         "SET LOCAL plan_cache_mode = force_generic_plan" => "SET LOCAL plan_cache_mode = auto",
         "SET LOCAL jit = off" => setting,
+        "SET LOCAL max_parallel_workers_per_gather = 0" => {
+            "SET LOCAL max_parallel_workers_per_gather = DEFAULT"
+        }
         _ => return setting.replace("= off", "= on"),
     };
     back.to_owned()

@@ -28,6 +28,8 @@ mod delete;
 mod driver;
 mod error;
 mod facts;
+mod feed;
+mod feed_union;
 mod filter;
 mod frames;
 mod held;
@@ -62,6 +64,8 @@ mod terms;
 
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use error::IndexError;
+pub use feed::{FeedAction, FeedEvent, FeedRange, FeedState};
+pub use feed_union::{FeedKey, Head};
 pub use frames::{FramesLocated, NativeFrames, Pieces};
 pub use keys::Found;
 pub use located::{Located, Presence, Target};
@@ -103,6 +107,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
         .into_iter()
         .chain([
             backfill::STATEMENTS,
+            feed::STATEMENTS,
             removal::STATEMENTS,
             repeat::STATEMENTS,
             retrieve::STATEMENTS,
@@ -121,16 +126,24 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
 
 /// Every constant statement on the tenant tables of several partitions, which takes them as a list.
 pub fn scoped_statements() -> impl Iterator<Item = &'static str> {
-    [operations::SCOPED_STATEMENTS, tag_search::SCOPED_STATEMENTS, tag_view::SCOPED_STATEMENTS]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        feed_union::SCOPED_STATEMENTS,
+        operations::SCOPED_STATEMENTS,
+        tag_search::SCOPED_STATEMENTS,
+        tag_view::SCOPED_STATEMENTS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }
 
 /// The settings under which [`statements`] run.
-pub const LOOKUP_SETTINGS: [&str; 6] = lookup::SETTINGS;
+pub const LOOKUP_SETTINGS: [&str; 7] = lookup::SETTINGS;
 
 /// Every constant statement on the registry.
 pub fn registry_statements() -> impl Iterator<Item = &'static str> {
-    registry::STATEMENTS.iter().chain(query_tags::REGISTRY_STATEMENTS).copied()
+    [registry::STATEMENTS, query_tags::REGISTRY_STATEMENTS, feed_union::REGISTRY_STATEMENTS]
+        .into_iter()
+        .flatten()
+        .copied()
 }

@@ -10,6 +10,9 @@ use crate::tenancy::PartitionId;
 const PARTITION_LIST: &str = "-- partition_list
     SELECT partition_id, created_at, partition_key FROM partition ORDER BY partition_id";
 
+const PARTITION_COUNT: &str = "-- partition_count
+    SELECT count(*) FROM partition";
+
 const PARTITION_EXISTS: &str = "-- partition_exists
     SELECT EXISTS (SELECT FROM partition WHERE partition_id = $1)";
 
@@ -22,8 +25,14 @@ const SCHEMA_VERSION: &str = "-- schema_version
 const ARCHIVE_ID: &str = "-- archive_id
     SELECT archive_id FROM archive";
 
-pub(super) const STATEMENTS: &[&str] =
-    &[ARCHIVE_ID, PARTITION_LIST, PARTITION_EXISTS, PARTITION_CREATE, SCHEMA_VERSION];
+pub(super) const STATEMENTS: &[&str] = &[
+    ARCHIVE_ID,
+    PARTITION_LIST,
+    PARTITION_COUNT,
+    PARTITION_EXISTS,
+    PARTITION_CREATE,
+    SCHEMA_VERSION,
+];
 
 /// One partition of the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +59,16 @@ impl RegistryTx {
                 Ok(Partition { id: partition(row, 0)?, created_at, key })
             })
             .collect()
+    }
+
+    /// How many partitions there are. They are never removed: as long as it is the same number, they
+    /// are the same partitions.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn partition_count(&mut self) -> Result<i64, IndexError> {
+        let (query, conn) = self.statement(PARTITION_COUNT);
+        Ok(query.fetch_one(conn).await?.try_get(0)?)
     }
 
     /// Whether the partition exists.

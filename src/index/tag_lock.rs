@@ -25,7 +25,7 @@ const HOLD: &str = "-- tags_hold
 pub(super) const STATEMENTS: &[&str] = &[HOLD];
 
 /// The key of a partition. Two partitions with the same one wait for each other, no more.
-fn key(partition: &PartitionId) -> i32 {
+pub(super) fn key(partition: &PartitionId) -> i32 {
     let hash = partition
         .as_str()
         .bytes()

@@ -25,6 +25,8 @@ pub enum Action {
     Search,
     /// List the partitions that the principal may see.
     ListPartitions,
+    /// Read the change feed of one or more partitions.
+    ReadChanges,
     /// See extended query tags and operations: of one partition, or at the root.
     ReadTags,
     /// Add, change or delete extended query tags, or cancel operations: in one partition, or at
@@ -37,7 +39,11 @@ impl Action {
     pub fn needs_one_partition(self) -> bool {
         match self {
             Self::Retrieve | Self::Store | Self::Delete => true,
-            Self::Search | Self::ListPartitions | Self::ReadTags | Self::ManageTags => false,
+            Self::Search
+            | Self::ListPartitions
+            | Self::ReadChanges
+            | Self::ReadTags
+            | Self::ManageTags => false,
         }
     }
 }
@@ -82,7 +88,7 @@ pub enum Refused {
 
 /// The partitions that one request may touch. Made by [`decide`] only (and, for background work,
 /// by [`Scope::for_maintenance`]).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scope(Arc<[PartitionId]>);
 
 impl Scope {
@@ -112,6 +118,13 @@ impl Scope {
         PartitionScope(Scope(Arc::new([partition.clone()])))
     }
 
+    /// What several requests may touch together, for one look on behalf of all of them. What it
+    /// shows of a partition is for those alone whose own scope holds it.
+    pub fn union<'a>(scopes: impl IntoIterator<Item = &'a Self>) -> Self {
+        let all: BTreeSet<&PartitionId> = scopes.into_iter().flat_map(Self::partitions).collect();
+        Self::of(all.into_iter().cloned())
+    }
+
     /// Each partition of the scope by itself.
     pub fn each(&self) -> impl Iterator<Item = PartitionScope> {
         let partitions = self.0.clone();
@@ -127,7 +140,7 @@ impl Scope {
 }
 
 /// A [`Scope`] of exactly one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PartitionScope(Scope);
 
 impl PartitionScope {
@@ -264,6 +277,17 @@ mod tests {
     }
 
     #[test]
+    fn the_change_feed_is_read_as_searches_are() {
+        let two = grants(&["a", "b"], true);
+        check(true, Named::Nothing, &two, Action::ReadChanges, scope(&["a", "b"]));
+        check(true, Named::One(id("a")), &two, Action::ReadChanges, scope(&["a"]));
+        check(true, Named::One(id("c")), &two, Action::ReadChanges, Err(Refused::Hidden));
+        let several = Named::Several([id("a"), id("c")].into());
+        check(true, several, &two, Action::ReadChanges, Err(Refused::Hidden));
+        check(false, Named::One(id("a")), &two, Action::ReadChanges, Err(Refused::PartitionsOff));
+    }
+
+    #[test]
     fn none_named_means_all_for_search_and_a_refusal_elsewhere() {
         let (two, one) = (grants(&["a", "b"], false), grants(&["a"], false));
         check(true, Named::Nothing, &two, Action::Search, scope(&["a", "b"]));
@@ -295,6 +319,12 @@ mod tests {
         let whole = scope(&["a", "b"]).unwrap();
         let each: Vec<String> = whole.each().map(|one| one.as_setting()).collect();
         assert_eq!(each, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_union_has_each_partition_once() {
+        let scopes = [scope(&["b", "c"]).unwrap(), scope(&["a", "b"]).unwrap()];
+        assert_eq!(Scope::union(&scopes).as_setting(), "a,b,c");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Background tasks: what keeps the archive tidy without being asked.
 //!
 //! Owns the one loop that every task runs in ([`start`]) and the tasks: [`Sweep`] (blobs that no
-//! row knows), [`Remove`] (blobs whose last instance was deleted) and [`Reindex`] (extended query
-//! tags). Holds:
+//! row knows), [`Remove`] (blobs whose last instance was deleted), [`Reindex`] (extended query
+//! tags) and [`Feed`] (events of change feeds). Holds:
 //! - A task takes no input, works from the database, and may be stopped or killed at any point and
 //!   run again; several servers may run the same task at once.
 //! - A task visits one partition at a time, with that partition's scope.
@@ -10,6 +10,7 @@
 //!
 //! Absent: tasks that belong to a request.
 
+mod feed;
 mod reindex;
 mod remove;
 mod sweep;
@@ -21,6 +22,7 @@ use rand::RngExt;
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use feed::Feed;
 pub use reindex::Reindex;
 pub use remove::Remove;
 pub use sweep::Sweep;

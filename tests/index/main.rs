@@ -6,6 +6,7 @@ mod data;
 #[path = "../suite/harness/postgres.rs"]
 mod postgres;
 
+mod feed;
 mod isolation;
 mod limits;
 mod names;

@@ -6,7 +6,10 @@ use collimator::{
         matching::{Test, Word},
         names,
     },
-    index::{Condition, LOOKUP_SETTINGS, RequestKey, SearchPlan, Within, migrate, statements},
+    index::{
+        Condition, LOOKUP_SETTINGS, RequestKey, SearchPlan, Within, migrate, scoped_statements,
+        statements,
+    },
 };
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
@@ -424,8 +427,13 @@ async fn lookups_find_their_index_without_statistics() {
         "operation_id",
         "created_at",
         "ended_at",
+        "event_id",
+        "sequence",
+        "occurred_at",
+        "position",
     ];
-    for sql in statements().filter(|sql| !sql.contains("-- partition_in_use")) {
+    let of_feed = scoped_statements().filter(|sql| sql.contains("-- feed_"));
+    for sql in statements().chain(of_feed).filter(|sql| !sql.contains("-- partition_in_use")) {
         let explained = explain(&mut conn, sql).await;
         assert_plan(&explained, &[], &["Seq Scan", "Sort", "Hash", "Merge"], sql);
         for condition in explained.iter().filter(|line| line.contains("Index Cond")) {
@@ -444,6 +452,35 @@ async fn lookups_find_their_index_without_statistics() {
     let trapped =
         rows.iter().any(|row| row.get::<&str, _>(0).contains("Filter: (sop_instance_uid"));
     assert!(trapped);
+}
+
+/// A page of a long feed, its span and its end cost what a page costs.
+#[tokio::test]
+async fn a_page_of_a_feed_reads_a_page() {
+    let it = filled().await;
+    let mut conn = it.superuser().await;
+    let feed = "
+        INSERT INTO change_feed (partition_id, action, study_instance_uid, series_instance_uid,
+                sop_instance_uid, watermark, sequence, position, occurred_at)
+            SELECT i.partition_id, 'create', s.study_instance_uid, e.series_instance_uid,
+                i.sop_instance_uid, i.watermark,
+                row_number() OVER (PARTITION BY i.partition_id ORDER BY i.watermark), i.watermark,
+                timestamptz '2024-01-01' + i.watermark * interval '1 second'
+            FROM instance i JOIN series e USING (partition_id, series_key)
+                JOIN study s ON s.partition_id = e.partition_id AND s.study_key = e.study_key";
+    sqlx::raw_sql(feed).execute(&mut conn).await.unwrap();
+    sqlx::raw_sql("VACUUM ANALYZE").execute(&mut conn).await.unwrap();
+    let mut conn = it.raw().await;
+    let settings = LOOKUP_SETTINGS.join("; ").replace("SET LOCAL", "SET");
+    let open = format!("SET ROLE collimator_tenant; SET collimator.scope = 'a'; {settings}");
+    sqlx::raw_sql(AssertSqlSafe(open)).execute(&mut conn).await.unwrap();
+    let mut seen = 0;
+    for sql in statements().chain(scoped_statements()).filter(|sql| sql.contains("-- feed_")) {
+        let explained = explain(&mut conn, sql).await;
+        assert_plan(&explained, &[], &["Seq Scan", "Bitmap", "Sort", "Hash", "Merge"], sql);
+        seen += 1;
+    }
+    assert!(seen > 12, "{seen}");
 }
 
 async fn explain(conn: &mut PgConnection, sql: &str) -> Vec<String> {

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod change_feed;
 mod cli;
 mod conformance;
 mod crash;

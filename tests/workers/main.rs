@@ -7,6 +7,7 @@ mod data;
 #[path = "../suite/harness/postgres.rs"]
 mod postgres;
 
+mod feed;
 mod reindex;
 mod remove;
 mod sweep;

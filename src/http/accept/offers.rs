@@ -155,6 +155,9 @@ pub const CAPABILITIES: [Offer; 3] = [
 /// Plain JSON of our own resources.
 pub const OWN_JSON: [Offer; 1] = [PLAIN_JSON];
 
+/// The change feed: a page, or events as they come.
+pub const CHANGES: [Offer; 2] = [PLAIN_JSON, Offer::plain("text/event-stream")];
+
 /// What Prometheus reads.
 pub const METRICS: [Offer; 1] = [Offer::plain("text/plain")];
 

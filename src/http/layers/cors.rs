@@ -25,8 +25,8 @@ const METHODS: HeaderValue =
 
 /// Headers that pages may send, besides those that start with `x-`.
 const REQUEST_HEADERS: &str = "accept, authorization, cache-control, content-type, if-match, \
-                               if-none-match, if-range, microsoft.partitionid, pragma, range, \
-                               traceparent, tracestate";
+                               if-none-match, if-range, last-event-id, microsoft.partitionid, pragma, \
+                               range, traceparent, tracestate";
 
 /// Headers of answers that pages may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(

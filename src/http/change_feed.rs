@@ -1,0 +1,252 @@
+//! The change feed: what happened to instances, by pages, by waiting, or as it comes.
+//!
+//! The JSON is that of Microsoft's server, with `partitionId` where partitions are on. A page goes
+//! on where the client says that it was: there are no windows of numbers, and an empty page is the
+//! end. `text/event-stream` is given to who asks for it; to everybody else JSON, whatever the Accept
+//! header says, as Microsoft's server does.
+
+mod query;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future, stream};
+use serde_json::json;
+use time::format_description::well_known::Rfc3339;
+
+use super::{
+    App,
+    accept::{AcceptSet, choose, offers},
+    admit::{self, Admitted, ReadChanges},
+    problem::Problem,
+    urls::{self, Urls},
+};
+use crate::{
+    archive::{
+        ArchiveError, Feed, FeedAction, FeedReader, FeedScope, FeedState, Followed, Renew, Told,
+    },
+    dicom::json::resolve_bulk,
+};
+
+const EVENTS: &str = "text/event-stream";
+
+/// Time without an event after which a stream says that it lives: less than what proxies wait.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Bytes of JSON that are sent at once, about.
+const CHUNK: usize = 64 * 1024;
+
+/// Tells nginx to pass events on as they come.
+const UNBUFFERED: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+
+/// Said of events that the client has not seen and that may be gone.
+const GAP: HeaderValue = HeaderValue::from_static(
+    "299 collimator: Events after this offset are older than change_feed.retention and gone",
+);
+
+/// How events are written for one request.
+#[derive(Clone)]
+struct Shape {
+    urls: Urls,
+    /// Whether they name their partition.
+    partitions: bool,
+    /// Whether words are written as Microsoft's server writes them.
+    capitals: bool,
+}
+
+impl Shape {
+    fn of(app: &App, urls: Urls, uri: &Uri) -> Self {
+        let capitals = !urls::split_version(uri.path()).0.is_empty();
+        Self { urls, partitions: app.partitions.enabled(), capitals }
+    }
+
+    fn write(&self, out: &mut Vec<u8>, told: &Told) {
+        let event = &told.event;
+        let (action, state) = (action(event.action), state(event.state));
+        let word =
+            |[small, capital]: [&'static str; 2]| if self.capitals { capital } else { small };
+        let mut shown = json!({ "sequence": told.number });
+        if self.partitions {
+            shown["partitionId"] = json!(event.partition.as_str());
+        }
+        shown["studyInstanceUid"] = json!(event.study.as_str());
+        shown["seriesInstanceUid"] = json!(event.series.as_str());
+        shown["sopInstanceUid"] = json!(event.instance.as_str());
+        shown["action"] = json!(word(action));
+        shown["timestamp"] = json!(event.occurred_at.format(&Rfc3339).unwrap_or_default());
+        shown["state"] = json!(word(state));
+        let text = shown.to_string();
+        let Some(metadata) = &told.metadata else {
+            out.extend_from_slice(text.as_bytes());
+            return;
+        };
+        out.extend_from_slice(text.trim_end_matches('}').as_bytes());
+        out.extend_from_slice(b",\"metadata\":");
+        let urls = self.urls.within(&event.partition);
+        let (base, query) = urls.bulk_data_around(&event.study, &event.series, &event.instance);
+        resolve_bulk(out, metadata, base.trim_end_matches('/'), query);
+        out.push(b'}');
+    }
+}
+
+fn action(action: FeedAction) -> [&'static str; 2] {
+    match action {
+        FeedAction::Create => ["create", "Create"],
+        FeedAction::Update => ["update", "Update"],
+        FeedAction::Delete => ["delete", "Delete"],
+    }
+}
+
+fn state(state: FeedState) -> [&'static str; 2] {
+    match state {
+        FeedState::Current => ["current", "Current"],
+        FeedState::Replaced => ["replaced", "Replaced"],
+        FeedState::Deleted => ["deleted", "Deleted"],
+    }
+}
+
+/// Who reads, and where he reads all that there is, how that is decided again when there is more.
+fn reader(app: &App, (scope, is_all): (FeedScope, bool)) -> FeedReader {
+    let app = app.clone();
+    let renew: Renew = Arc::new(move || {
+        let app = app.clone();
+        async move { admit::all_readable(&app).await }.boxed()
+    });
+    FeedReader::new(scope, is_all.then_some(renew))
+}
+
+/// `GET /changefeed`
+pub async fn page(
+    State(app): State<App>,
+    caller: Admitted<ReadChanges>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
+    let choice = choose(&accept, &offers::CHANGES);
+    let is_stream = choice.is_ok_and(|choice| choice.media_type == EVENTS);
+    let shape = Shape::of(&app, caller.urls, &parts.uri);
+    let mut reader = reader(&app, caller.scope);
+    let asked = query::read(&parts.uri, matches!(reader.scope, FeedScope::Union(_)))?;
+    if is_stream {
+        let after = query::resumed(&parts.headers, &asked)?;
+        return Ok(follow(&app, reader, after, asked.query.metadata, shape));
+    }
+    let wait = asked.wait.min(app.change_feed.max_wait);
+    let feed = if wait.is_zero() {
+        app.archive.feed(&mut reader, asked.query).await?
+    } else {
+        let closing = app.closing.clone();
+        let until = async move {
+            // Either ends the wait.
+            let _ = tokio::time::timeout(wait, closing.cancelled()).await;
+        };
+        app.archive.feed_wait(reader, asked.query, until).await?
+    };
+    let is_after_gap = feed.is_after_gap();
+    let mut response = Body::from_stream(array(feed, shape)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if is_after_gap {
+        headers.insert(header::WARNING, GAP);
+    }
+    Ok(response)
+}
+
+/// `GET /changefeed/latest`
+pub async fn latest(
+    State(app): State<App>,
+    caller: Admitted<ReadChanges>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let metadata = query::metadata(&uri)?;
+    let shape = Shape::of(&app, caller.urls, &uri);
+    let latest = app.archive.feed_latest(&mut reader(&app, caller.scope), metadata).await?;
+    let mut response = match latest {
+        None => StatusCode::NO_CONTENT.into_response(),
+        Some(told) => {
+            let mut body = Vec::new();
+            shape.write(&mut body, &told);
+            let json = HeaderValue::from_static("application/json");
+            ([(header::CONTENT_TYPE, json)], body).into_response()
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// A page as a JSON array.
+fn array(feed: Feed, shape: Shape) -> impl Stream<Item = Result<Bytes, ArchiveError>> + Send {
+    let state = Some((feed.told(), true));
+    stream::try_unfold(state, move |state| {
+        let shape = shape.clone();
+        async move {
+            let Some((mut told, mut first)) = state else { return Ok(None) };
+            let mut out = Vec::new();
+            while out.len() < CHUNK {
+                let Some(event) = told.try_next().await? else {
+                    out.extend_from_slice(if first { b"[]" } else { b"]" });
+                    return Ok(Some((Bytes::from(out), None)));
+                };
+                out.push(if first { b'[' } else { b',' });
+                first = false;
+                shape.write(&mut out, &event);
+            }
+            Ok(Some((Bytes::from(out), Some((told, first)))))
+        }
+    })
+}
+
+/// Events as they come (the HTML standard's server-sent events), until the client or the server
+/// goes. One that breaks off is taken up again by `Last-Event-ID`.
+fn follow(app: &App, reader: FeedReader, after: i64, metadata: bool, shape: Shape) -> Response {
+    let events = app.archive.feed_follow(reader, after, metadata);
+    let closing = app.closing.clone();
+    let told = stream::unfold(events, move |mut events| {
+        let shape = shape.clone();
+        async move {
+            let text = match tokio::time::timeout(HEARTBEAT, events.next()).await {
+                // A comment.
+                Err(_) => b":\n\n".to_vec(),
+                Ok(Some(Ok(followed))) => written(&shape, &followed),
+                Ok(Some(Err(error))) => {
+                    tracing::warn!(%error, "a stream of events ends early");
+                    return None;
+                }
+                Ok(None) => return None,
+            };
+            Some((text, events))
+        }
+    });
+    // The first bytes tell the client that it is connected, and how soon to come back.
+    let first = stream::once(future::ready(b"retry: 2000\n\n".to_vec()));
+    let all = first.chain(told).take_until(closing.cancelled_owned());
+    let body = Body::from_stream(all.map(|text| Ok::<_, Infallible>(Bytes::from(text))));
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENTS));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(UNBUFFERED.0, UNBUFFERED.1);
+    response
+}
+
+fn written(shape: &Shape, followed: &Followed) -> Vec<u8> {
+    match followed {
+        Followed::Gap => b"event: gap\ndata: {}\n\n".to_vec(),
+        Followed::Event(told) => {
+            let mut out = format!("id: {}\ndata: ", told.number).into_bytes();
+            // JSON as it is written here has no ends of lines.
+            shape.write(&mut out, told);
+            out.extend_from_slice(b"\n\n");
+            out
+        }
+    }
+}
