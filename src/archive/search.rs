@@ -48,6 +48,9 @@ pub struct SearchPage {
     rows: Rows,
 }
 
+/// Results as DICOM JSON objects.
+type Results = Vec<Result<Vec<u8>, ArchiveError>>;
+
 /// The rows of an answer, read as the client takes them.
 struct Rows {
     archive: Archive,
@@ -59,7 +62,7 @@ struct Rows {
     retrieve_url: RetrieveUrl,
     keys: std::vec::IntoIter<RowKey>,
     /// The first of them, where they were read already.
-    first: Option<Vec<SearchRow>>,
+    first: Option<Results>,
 }
 
 /// What lies behind a page.
@@ -227,29 +230,29 @@ impl Rows {
 
     /// The next results as DICOM JSON objects; none at the end.
     async fn next(&mut self) -> Result<Vec<Vec<u8>>, ArchiveError> {
-        let rows = match self.first.take() {
-            Some(rows) => rows,
+        let results = match self.first.take() {
+            Some(results) => results,
             None if self.keys.len() == 0 => return Ok(Vec::new()),
             None => {
                 let mut tx = self.archive.0.db.begin(&self.scope).await?;
                 self.read(&mut tx).await?
             }
         };
-        let results = rows.iter().map(|row| {
-            let url = (self.retrieve_url)(row);
-            let mut json = Vec::with_capacity(2048);
-            result(row, self.level, &self.returned, &self.fields, &url, &mut json)?;
-            Ok(json)
-        });
-        results.collect()
+        results.into_iter().collect()
     }
 
     /// Reads what is said about the next results.
-    async fn read(&mut self, tx: &mut ScopedTx) -> Result<Vec<SearchRow>, ArchiveError> {
+    async fn read(&mut self, tx: &mut ScopedTx) -> Result<Results, ArchiveError> {
         let page = if self.include.metadata { PAGE_WITH_METADATA } else { PAGE };
         let keys: Vec<RowKey> = self.keys.by_ref().take(page).collect();
         let tags: Vec<(i64, Level)> =
             self.returned.extended.iter().map(|tag| (tag.id, tag.level)).collect();
-        Ok(tx.search_rows(self.level, &keys, self.include, &tags).await?)
+        let json = |row: SearchRow| {
+            let url = (self.retrieve_url)(&row);
+            let mut json = Vec::with_capacity(2048);
+            result(&row, self.level, &self.returned, &self.fields, &url, &mut json)?;
+            Ok(json)
+        };
+        Ok(tx.search_rows_as(self.level, &keys, self.include, &tags, json).await?)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::TryStreamExt;
 use sqlx::{
     AssertSqlSafe, PgConnection, PgPool, Postgres, Row,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
@@ -405,32 +406,67 @@ impl ScopedTx {
         opening: &'static str,
         make: &(impl Fn(&'static str) -> Result<Sql, IndexError> + Sync),
     ) -> Result<Vec<PgRow>, IndexError> {
+        let mut rows = Vec::new();
+        let keep = |row| {
+            rows.push(row);
+            Ok(())
+        };
+        self.fetch_each(opening, make, keep).await?;
+        Ok(rows)
+    }
+
+    /// As [`ScopedTx::fetch`]; `each` gets the rows as they come, while Postgres makes the next.
+    ///
+    /// # Errors
+    /// As [`ScopedTx::fetch`], and those of `each`.
+    pub(super) async fn fetch_each(
+        &mut self,
+        opening: &'static str,
+        make: &(impl Fn(&'static str) -> Result<Sql, IndexError> + Sync),
+        each: impl FnMut(PgRow) -> Result<(), IndexError> + Send,
+    ) -> Result<(), IndexError> {
         let is_kept = self.prepared && self.regime == Regime::Lookup;
         if self.explained.is_some() {
-            let rows = self.run(make("EXPLAIN ")?, false).await?;
-            let lines = rows.iter().map(|row| Ok(row.try_get(0)?));
-            let lines = lines.collect::<Result<Vec<String>, IndexError>>()?;
+            let mut lines: Vec<String> = Vec::new();
+            let line = |row: PgRow| {
+                lines.push(row.try_get(0)?);
+                Ok(())
+            };
+            self.run(make("EXPLAIN ")?, false, line).await?;
             if let Some(explained) = &mut self.explained {
                 explained.push(opening.trim().to_owned());
                 explained.extend(lines);
             }
         }
-        self.run(make(opening)?, is_kept).await
+        self.run(make(opening)?, is_kept, each).await
     }
 
-    async fn run(&mut self, mut sql: Sql, is_kept: bool) -> Result<Vec<PgRow>, IndexError> {
+    async fn run(
+        &mut self,
+        mut sql: Sql,
+        is_kept: bool,
+        mut each: impl FnMut(PgRow) -> Result<(), IndexError> + Send,
+    ) -> Result<(), IndexError> {
         // Should this future be dropped before the end, or the time be up, it stays so.
         self.held.is_busy = true;
-        let rows = sql.build().persistent(is_kept).fetch_all(self.held.conn());
-        let rows = match self.deadline {
-            Some(end) => match tokio::time::timeout_at(end, rows).await {
-                Ok(rows) => rows,
+        let deadline = self.deadline;
+        let mut rows = sql.build().persistent(is_kept).fetch(self.held.conn());
+        let ran = async {
+            while let Some(row) = rows.try_next().await? {
+                each(row)?;
+            }
+            Ok(())
+        };
+        let ran = match deadline {
+            Some(end) => match tokio::time::timeout_at(end, ran).await {
+                Ok(ran) => ran,
                 Err(_) => return Err(IndexError::TooBroad),
             },
-            None => rows.await,
+            None => ran.await,
         };
+        drop(rows);
         self.held.is_busy = false;
-        rows.map_err(|error| match (IndexError::from(error), self.deadline) {
+        ran.map_err(|error| match (error, deadline) {
             (IndexError::TimedOut, Some(_)) => IndexError::TooBroad,
             (error, _) => error,
         })

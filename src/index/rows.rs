@@ -178,6 +178,22 @@ impl ScopedTx {
         include: Include,
         tags: &[(i64, Level)],
     ) -> Result<Vec<SearchRow>, IndexError> {
+        self.search_rows_as(level, keys, include, tags, |row| row).await
+    }
+
+    /// As [`ScopedTx::search_rows`]; each row is turned into something else as it comes, while
+    /// Postgres reads the next.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn search_rows_as<T: Send>(
+        &mut self,
+        level: Level,
+        keys: &[RowKey],
+        include: Include,
+        tags: &[(i64, Level)],
+        turn: impl Fn(SearchRow) -> T + Send + Sync,
+    ) -> Result<Vec<T>, IndexError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -196,18 +212,17 @@ impl ScopedTx {
             self.unsettle();
         }
         let make = |opening| Ok(statement(opening, level, include, (&keys, tags), each));
-        let rows = self.fetch("-- search_rows\n", &make).await?;
-        let mut read = rows
-            .iter()
-            .map(|row| {
-                let place: i64 = row.try_get(14)?;
-                let key = usize::try_from(place - 1).ok().and_then(|place| keys.get(place));
-                let key = key.ok_or(IndexError::Inconsistent { table: "page", column: "n" })?;
-                Ok((place, read(row, level, RowKey::clone(key))?))
-            })
-            .collect::<Result<Vec<(i64, SearchRow)>, IndexError>>()?;
-        read.sort_by_key(|(place, _)| *place);
-        Ok(read.into_iter().map(|(_, row)| row).collect())
+        let mut turned: Vec<(i64, T)> = Vec::with_capacity(keys.len());
+        let each = |row: PgRow| {
+            let place: i64 = row.try_get(14)?;
+            let key = usize::try_from(place - 1).ok().and_then(|place| keys.get(place));
+            let key = key.ok_or(IndexError::Inconsistent { table: "page", column: "n" })?;
+            turned.push((place, turn(read(&row, level, RowKey::clone(key))?)));
+            Ok(())
+        };
+        self.fetch_each("-- search_rows\n", &make, each).await?;
+        turned.sort_by_key(|(place, _)| *place);
+        Ok(turned.into_iter().map(|(_, row)| row).collect())
     }
 }
 
