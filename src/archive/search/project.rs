@@ -41,7 +41,7 @@ struct Made<'a, T> {
 static REQUIRED: LazyLock<Vec<(Level, String, Box<RawValue>)>> = LazyLock::new(|| {
     let required = attributes::TABLE.iter().filter(|attribute| attribute.required);
     let empty = |attribute: &attributes::Attribute| {
-        let empty = made::<&str>(&attribute.vr.to_string(), &[]).ok()?;
+        let empty = made::<&str>(attribute.vr.to_string(), &[]).ok()?;
         Some((attribute.level, tag_key(attribute.tag), empty))
     };
     required.filter_map(empty).collect()
