@@ -69,8 +69,7 @@ struct Rows {
 enum Behind {
     /// So many rows.
     Known(i64),
-    /// What this plan finds, of which so many rows lie before; it is another page of the one that
-    /// this led to.
+    /// What this plan finds, but for the first so many rows.
     Counted(SearchPlan, i64),
 }
 

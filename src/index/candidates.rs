@@ -267,10 +267,7 @@ impl<'a> Candidates<'a> {
         reach: Reach,
         most: i64,
     ) -> Result<(), IndexError> {
-        sql.push("SELECT count(*) FROM (SELECT FROM (");
-        self.push_sets(sql, of, reach, " UNION ALL ", None)?;
-        sql.push(") u LIMIT ").push_bind(most).push(") c");
-        Ok(())
+        push_count(sql, most, |sql| self.push_sets(sql, of, reach, " UNION ALL ", None))
     }
 
     /// How many rows are in any of the sets, none of which is left to be tested, at most `most`:
@@ -283,11 +280,10 @@ impl<'a> Candidates<'a> {
         reach: Reach,
         most: i64,
     ) -> Result<(), IndexError> {
-        let distinct = |sql: &mut Sql| -> Result<(), IndexError> {
-            sql.push("SELECT count(*) FROM (SELECT FROM (");
-            self.push(sql, Via::Unordered(Some(most)), of, reach)?;
-            sql.push(") r LIMIT ").push_bind(most).push(") c");
-            Ok(())
+        let distinct = |sql: &mut Sql| {
+            let rows =
+                |sql: &mut Sql| self.push(sql, Via::Unordered(Some(most)), of, reach).map(|_| ());
+            push_count(sql, most, rows)
         };
         let sets = &self.access.sets;
         if sets.len() < 2 || !sets.iter().all(|set| matches!(set, Set::Column(..))) {
@@ -296,9 +292,7 @@ impl<'a> Candidates<'a> {
         sql.push("WITH each (rows) AS MATERIALIZED (");
         for (n, set) in sets.iter().enumerate() {
             sql.push(if n == 0 { "" } else { " UNION ALL " });
-            sql.push("SELECT count(*) FROM (SELECT FROM (");
-            self.push_set(sql, set, of, reach)?;
-            sql.push(") x LIMIT ").push_bind(most).push(") c");
+            push_count(sql, most, |sql| self.push_set(sql, set, of, reach))?;
         }
         sql.push(") SELECT CASE WHEN count(*) FILTER (WHERE rows > 0) < 2 THEN sum(rows)::bigint");
         sql.push(" ELSE (");
@@ -308,14 +302,21 @@ impl<'a> Candidates<'a> {
     }
 
     /// How many rows the lanes have, counted in each of them, at most `most`: `SELECT count(*) …`.
-    pub(super) fn push_lanes_count(&self, sql: &mut Sql, of: Of<'_>, reach: Reach, most: i64) {
-        sql.push("SELECT count(*) FROM (SELECT FROM (");
-        for (n, lane) in self.access.lanes.iter().enumerate() {
-            sql.push(if n == 0 { "(" } else { " UNION ALL (" });
-            self.push_lane(sql, lane, of, reach);
-            sql.push(")");
-        }
-        sql.push(") u LIMIT ").push_bind(most).push(") c");
+    pub(super) fn push_lanes_count(
+        &self,
+        sql: &mut Sql,
+        of: Of<'_>,
+        reach: Reach,
+        most: i64,
+    ) -> Result<(), IndexError> {
+        push_count(sql, most, |sql| {
+            for (n, lane) in self.access.lanes.iter().enumerate() {
+                sql.push(if n == 0 { "(" } else { " UNION ALL (" });
+                self.push_lane(sql, lane, of, reach);
+                sql.push(")");
+            }
+            Ok(())
+        })
     }
 
     /// Conditions on place and key.
@@ -551,6 +552,18 @@ impl<'a> Candidates<'a> {
         }
         Ok(())
     }
+}
+
+/// `SELECT count(*) …`: how many rows there are of those that `rows` names, at most `most`.
+fn push_count(
+    sql: &mut Sql,
+    most: i64,
+    rows: impl FnOnce(&mut Sql) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
+    sql.push("SELECT count(*) FROM (SELECT FROM (");
+    rows(sql)?;
+    sql.push(") r LIMIT ").push_bind(most).push(") c");
+    Ok(())
 }
 
 /// ` CROSS JOIN LATERAL …`: the row of a level by its key, under the alias of the level.

@@ -158,7 +158,7 @@ impl ScopedTx {
         };
         let make = |opening: &'static str| -> Result<Sql, IndexError> {
             let mut sql = Sql::new(opening);
-            if let (Via::Unordered(Some(most)), [only]) = (via, names.as_slice()) {
+            if let (false, Via::Unordered(Some(most)), [only]) = (citus, via, names.as_slice()) {
                 candidates.push_distinct_count(&mut sql, Of::One(only), reach(plan), most)?;
                 return Ok(sql);
             }
@@ -249,7 +249,7 @@ impl ScopedTx {
             }
             let make = |opening| {
                 let mut sql = Sql::new(opening);
-                candidates.push_lanes_count(&mut sql, of, reach(plan), TESTED + 1);
+                candidates.push_lanes_count(&mut sql, of, reach(plan), TESTED + 1)?;
                 Ok(sql)
             };
             let is_rare = self.counted(&make).await? <= TESTED;

@@ -9,12 +9,12 @@ use collimator::{
         matching::{Test, Word},
         names,
     },
-    index::Condition,
+    index::{Condition, SearchPlan, migrate},
 };
 
 use crate::{
     data::{Sample, store, study},
-    postgres::{Database, scope},
+    postgres::{Database, owner, scope},
     search::{column, found, plan},
 };
 
@@ -246,4 +246,39 @@ async fn terms_follow_what_a_study_says() {
             .await
             .unwrap();
     assert!(left.is_empty());
+}
+
+/// A name that begins alike in two component groups is one name, also where there are too many to be
+/// put in order.
+#[tokio::test]
+async fn names_with_several_groups_are_counted_once() {
+    let it = Database::new().await;
+    let mut conn = it.superuser().await;
+    let load = "
+        INSERT INTO partition (partition_id) VALUES ('a');
+        INSERT INTO study (partition_id, study_instance_uid, attributes, patient_name,
+                patient_name_ideographic)
+            SELECT 'a', '1.2.' || n, '{}',
+                CASE WHEN n <= 2600 THEN 'longname' ELSE 'othername' END || n,
+                CASE WHEN n <= 2600 AND n % 10 = 0 THEN 'longname' || n END
+            FROM generate_series(1, 5200) n;
+        UPDATE archive SET filled = 0";
+    sqlx::raw_sql(load).execute(&mut conn).await.unwrap();
+    migrate(owner(&it.name)).await.unwrap();
+    let mut tx = it.db.begin(&scope("a")).await.unwrap();
+    for start in ["longname*", "othername*"] {
+        let test = Test::Like(start.to_owned());
+        let name = Condition::Name { level: Level::Study, column: "patient_name", test };
+        let page = SearchPlan { limit: 50, ..plan(Level::Study, vec![name]) };
+        let found = tx.search_page(&page).await.unwrap();
+        assert_eq!((found.keys.len(), found.behind), (50, None), "{start}");
+        for most in [1, 100, 2_549, 2_550, 2_551, 10_000] {
+            let behind = SearchPlan { after: found.keys.last().cloned(), ..page.clone() };
+            for way in [Some(&found), None] {
+                let count = tx.search_count(&behind, Some(most), way).await.unwrap();
+                assert_eq!(count, most.min(2_550), "{start}");
+            }
+        }
+        assert_eq!(tx.search_count(&page, None, Some(&found)).await.unwrap(), 2_600, "{start}");
+    }
 }
