@@ -17,7 +17,10 @@ use futures::{
     stream::{self, BoxStream},
 };
 
-use super::{Archive, ArchiveError, ByteStream, metadata::document};
+use super::{
+    Archive, ArchiveError, ByteStream,
+    metadata::{away, decompress, document},
+};
 use crate::{
     dicom::{attributes::Level, xml},
     index::{Found, Include, RowKey, ScopedTx, SearchPlan, SearchRow, SearchTag},
@@ -111,7 +114,7 @@ impl Archive {
         let most = Some(i64::from(self.0.search.max_counted)).filter(|most| *most > 0);
         let (behind, before) = match behind {
             Behind::Known(remaining) => {
-                rows.first = Some(rows.read(&mut tx).await?);
+                rows.first = Some(rows.read(tx).await?);
                 let remaining = most.map_or(remaining, |most| remaining.min(most));
                 return Ok(SearchPage { results, remaining, rows });
             }
@@ -122,15 +125,14 @@ impl Archive {
         let beside = self.0.db.begin_beside(&rows.scope).await;
         let counted = tx.search_count(&behind, most, Some(&found)).map_err(ArchiveError::from);
         let remaining = match beside {
-            Some(mut beside) => {
-                let read = rows.read(&mut beside);
-                let (remaining, first) = tokio::try_join!(counted, read)?;
+            Some(beside) => {
+                let (remaining, first) = tokio::try_join!(counted, rows.read(beside))?;
                 rows.first = Some(first);
                 remaining
             }
             None => {
                 let remaining = counted.await?;
-                rows.first = Some(rows.read(&mut tx).await?);
+                rows.first = Some(rows.read(tx).await?);
                 remaining
             }
         };
@@ -232,26 +234,41 @@ impl Rows {
         let results = match self.first.take() {
             Some(results) => results,
             None if self.keys.len() == 0 => return Ok(Vec::new()),
-            None => {
-                let mut tx = self.archive.0.db.begin(&self.scope).await?;
-                self.read(&mut tx).await?
-            }
+            None => self.read(self.archive.0.db.begin(&self.scope).await?).await?,
         };
         results.into_iter().collect()
     }
 
-    /// Reads what is said about the next results.
-    async fn read(&mut self, tx: &mut ScopedTx) -> Result<Results, ArchiveError> {
+    /// Reads what is said about the next results; the transaction ends with it.
+    async fn read(&mut self, mut tx: ScopedTx) -> Result<Results, ArchiveError> {
         let page = if self.include.metadata { PAGE_WITH_METADATA } else { PAGE };
         let keys: Vec<RowKey> = self.keys.by_ref().take(page).collect();
         let tags: Vec<(i64, Level)> =
             self.returned.extended.iter().map(|tag| (tag.id, tag.level)).collect();
-        let json = |row: SearchRow| {
-            let url = (self.retrieve_url)(&row);
-            let mut json = Vec::with_capacity(2048);
-            result(&row, self.level, &self.returned, &self.fields, &url, &mut json)?;
-            Ok(json)
-        };
-        Ok(tx.search_rows_as(self.level, &keys, self.include, &tags, json).await?)
+        if !self.include.metadata {
+            let json = |row: SearchRow| self.json(&row, None);
+            return Ok(tx.search_rows_as(self.level, &keys, self.include, &tags, json).await?);
+        }
+        let rows = tx.search_rows(self.level, &keys, self.include, &tags).await?;
+        // Nobody waits for the connection while metadata is decompressed.
+        drop(tx);
+        let mut results = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let metadata = match &row.metadata {
+                Some(kept) => Some(away(kept, decompress).await?),
+                None => None,
+            };
+            results.push(self.json(row, metadata.as_deref()));
+        }
+        Ok(results)
+    }
+
+    /// A result; `metadata` is that of its instance, where it is wanted.
+    fn json(&self, row: &SearchRow, metadata: Option<&[u8]>) -> Result<Vec<u8>, ArchiveError> {
+        let url = (self.retrieve_url)(row);
+        let mut json = Vec::with_capacity(2048);
+        let given = (&*url, metadata);
+        result(row, self.level, &self.returned, &self.fields, given, &mut json)?;
+        Ok(json)
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::super::{ArchiveError, metadata::decompress};
+use super::super::ArchiveError;
 use crate::{
     dicom::{
         Tag,
@@ -149,16 +149,16 @@ fn is_other(tag: Tag) -> bool {
     attributes::by_tag(tag).is_none() && !COMPUTED.contains(&tag)
 }
 
-/// Writes one result: attributes ascending by tag (PS3.18 Annex F).
+/// Writes one result: attributes ascending by tag (PS3.18 Annex F). It is given its RetrieveURL, and
+/// DICOM JSON of its instance where it is wanted.
 pub(super) fn result(
     row: &SearchRow,
     level: Level,
     returned: &Returned,
     fields: &Fields,
-    url: &str,
+    (url, metadata): (&str, Option<&[u8]>),
     out: &mut Vec<u8>,
 ) -> Result<(), ArchiveError> {
-    let json = row.metadata.as_deref().map(decompress).transpose()?;
     let mut result = Projected::new();
     let shown = |of: Level| match of {
         Level::Study => returned.study,
@@ -180,7 +180,7 @@ pub(super) fn result(
         }
         fields.project(&attributes, &mut result);
     }
-    if let Some(json) = &json {
+    if let Some(json) = metadata {
         let attributes: Object<'_> = serde_json::from_slice(json).map_err(inconsistent)?;
         for tag in returned.tags.iter().filter(|tag| is_other(**tag)) {
             let key = tag_key(*tag);

@@ -127,7 +127,7 @@ impl<'a> Placing<'a> {
     /// 400 for a value that is none.
     pub(super) fn modalities(&mut self, name: &str, given: &[&str]) -> Result<(), Problem> {
         let refuse = |rule: String| Problem::invalid(name.to_owned(), rule);
-        if self.ways.empty && given.iter().all(|value| value.trim() == "\"\"") {
+        if self.ways.empty && given.iter().all(|value| *value == "\"\"") {
             self.conditions.push(Condition::ModalitiesInStudy(vec![Test::Empty]));
             return Ok(());
         }

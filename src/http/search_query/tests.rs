@@ -50,6 +50,8 @@ fn keys_with_columns_are_conditions() {
             Test::AnyOf(vec!["1.2".into(), "1.3".into(), "1.4".into()]),
         ),
         ("PatientSex=%22%22&emptyvaluematching=true", "PatientSex", Test::Empty),
+        // Two quotes and nothing else; with more it is text like any other.
+        ("AccessionNumber=%20%22%22&emptyvaluematching=true", "AccessionNumber", equals("\"\"")),
         ("PatientID=a%5Cb", "PatientID", equals("a\\b")),
         (
             "PatientID=a%5Cb&multiplevaluematching=true",

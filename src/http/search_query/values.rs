@@ -83,7 +83,7 @@ impl Period {
 /// # Errors
 /// The rule that a value breaks.
 pub(super) fn asked(vr: Option<VR>, values: &[&str], ways: Ways) -> Result<Asked, String> {
-    let is_empty = ways.empty && values.iter().all(|value| value.trim() == "\"\"");
+    let is_empty = ways.empty && values.iter().all(|value| *value == "\"\"");
     if is_empty {
         return Ok(match vr {
             Some(_) => Asked::Test(Test::Empty),
