@@ -60,6 +60,7 @@ impl Server {
     /// # Errors
     /// Whatever keeps the server from doing its work, in words for the operator.
     pub async fn start(config: &Config, owner: PgConnectOptions) -> anyhow::Result<Self> {
+        choose_cryptography();
         let metrics = Metrics::install().context("metrics cannot be recorded")?;
         let app = login(&config.database, owner).await?;
         let options = db_options(&config.database, &config.search);
@@ -131,6 +132,13 @@ impl Server {
         }
         self.db.close().await;
     }
+}
+
+/// Makes *ring* the cryptography of TLS in this process, as it is that of the database's connections
+/// and of the signatures of requests to object stores. No HTTP client can be made before.
+pub fn choose_cryptography() {
+    // An error says that it was chosen before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Starts what runs beside requests, until `end`.

@@ -55,6 +55,7 @@ struct Arguments {
 const WARM_UP: usize = 30;
 
 fn main() -> anyhow::Result<()> {
+    collimator::app::choose_cryptography();
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // Median of each search in the smallest index by partitions, and in the index with the fewest

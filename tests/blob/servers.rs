@@ -213,6 +213,12 @@ pub async fn serve_s3s(credentials: Option<(&str, &str)>) -> (SocketAddr, TempDi
     (address, dir)
 }
 
+/// What a test asks by itself.
+pub fn client() -> reqwest::Client {
+    collimator::app::choose_cryptography();
+    reqwest::Client::new()
+}
+
 /// A program that is killed with the test.
 struct Program {
     child: Child,
@@ -223,7 +229,7 @@ impl Program {
     /// Waits until the URL answers, and makes sure that it is our child that does.
     async fn answers(&mut self, url: &str, right: impl Fn(u16) -> bool) {
         let begun = Instant::now();
-        let client = reqwest::Client::new();
+        let client = client();
         loop {
             let status = client.get(url).send().await.map(|answer| answer.status().as_u16());
             let ended = self.child.try_wait().expect("a child can be asked");
@@ -286,7 +292,7 @@ async fn create_container(endpoint: &str, account: &str, key: &str) {
     );
     let secret = BASE64_STANDARD.decode(key).expect("a known key");
     let signature = BASE64_STANDARD.encode(hmac_sha256(&secret, to_sign.as_bytes()));
-    let request = reqwest::Client::new()
+    let request = client()
         .put(format!("{endpoint}/{BUCKET}?restype=container"))
         .header("x-ms-date", date)
         .header("x-ms-version", version)

@@ -45,7 +45,7 @@ pub async fn gcs(upstream: SocketAddr) -> SocketAddr {
 pub async fn start(upstream: SocketAddr, manner: Manner) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
     let address = listener.local_addr().expect("a bound socket");
-    let client = reqwest::Client::new();
+    let client = crate::servers::client();
     let proxy = Proxy { upstream: format!("http://{upstream}"), manner, client };
     let router = Router::new().fallback(pass).with_state(Arc::new(proxy));
     tokio::spawn(async move { axum::serve(listener, router).await });

@@ -82,6 +82,7 @@ async fn one_connection_serves_several_requests_and_ends_on_the_signal() {
 #[tokio::test]
 async fn http_2_is_served_on_the_same_port() {
     let running = start(hello(), ServerConfig::default()).await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
     let answer = client.get(format!("http://{}/", running.address)).send().await.unwrap();
     assert_eq!(answer.version(), axum::http::Version::HTTP_2);

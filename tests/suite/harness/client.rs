@@ -32,15 +32,21 @@ pub struct Part {
     pub body: Vec<u8>,
 }
 
+/// An HTTP client of this machine.
+pub fn http() -> reqwest::ClientBuilder {
+    collimator::app::choose_cryptography();
+    reqwest::Client::builder().no_proxy()
+}
+
 impl Client {
     pub fn new(base: String) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = http().build().unwrap();
         Self { base, http }
     }
 
     /// The same server over HTTP/2, without being asked whether it speaks it.
     pub fn over_http2(&self) -> Self {
-        let http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+        let http = http().http2_prior_knowledge().build().unwrap();
         Self { base: self.base.clone(), http }
     }
 

@@ -7,6 +7,6 @@ pub mod postgres;
 pub mod process;
 pub mod server;
 
-pub use client::{Answer, Client, send};
+pub use client::{Answer, Client, http, send};
 pub use corpus::Dicom;
 pub use server::{PARTITIONS, Server, until};

@@ -226,7 +226,7 @@ async fn the_stretches_of_a_study_are_opened_ahead() {
     let (address, _dir) = s3().await;
     let gate = Arc::new(Gate {
         upstream: format!("http://{address}"),
-        client: reqwest::Client::new(),
+        client: crate::harness::http().build().unwrap(),
         is_shut: false.into(),
         waiting: Mutex::default(),
         open: Semaphore::new(0),
