@@ -12,7 +12,7 @@ use std::{
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["app", "cli"]),
     ("lib", &[]),
-    ("cli", &["app", "config"]),
+    ("cli", &["app", "config", "verify"]),
     (
         "app",
         &[
@@ -25,14 +25,26 @@ const LAYERS: &[(&str, &[&str])] = &[
             "postgres",
             "telemetry",
             "tenancy",
+            "verify",
             "workers",
         ],
     ),
     ("http", &["archive", "control", "render", "codec", "tenancy", "dicom", "config", "telemetry"]),
     (
         "workers",
-        &["archive", "control", "index", "blob", "tenancy", "dicom", "config", "telemetry"],
+        &[
+            "archive",
+            "control",
+            "verify",
+            "index",
+            "blob",
+            "tenancy",
+            "dicom",
+            "config",
+            "telemetry",
+        ],
     ),
+    ("verify", &["index", "blob", "dicom", "tenancy", "telemetry"]),
     ("archive", &["index", "blob", "render", "codec", "dicom", "tenancy", "config", "telemetry"]),
     ("control", &["index", "blob", "dicom", "tenancy", "config", "telemetry"]),
     ("index", &["tenancy", "dicom", "config", "telemetry"]),
@@ -50,7 +62,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const LONGEST: usize = 600;
 
 /// Modules that may make a scope that no request asked for.
-const MAINTENANCE: &[&str] = &["tenancy", "workers", "control", "app"];
+const MAINTENANCE: &[&str] = &["tenancy", "workers", "control", "app", "verify"];
 
 fn files(dir: &str) -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {

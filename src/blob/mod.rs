@@ -265,6 +265,19 @@ impl PartitionBlobs {
         Ok(bytes)
     }
 
+    /// The size of a blob in bytes.
+    ///
+    /// # Errors
+    /// [`BlobError::Missing`]; as [`PartitionBlobs::read`].
+    pub async fn size(&self, id: Uuid) -> Result<u64, BlobError> {
+        let key = self.key(id);
+        let asked = async {
+            let meta = self.store.objects.head(key.path()).await;
+            meta.map_err(|e| BlobError::of(&key, e))
+        };
+        Ok(measured("head", asked).await?.size)
+    }
+
     /// Removes a blob. One that is not there is removed already.
     pub async fn remove(&self, id: Uuid) -> Result<(), BlobError> {
         measured("delete", self.store.remove(&self.key(id))).await

@@ -503,6 +503,11 @@ impl PartitionTx {
         &self.partition
     }
 
+    /// The same transaction, for statements that searches make.
+    pub(super) fn scoped(&mut self) -> &mut ScopedTx {
+        &mut self.inner
+    }
+
     /// A statement with the partition bound as `$1`, and the connection to run it on.
     pub(super) fn statement(&mut self, sql: &'static str) -> (Statement, &mut PgConnection) {
         let bound = statement(sql, self.inner.prepared).bind(self.partition.as_str().to_owned());

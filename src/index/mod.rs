@@ -61,6 +61,9 @@ mod tag_search;
 mod tag_values;
 mod tag_view;
 mod terms;
+mod verify;
+mod verify_blobs;
+mod verify_parents;
 
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use error::IndexError;
@@ -81,6 +84,9 @@ pub use store::{NewBlob, NewInstance, Stored};
 pub use summary::{Extent, Summary};
 pub use tag_values::{Derived, Deriver, Source};
 pub use tag_view::{QueryTag, TagError};
+pub use verify::{VerifyFrames, VerifyInstance, VerifyPlace};
+pub use verify_blobs::{VerifyBlob, VerifyContent};
+pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
 pub const TENANT_TABLES: [&str; 15] = [
@@ -119,6 +125,9 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             tag_lock::STATEMENTS,
             tag_values::STATEMENTS,
             terms::STATEMENTS,
+            verify::STATEMENTS,
+            verify_blobs::STATEMENTS,
+            verify_parents::STATEMENTS,
         ])
         .flatten()
         .copied()
