@@ -63,6 +63,7 @@ mod tag_view;
 mod terms;
 mod verify;
 mod verify_blobs;
+mod verify_feed;
 mod verify_parents;
 
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
@@ -86,6 +87,7 @@ pub use tag_values::{Derived, Deriver, Source};
 pub use tag_view::{QueryTag, TagError};
 pub use verify::{VerifyFrames, VerifyInstance, VerifyPlace};
 pub use verify_blobs::{VerifyBlob, VerifyContent};
+pub use verify_feed::{VerifyEvent, VerifyStanding};
 pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
@@ -127,6 +129,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             terms::STATEMENTS,
             verify::STATEMENTS,
             verify_blobs::STATEMENTS,
+            verify_feed::STATEMENTS,
             verify_parents::STATEMENTS,
         ])
         .flatten()
