@@ -32,7 +32,7 @@ use crate::{
     postgres::{self, Attached, Embedded, StartError},
     telemetry::{self, Metrics},
     verify::{self, Asked, Report},
-    workers::{self, Feed, Reindex, Remove, Sweep},
+    workers::{self, Feed, Reindex, Remove, Scrub, Sweep},
 };
 
 /// Longest time between two rounds of the task that removes deleted blobs.
@@ -44,6 +44,9 @@ const OPERATIONS_EVERY: Duration = Duration::from_secs(30);
 /// Longest time between two rounds of the task that numbers events of change feeds which nobody
 /// reads.
 const FEED_EVERY: Duration = Duration::from_secs(60);
+
+/// Longest time between two looks of the scrubber for passes that are due.
+const SCRUB_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// A server that answers requests.
 pub struct Server {
@@ -167,13 +170,18 @@ fn background(
     // What is due is removed soon after, however long the rounds of the sweeper are.
     let soon = config.delete.grace_period.clamp(Duration::from_secs(1), REMOVE_AT_LEAST_EVERY);
     let start_remove = soon.min(config.sweep.interval);
-    vec![
+    let mut tasks = vec![
         upkeep,
         workers::start(sweep, config.sweep.interval, Arc::default(), end.clone()),
         workers::start(remove, start_remove, Arc::default(), end.clone()),
         workers::start(reindex, OPERATIONS_EVERY, wake_operations, end.clone()),
         workers::start(feed, FEED_EVERY, Arc::default(), end.clone()),
-    ]
+    ];
+    if !config.scrub.interval.is_zero() {
+        let scrub = Scrub::new(db.clone(), blobs.clone(), &config.scrub, &config.sweep);
+        tasks.push(workers::start(scrub, SCRUB_EVERY, Arc::default(), end.clone()));
+    }
+    tasks
 }
 
 /// `collimator serve`: returns after a clean drain.

@@ -26,8 +26,8 @@ pub use secret::Secret;
 pub use sections::{
     BlobConfig, BlobKind, ChangeFeedConfig, CorsConfig, DataConfig, DatabaseConfig, DeleteConfig,
     FeaturesConfig, Identical, LimitsConfig, LogConfig, LogFormat, MissingAccept, OperationsConfig,
-    PartitionsConfig, QueryTagsConfig, RetrieveConfig, SearchConfig, ServerConfig, StoreConfig,
-    SweepConfig, TenancyConfig,
+    PartitionsConfig, QueryTagsConfig, RetrieveConfig, ScrubConfig, SearchConfig, ServerConfig,
+    StoreConfig, SweepConfig, TenancyConfig,
 };
 
 use layers::Merged;
@@ -56,6 +56,7 @@ pub struct Config {
     pub change_feed: ChangeFeedConfig,
     pub delete: DeleteConfig,
     pub sweep: SweepConfig,
+    pub scrub: ScrubConfig,
     pub cors: CorsConfig,
     pub log: LogConfig,
     effective: String,
@@ -95,6 +96,7 @@ impl Config {
             change_feed: ChangeFeedConfig::read(r),
             delete: DeleteConfig::read(r),
             sweep: SweepConfig::read(r),
+            scrub: ScrubConfig::read(r),
             cors: CorsConfig::read(r),
             log: LogConfig::read(r),
             effective: String::new(),

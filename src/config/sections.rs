@@ -498,6 +498,24 @@ impl SweepConfig {
     }
 }
 
+/// `[scrub]`: the background task that looks for damage.
+#[derive(Clone, Debug)]
+pub struct ScrubConfig {
+    /// `scrub.interval`: time from the beginning of a pass to that of the next; zero: none.
+    pub interval: Duration,
+    /// `scrub.rate`: bytes that are read in a second.
+    pub rate: u64,
+}
+
+impl ScrubConfig {
+    pub(super) fn read(r: &mut Reader) -> Self {
+        Self {
+            interval: r.time("scrub.interval", 0..=3650 * DAY),
+            rate: r.size("scrub.rate", 64 * KIB..=TIB),
+        }
+    }
+}
+
 /// `[cors]`: pages of other origins.
 #[derive(Clone, Debug)]
 pub struct CorsConfig {

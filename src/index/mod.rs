@@ -52,6 +52,7 @@ mod repeat;
 mod requests;
 mod retrieve;
 mod rows;
+mod scrub;
 mod search;
 mod several;
 mod store;
@@ -80,6 +81,7 @@ pub use query_tags::{KnownTag, NewTag, TagStatus, path_text};
 pub use registry::Partition;
 pub use reindex::Step;
 pub use rows::{Include, RowKey, SearchRow, TagValue};
+pub use scrub::{DamageNote, ScrubPass, ScrubWork};
 pub use search::{Condition, RequestKey, SearchPlan, SearchTag, TagState, Within};
 pub use store::{NewBlob, NewInstance, Stored};
 pub use summary::{Extent, Summary};
@@ -91,7 +93,7 @@ pub use verify_feed::{VerifyEvent, VerifyStanding};
 pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 15] = [
+pub const TENANT_TABLES: [&str; 17] = [
     "study",
     "study_term",
     "series",
@@ -107,6 +109,8 @@ pub const TENANT_TABLES: [&str; 15] = [
     "query_tag_value",
     "query_tag_error",
     "operation",
+    "scrub_pass",
+    "damage",
 ];
 
 /// Every constant statement on tenant tables, each opening with a comment that names it.
@@ -119,6 +123,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             removal::STATEMENTS,
             repeat::STATEMENTS,
             retrieve::STATEMENTS,
+            scrub::STATEMENTS,
             store::STATEMENTS,
             summary::STATEMENTS,
             operations::STATEMENTS,

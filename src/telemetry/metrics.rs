@@ -98,6 +98,8 @@ fn describe() {
     describe_histogram!(names::WORKER_SECONDS, Unit::Seconds, "Time of a background round");
     describe_counter!(names::WORKER_ITEMS, "Things that background rounds dealt with");
     describe_counter!(names::REINDEX_INSTANCES, "Instances read again for tags, by outcome");
+    describe_counter!(names::DAMAGE_FOUND, "Damage found by the scrubber, by kind");
+    describe_counter!(names::SCRUB_BYTES, Unit::Bytes, "Bytes read and hashed by the scrubber");
     describe_counter!(
         names::POSTGRES_RESTARTS,
         "Restarts of the private Postgres after it ended by itself"
@@ -105,6 +107,7 @@ fn describe() {
     // Rates need a first value: what may stay at zero for long is there from the start.
     metrics::counter!(names::POSTGRES_RESTARTS).absolute(0);
     metrics::counter!(names::STORE_BYTES).absolute(0);
+    metrics::counter!(names::SCRUB_BYTES).absolute(0);
 }
 
 /// The class of a status as a label.

@@ -34,6 +34,10 @@ pub const WORKER_ITEMS: &str = "collimator_worker_items_total";
 /// Instances read again for extended query tags. Counter. Label: [`OUTCOME`] (`indexed`, `failed`:
 /// a value could not be indexed).
 pub const REINDEX_INSTANCES: &str = "collimator_reindex_instances_total";
+/// Damage that the scrubber found and did not know. Counter. Label: [`KIND`].
+pub const DAMAGE_FOUND: &str = "collimator_damage_found_total";
+/// Bytes that the scrubber read and hashed. Counter.
+pub const SCRUB_BYTES: &str = "collimator_scrub_bytes_total";
 /// Restarts of the private Postgres after it ended by itself. Counter.
 pub const POSTGRES_RESTARTS: &str = "collimator_postgres_restarts_total";
 
@@ -47,5 +51,7 @@ pub const STATUS: &str = "status";
 pub const OUTCOME: &str = "outcome";
 /// Label: the operation, such as `put`, `get`, `delete`, `list`.
 pub const OPERATION: &str = "operation";
+/// Label: the kind of damage.
+pub const KIND: &str = "kind";
 /// Label: the background task.
 pub const WORKER: &str = "worker";

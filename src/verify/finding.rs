@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{dicom::Uid, tenancy::PartitionId};
@@ -283,6 +284,8 @@ pub struct Outcome {
     pub tally: Tally,
     /// How often each kind of damage was found.
     pub damage: BTreeMap<Kind, u64>,
+    /// When the scrubber last ended a pass, and how much damage it knows.
+    pub scrub: (Option<OffsetDateTime>, i64),
 }
 
 #[cfg(test)]

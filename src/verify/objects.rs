@@ -9,7 +9,11 @@ use futures::StreamExt;
 use uuid::Uuid;
 
 use super::{Checker, Cursor, VerifyError};
-use crate::blob::{BlobError, Listed};
+use crate::{
+    blob::{BlobError, Listed},
+    index::Db,
+    tenancy::PartitionScope,
+};
 
 /// Objects looked up with one statement.
 const PAGE: usize = 1_000;
@@ -33,10 +37,10 @@ impl Checker {
         }
         self.tally.objects += page.len() as u64;
         let is_last = page.len() < PAGE;
-        let unknown = self.unknown(page).await?;
-        if !unknown.is_empty() {
+        let unnamed = unknown(&self.db, &self.scope, page).await?;
+        if !unnamed.is_empty() {
             let mut there = Vec::new();
-            for orphan in unknown {
+            for orphan in unnamed {
                 // What was removed since it was listed is none.
                 match self.blobs.size(orphan.id).await {
                     Ok(size) => there.push(Listed { size, ..orphan }),
@@ -45,7 +49,7 @@ impl Checker {
                 }
             }
             // After that: a store may have committed meanwhile.
-            for orphan in self.unknown(there).await? {
+            for orphan in unknown(&self.db, &self.scope, there).await? {
                 self.tally.orphans += 1;
                 self.tally.orphan_bytes += orphan.size;
                 let age = SystemTime::now().duration_since(orphan.modified).unwrap_or_default();
@@ -54,16 +58,20 @@ impl Checker {
         }
         Ok(if is_last { Cursor::Feed { from: 1 } } else { Cursor::Objects })
     }
+}
 
-    /// Those that no row knows.
-    async fn unknown(&self, mut listed: Vec<Listed>) -> Result<Vec<Listed>, VerifyError> {
-        if listed.is_empty() {
-            return Ok(listed);
-        }
-        let ids: Vec<Uuid> = listed.iter().map(|one| one.id).collect();
-        let mut known = self.db.begin_verify(&self.scope).await?.blobs_known(&ids).await?;
-        known.sort_unstable();
-        listed.retain(|one| known.binary_search(&one.id).is_err());
-        Ok(listed)
+/// Those that no row knows.
+async fn unknown(
+    db: &Db,
+    scope: &PartitionScope,
+    mut listed: Vec<Listed>,
+) -> Result<Vec<Listed>, VerifyError> {
+    if listed.is_empty() {
+        return Ok(listed);
     }
+    let ids: Vec<Uuid> = listed.iter().map(|one| one.id).collect();
+    let mut known = db.begin_verify(scope).await?.blobs_known(&ids).await?;
+    known.sort_unstable();
+    listed.retain(|one| known.binary_search(&one.id).is_err());
+    Ok(listed)
 }

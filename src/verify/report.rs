@@ -79,7 +79,7 @@ impl Report {
 
     pub(super) fn partition(&mut self, outcome: &Outcome) -> io::Result<()> {
         self.partitions += 1;
-        let Outcome { partition, tally, damage } = outcome;
+        let Outcome { partition, tally, damage, scrub: (scrubbed, known) } = outcome;
         if let Some(text) = &mut self.text {
             let found: u64 = damage.values().sum();
             let verdict = match found {
@@ -88,6 +88,9 @@ impl Report {
                 more => format!("{more} findings"),
             };
             writeln!(text, "{partition}: {verdict}; {}", seen(tally))?;
+            if *known > 0 {
+                writeln!(text, "{partition}: the scrubber knows of {known}")?;
+            }
         }
         self.line(json!({
             "type": "partition",
@@ -107,6 +110,10 @@ impl Report {
                 "overdue": tally.orphans_overdue,
             },
             "damage": counts(damage),
+            "scrub": {
+                "ended": scrubbed.and_then(|at| at.format(&Rfc3339).ok()),
+                "damage": known,
+            },
         }))
     }
 

@@ -158,7 +158,10 @@ async fn look(
                 break;
             }
         }
-        let outcome = Outcome { partition: id.clone(), tally: checker.tally(), damage };
+        let mut tx = db.begin_verify(&scope(id)).await.map_err(VerifyError::from)?;
+        let scrub = tx.scrub_state().await.map_err(VerifyError::from)?;
+        drop(tx);
+        let outcome = Outcome { partition: id.clone(), tally: checker.tally(), damage, scrub };
         shown.aside(|| report.partition(&outcome))?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Owns the one loop that every task runs in ([`start`]) and the tasks: [`Sweep`] (blobs that no
 //! row knows), [`Remove`] (blobs whose last instance was deleted), [`Reindex`] (extended query
-//! tags) and [`Feed`] (events of change feeds). Holds:
+//! tags), [`Feed`] (events of change feeds) and [`Scrub`] (damage). Holds:
 //! - A task takes no input, works from the database, and may be stopped or killed at any point and
 //!   run again; several servers may run the same task at once.
 //! - A task visits one partition at a time, with that partition's scope.
@@ -13,6 +13,7 @@
 mod feed;
 mod reindex;
 mod remove;
+mod scrub;
 mod sweep;
 
 use std::{error::Error, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use feed::Feed;
 pub use reindex::Reindex;
 pub use remove::Remove;
+pub use scrub::Scrub;
 pub use sweep::Sweep;
 
 use crate::{
@@ -32,6 +34,7 @@ use crate::{
     index::{Db, IndexError},
     telemetry::names,
     tenancy::PartitionId,
+    verify::VerifyError,
 };
 
 /// First wait after an error; doubled with each further one, up to the interval.
@@ -78,6 +81,9 @@ pub enum WorkerError {
     /// The blob store failed.
     #[error("the blob store failed a background task")]
     Blob(#[from] BlobError),
+    /// The scrubber could not go on.
+    #[error("what is stored could not be looked through")]
+    Verify(#[from] VerifyError),
 }
 
 /// Runs the worker every `interval` (a tenth more or less), at once when woken by `wake`, until

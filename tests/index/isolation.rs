@@ -1,10 +1,13 @@
 //! Who sees what: nobody without a scope, nothing foreign with one.
 
+use std::time::Duration;
+
 use collimator::{
     dicom::{VR, attributes::Level},
-    index::TENANT_TABLES,
+    index::{DamageNote, TENANT_TABLES},
 };
 use sqlx::{AssertSqlSafe, PgConnection, Row};
+use uuid::Uuid;
 
 use crate::{
     data::{Sample, store, study},
@@ -26,6 +29,12 @@ async fn two_partitions() -> Database {
         store(&it.db, partition, &batch).await;
         let mut tx = it.db.begin_in(&scope(partition)).await.unwrap();
         tx.delete(&study(2), std::time::Duration::ZERO).await.unwrap();
+        tx.commit().await.unwrap();
+        let mut tx = it.db.begin_in(&scope(partition)).await.unwrap();
+        tx.scrub_claim(Uuid::new_v4(), Duration::ZERO, "{}").await.unwrap();
+        let (kind, subject, description) = ("bytes_differ", "it".to_owned(), "it".to_owned());
+        let note = DamageNote { kind, subject, watermark: None, blob: None, description };
+        tx.damage_note(&[note]).await.unwrap();
         tx.commit().await.unwrap();
         store(&it.db, partition, &[Sample::new(3, 1, 1)]).await;
         let mut tx = it.db.begin_in(&scope(partition)).await.unwrap();

@@ -26,6 +26,7 @@ use crate::harness::{Dicom, PARTITIONS, Server, corpus};
 
 mod command;
 mod damage;
+mod scrub;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -135,6 +136,8 @@ async fn what_is_whole_is_clean_and_counted() {
     assert!(north["bytes"].as_u64().unwrap() > 2_000);
     assert_eq!(of_partition(&lines, "south")["checked"]["instances"], 3);
     assert_eq!(lines.first().unwrap()["depth"], "full");
+
+    assert_eq!(of_partition(&lines, "north")["scrub"]["damage"], 0);
 
     let quick = verified(&db, &blobs, &["north"], false).await;
     assert_eq!(of_partition(&quick, "north")["checked"]["bytes"], 0);
