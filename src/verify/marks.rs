@@ -44,17 +44,13 @@ impl Marks {
     /// The first of those that are set and not below `from`, at most `limit`.
     pub(super) fn some(&self, from: i64, limit: usize) -> Vec<i64> {
         let first = usize::try_from(from.saturating_sub(self.from)).unwrap_or(0);
-        let of_piece = |(piece, words): (&usize, &Box<[u64; WORDS]>)| {
-            let begin = piece * 64 * WORDS;
-            let found: Vec<usize> = (0..64 * WORDS)
-                .filter(|at| words[at / 64] >> (at % 64) & 1 == 1)
-                .map(|at| begin + at)
-                .filter(|at| *at >= first)
-                .collect();
-            found
-        };
         let pieces = self.pieces.range(first / (64 * WORDS)..);
-        let set = pieces.flat_map(of_piece).take(limit);
+        let set = pieces.flat_map(|(piece, words)| {
+            let begin = piece * 64 * WORDS;
+            let set = (0..64 * WORDS).filter(move |at| words[at / 64] >> (at % 64) & 1 == 1);
+            set.map(move |at| begin + at)
+        });
+        let set = set.filter(|at| *at >= first).take(limit);
         set.filter_map(|at| Some(self.from + i64::try_from(at).ok()?)).collect()
     }
 }

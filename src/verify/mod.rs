@@ -1,7 +1,7 @@
 //! Verifying: whether rows, blobs and the change feed of a partition say the same.
 //!
 //! Owns [`Checker`], which looks through one partition step by step, what it finds ([`Finding`]), and
-//! how a whole run is told ([`run`]). The command line and the scrubber (`workers`) share it. Holds:
+//! how a whole run is told ([`run()`]). The command line and the scrubber (`workers`) share it. Holds:
 //! - Nothing is changed: every transaction is read-only, and of the store only reads are asked.
 //! - No false alarms while servers store, delete, compact and sweep: rows that belong together are
 //!   read in one moment; and what the store seems to lack is looked up again, with its place read
