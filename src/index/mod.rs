@@ -77,6 +77,7 @@ pub use registry::Partition;
 pub use reindex::Step;
 pub use rows::{Include, RowKey, SearchRow, TagValue};
 pub use search::{Condition, RequestKey, SearchPlan, SearchTag, TagState, Within};
+pub use several::SIDE_BY_SIDE;
 pub use store::{NewBlob, NewInstance, Stored};
 pub use summary::{Extent, Summary};
 pub use tag_values::{Derived, Deriver, Source};
