@@ -30,7 +30,7 @@ use crate::{
     index::{self, Db, DbOptions},
     postgres::Embedded,
     telemetry::{self, Metrics},
-    workers::{self, Feed, Reindex, Remove, Sweep},
+    workers::{self, Compact, Feed, Reindex, Remove, Sweep},
 };
 
 /// Longest time between two rounds of the task that removes deleted blobs.
@@ -73,7 +73,11 @@ impl Server {
         claim(&db, &blobs, &partitions).await.context("the blob store cannot be used")?;
         refuse_hidden_data(&partitions).await?;
         let archive = Archive::new(db.clone(), blobs.clone(), config);
-        let wake_operations = archive.operations_wake();
+        let wake = Wake {
+            operations: archive.operations_wake(),
+            remove: archive.remove_wake(),
+            compact: archive.compact_wake(),
+        };
         let closing = CancellationToken::new();
         let app = App::new(http::Parts {
             archive,
@@ -104,7 +108,7 @@ impl Server {
             listen::serve(listener, router, &server, shutdown).await
         });
         let end = CancellationToken::new();
-        let background = background(config, &db, &blobs, metrics, wake_operations, &end);
+        let background = background(config, &db, &blobs, metrics, wake, &end);
         Ok(Self { address, stop, closing, serving, background, end, db })
     }
 
@@ -141,13 +145,20 @@ pub fn choose_cryptography() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+/// What requests notify when there is work for the background.
+struct Wake {
+    operations: Arc<Notify>,
+    remove: Arc<Notify>,
+    compact: Arc<Notify>,
+}
+
 /// Starts what runs beside requests, until `end`.
 fn background(
     config: &Config,
     db: &Db,
     blobs: &BlobStore,
     metrics: Metrics,
-    wake_operations: Arc<Notify>,
+    wake: Wake,
     end: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
     let upkeep = {
@@ -157,19 +168,21 @@ fn background(
         })
     };
     let sweep = Sweep::new(db.clone(), blobs.clone(), &config.sweep);
-    let remove = Remove::new(db.clone(), blobs.clone());
+    let remove = Remove::new(db.clone(), blobs.clone(), &config.delete);
+    let compact = Compact::new(db.clone(), blobs.clone(), &config.compaction);
     let reindex = Reindex::new(db.clone(), &config.operations);
     let feed = Feed::new(db.clone(), &config.change_feed);
     // What another server, or this one before, left undone.
-    wake_operations.notify_one();
+    wake.operations.notify_one();
     // What is due is removed soon after, however long the rounds of the sweeper are.
     let soon = config.delete.grace_period.clamp(Duration::from_secs(1), REMOVE_AT_LEAST_EVERY);
     let start_remove = soon.min(config.sweep.interval);
     vec![
         upkeep,
         workers::start(sweep, config.sweep.interval, Arc::default(), end.clone()),
-        workers::start(remove, start_remove, Arc::default(), end.clone()),
-        workers::start(reindex, OPERATIONS_EVERY, wake_operations, end.clone()),
+        workers::start(remove, start_remove, wake.remove, end.clone()),
+        workers::start(compact, start_remove, wake.compact, end.clone()),
+        workers::start(reindex, OPERATIONS_EVERY, wake.operations, end.clone()),
         workers::start(feed, FEED_EVERY, Arc::default(), end.clone()),
     ]
 }

@@ -1,4 +1,4 @@
-//! The data plane: Store, Retrieve, Search, Delete and the change feed, free of transport.
+//! The data plane: Store, Retrieve, Search, Delete, Undelete and the change feed, free of transport.
 //!
 //! Owns the order of things that makes the archive safe: a blob is durable before its rows are
 //! committed, a transaction has ended before the first byte of an answer leaves, and every call
@@ -17,11 +17,13 @@ mod given;
 mod header_cache;
 mod image;
 mod metadata;
+mod operations;
 mod part;
 mod picture;
 mod pixels;
 mod presentation;
 mod query_tags;
+mod repeated;
 mod retrieve;
 mod runs;
 mod search;
@@ -31,6 +33,7 @@ mod stored;
 mod streams;
 mod thumbnails;
 mod transcode;
+mod undelete;
 mod wanted;
 mod writer;
 
@@ -49,6 +52,7 @@ pub use gallery::{Exhibit, Gallery, Shows};
 pub use given::GivenFrames;
 pub use image::Image;
 pub use metadata::{BulkBase, Document, Metadata};
+pub use operations::Canceled;
 pub use part::PartSink;
 pub use picture::{Kind, RENDERING, Rendering};
 pub use pixels::{Decoded, Given};
@@ -57,12 +61,13 @@ pub use query_tags::{TagRefusal, TagScope};
 pub use retrieve::{InstanceHead, Instances};
 pub use search::{Extended, Filter, RetrieveUrl, Returned, SearchPage, Source};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
+pub use undelete::{Kept, Undeleted, WhyNot};
 pub use wanted::{Encoding, Wanted};
 
 pub use crate::index::{
-    Condition, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation, OperationState,
-    QueryTag, RequestKey, SearchPlan, SearchRow, SearchTag, TagError, TagState, TagStatus, Target,
-    Within, path_text,
+    Condition, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation, OperationFilter,
+    OperationKind, OperationState, QueryTag, Removals, RequestKey, SearchPlan, SearchRow,
+    SearchTag, TagError, TagState, TagStatus, Target, Within, path_text,
 };
 use crate::{
     blob::BlobStore,
@@ -95,6 +100,8 @@ struct Parts {
     query_tags: QueryTagsConfig,
     operations: OperationsConfig,
     wake_operations: Arc<Notify>,
+    wake_remove: Arc<Notify>,
+    wake_compact: Arc<Notify>,
     codecs: CodecPool,
     headers: header_cache::HeaderCache,
     places: search::Places<RowKey>,
@@ -140,6 +147,8 @@ impl Archive {
             query_tags,
             operations,
             wake_operations: Arc::default(),
+            wake_remove: Arc::default(),
+            wake_compact: Arc::default(),
             codecs,
             headers,
             places,
@@ -150,9 +159,19 @@ impl Archive {
         }))
     }
 
-    /// What is notified when there is work for the background.
+    /// What is notified when there is something to reindex.
     pub fn operations_wake(&self) -> Arc<Notify> {
         self.0.wake_operations.clone()
+    }
+
+    /// What is notified when there is something to remove at once.
+    pub fn remove_wake(&self) -> Arc<Notify> {
+        self.0.wake_remove.clone()
+    }
+
+    /// What is notified when there is something to rewrite at once.
+    pub fn compact_wake(&self) -> Arc<Notify> {
+        self.0.wake_compact.clone()
     }
 
     /// Makes sure that a target is there, before anything else is said about the request.

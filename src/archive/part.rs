@@ -239,7 +239,7 @@ async fn discard(upload: Upload) {
 
 /// Ends the reading of a part: what the index needs to know, and the metadata as it is kept (which
 /// is then no longer in [`Indexed`]).
-async fn read_through(
+pub(super) async fn read_through(
     study: Option<&Uid>,
     reader: Reader<Indexer>,
 ) -> Result<(Indexed, Vec<u8>), Failed> {

@@ -24,10 +24,10 @@ use toml::{Table, Value};
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use secret::Secret;
 pub use sections::{
-    BlobConfig, BlobKind, ChangeFeedConfig, CorsConfig, DataConfig, DatabaseConfig, DeleteConfig,
-    FeaturesConfig, Identical, LimitsConfig, LogConfig, LogFormat, MissingAccept, OperationsConfig,
-    PartitionsConfig, QueryTagsConfig, RetrieveConfig, SearchConfig, ServerConfig, StoreConfig,
-    SweepConfig, TenancyConfig,
+    BlobConfig, BlobKind, ChangeFeedConfig, CompactionConfig, CorsConfig, DataConfig,
+    DatabaseConfig, DeleteConfig, FeaturesConfig, Identical, LimitsConfig, LogConfig, LogFormat,
+    MissingAccept, OperationsConfig, PartitionsConfig, QueryTagsConfig, RetrieveConfig,
+    SearchConfig, ServerConfig, StoreConfig, SweepConfig, TenancyConfig,
 };
 
 use layers::Merged;
@@ -55,6 +55,8 @@ pub struct Config {
     pub operations: OperationsConfig,
     pub change_feed: ChangeFeedConfig,
     pub delete: DeleteConfig,
+    /// `[compaction]`
+    pub compaction: CompactionConfig,
     pub sweep: SweepConfig,
     pub cors: CorsConfig,
     pub log: LogConfig,
@@ -94,6 +96,7 @@ impl Config {
             operations: OperationsConfig::read(r),
             change_feed: ChangeFeedConfig::read(r),
             delete: DeleteConfig::read(r),
+            compaction: CompactionConfig::read(r),
             sweep: SweepConfig::read(r),
             cors: CorsConfig::read(r),
             log: LogConfig::read(r),
@@ -203,6 +206,7 @@ section_defaults!(
     operations: OperationsConfig,
     change_feed: ChangeFeedConfig,
     delete: DeleteConfig,
+    compaction: CompactionConfig,
     sweep: SweepConfig,
     cors: CorsConfig,
     log: LogConfig,

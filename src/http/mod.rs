@@ -39,6 +39,7 @@ pub mod problem;
 mod qido;
 mod query_tags;
 pub mod range;
+mod removals;
 mod rendered;
 mod rendered_set;
 mod rendered_state;

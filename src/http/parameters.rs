@@ -104,6 +104,24 @@ pub const PAGES: &[Parameter] = &[
     Parameter::query("offset", "Entries to leave out at the start.").or("0"),
 ];
 
+/// Which operations.
+pub const OPERATIONS: &[Parameter] = &[
+    Parameter::query("kind", "What they do.").of(&["reindex", "purge", "compact", "erase"]),
+    Parameter::query("status", "How far they are.").of(&[
+        "notStarted",
+        "running",
+        "succeeded",
+        "failed",
+        "canceled",
+    ]),
+];
+
+/// How something is deleted.
+pub const DELETE: &[Parameter] =
+    &[Parameter::query("erase", "Whether it is gone for good at once; 202 and an operation then.")
+        .or("false")
+        .of(&["true", "false"])];
+
 /// Whether changes come with metadata.
 pub const CHANGE: &[Parameter] =
     &[Parameter::query("includeMetadata", "Whether events come with metadata.")

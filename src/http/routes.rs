@@ -19,10 +19,10 @@ use super::{
     },
     operations,
     parameters::{
-        CHANGE, CHANGES, CHARSET, CONDITIONAL, PAGES, RANGES, SEARCH as MATCHING, THUMBNAIL, VIEW,
-        WADO_URI,
+        CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, OPERATIONS as WHICH, PAGES, RANGES,
+        SEARCH as MATCHING, THUMBNAIL, VIEW, WADO_URI,
     },
-    partitions, pixeldata, qido, query_tags, rendered, stow, thumbnail, wado, wado_uri,
+    partitions, pixeldata, qido, query_tags, removals, rendered, stow, thumbnail, wado, wado_uri,
 };
 
 const STUDY: &str = "/studies/{study}";
@@ -56,6 +56,9 @@ const TAG: &str = "/extendedquerytags/{tag}";
 const TAG_ERRORS: &str = "/extendedquerytags/{tag}/errors";
 const OPERATIONS_OF: &str = "/operations";
 const OPERATION: &str = "/operations/{operation}";
+const REMOVALS: &str = "/removals";
+const RETRY: &str = "/removals/$retry";
+const UNDELETE: &str = "/studies/{study}/$undelete";
 const SERIES_INSTANCES: &str = "/studies/{study}/series/{series}/instances";
 
 const STORE: &str = "§10.5";
@@ -153,7 +156,9 @@ fn store(path: &'static str, summary: &'static str) -> Operation {
 
 fn remove(path: &'static str, summary: &'static str) -> Operation {
     Operation::new(Method::DELETE, path, Partition, "delete", summary, "")
-        .statuses(&[204, 400, 404, 503])
+        .parameters(&[DELETE])
+        .gives(&offers::OWN_JSON)
+        .statuses(&[202, 204, 400, 404, 503])
 }
 
 /// Of extended query tags or operations.
@@ -193,9 +198,8 @@ fn with_tags(routes: Routes<App>) -> Routes<App> {
     let one = |method, summary, statuses| {
         managed(method, TAG, SERVICE, summary, statuses).gives(&offers::OWN_JSON)
     };
-    let operation = |method, summary| {
-        managed(method, OPERATION, "operations", summary, &[200, 202, 400, 404, 503])
-            .gives(&offers::OWN_JSON)
+    let operation = |method, summary, statuses| {
+        managed(method, OPERATION, "operations", summary, statuses).gives(&offers::OWN_JSON)
     };
     routes
         .add(
@@ -222,9 +226,44 @@ fn with_tags(routes: Routes<App>) -> Routes<App> {
             managed_list(TAG_ERRORS, SERVICE, "Errors of an extended query tag"),
             query_tags::errors,
         )
-        .add(managed_list(OPERATIONS_OF, "operations", "List operations"), operations::list)
-        .add(operation(Method::GET, "Get an operation"), operations::get)
-        .add(operation(Method::DELETE, "Cancel an operation"), operations::cancel)
+        .add(
+            managed_list(OPERATIONS_OF, "operations", "List operations")
+                .parameters(&[PAGES, WHICH]),
+            operations::list,
+        )
+        .add(
+            operation(Method::GET, "Get an operation", &[200, 202, 400, 404, 503]),
+            operations::get,
+        )
+        .add(
+            operation(Method::DELETE, "Cancel an operation", &[200, 202, 400, 404, 409, 503]),
+            operations::cancel,
+        )
+}
+
+/// Every route of deletion.
+fn with_deletion(routes: Routes<App>) -> Routes<App> {
+    const SERVICE: &str = "delete";
+    let removals = |method, path, summary| {
+        managed(method, path, SERVICE, summary, &[200, 400, 404, 503]).gives(&offers::OWN_JSON)
+    };
+    routes
+        .add(remove(STUDY, "Delete a study"), delete::delete)
+        .add(remove(SERIES, "Delete a series"), delete::delete)
+        .add(remove(INSTANCE, "Delete an instance"), delete::delete)
+        .add(
+            managed(
+                Method::POST,
+                UNDELETE,
+                SERVICE,
+                "Undelete a study",
+                &[200, 400, 404, 409, 410, 503],
+            )
+            .gives(&offers::OWN_JSON),
+            delete::undelete,
+        )
+        .add(removals(Method::GET, REMOVALS, "What awaits removal"), removals::list)
+        .add(removals(Method::POST, RETRY, "Retry removals that failed"), removals::retry)
 }
 
 /// A GET of the change feed.
@@ -305,11 +344,8 @@ pub fn routes() -> Routes<App> {
         .add(search("/instances", "Search for instances"), qido::instances)
         .add(search(STUDY_SERIES, "Search for series of a study"), qido::series)
         .add(search(STUDY_INSTANCES, "Search for instances of a study"), qido::instances)
-        .add(search(SERIES_INSTANCES, "Search for instances of a series"), qido::instances)
-        .add(remove(STUDY, "Delete a study"), delete::delete)
-        .add(remove(SERIES, "Delete a series"), delete::delete)
-        .add(remove(INSTANCE, "Delete an instance"), delete::delete);
-    with_tags(routes)
+        .add(search(SERIES_INSTANCES, "Search for instances of a series"), qido::instances);
+    with_tags(with_deletion(routes))
         .add(
             changes("/changefeed", "Changes", &[CHANGES, CHANGE], &[200, 400, 404, 503])
                 .gives(&offers::CHANGES),

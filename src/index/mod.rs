@@ -23,9 +23,11 @@
 mod backfill;
 mod candidates;
 mod columns;
+mod compaction;
 mod db;
 mod delete;
 mod driver;
+mod erase;
 mod error;
 mod facts;
 mod feed;
@@ -38,6 +40,7 @@ mod like;
 mod located;
 mod lookup;
 mod migrate;
+mod operation_view;
 mod operations;
 mod order;
 mod parents;
@@ -61,8 +64,11 @@ mod tag_search;
 mod tag_values;
 mod tag_view;
 mod terms;
+mod undelete;
 
+pub use compaction::{CompactionPlan, CompactionRule, Kept, Planned};
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
+pub use erase::Erased;
 pub use error::IndexError;
 pub use feed::{FeedAction, FeedEvent, FeedRange, FeedState};
 pub use feed_union::{FeedKey, Head};
@@ -70,11 +76,15 @@ pub use frames::{FramesLocated, NativeFrames, Pieces};
 pub use keys::Found;
 pub use located::{Located, Presence, Target};
 pub use migrate::{AppLogin, app_login, migrate, migrate_for};
-pub use operations::{Claim, Cursor, Operation, OperationState, Work};
+pub use operation_view::{Operation, OperationFilter, OperationState};
+pub use operations::{
+    Claim, Compacting, LEASE, OperationKind, Progress, Purging, Reindexing, Work,
+};
 pub use pictures::PictureRow;
 pub use query_tags::{KnownTag, NewTag, TagStatus, path_text};
 pub use registry::Partition;
 pub use reindex::Step;
+pub use removal::{Removals, Waiting};
 pub use rows::{Include, RowKey, SearchRow, TagValue};
 pub use search::{Condition, RequestKey, SearchPlan, SearchTag, TagState, Within};
 pub use several::SIDE_BY_SIDE;
@@ -82,9 +92,10 @@ pub use store::{NewBlob, NewInstance, Stored};
 pub use summary::{Extent, Summary};
 pub use tag_values::{Derived, Deriver, Source};
 pub use tag_view::{QueryTag, TagError};
+pub use undelete::Tombstone;
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 15] = [
+pub const TENANT_TABLES: [&str; 17] = [
     "study",
     "study_term",
     "series",
@@ -100,6 +111,8 @@ pub const TENANT_TABLES: [&str; 15] = [
     "query_tag_value",
     "query_tag_error",
     "operation",
+    "blob_compaction",
+    "erasure_blob",
 ];
 
 /// Every constant statement on tenant tables, each opening with a comment that names it.
@@ -108,6 +121,8 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
         .into_iter()
         .chain([
             backfill::STATEMENTS,
+            compaction::STATEMENTS,
+            erase::STATEMENTS,
             feed::STATEMENTS,
             removal::STATEMENTS,
             repeat::STATEMENTS,
@@ -120,6 +135,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             tag_lock::STATEMENTS,
             tag_values::STATEMENTS,
             terms::STATEMENTS,
+            undelete::STATEMENTS,
         ])
         .flatten()
         .copied()
@@ -129,7 +145,8 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
 pub fn scoped_statements() -> impl Iterator<Item = &'static str> {
     [
         feed_union::SCOPED_STATEMENTS,
-        operations::SCOPED_STATEMENTS,
+        operation_view::SCOPED_STATEMENTS,
+        removal::SCOPED_STATEMENTS,
         tag_search::SCOPED_STATEMENTS,
         tag_view::SCOPED_STATEMENTS,
     ]

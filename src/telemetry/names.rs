@@ -34,6 +34,15 @@ pub const WORKER_ITEMS: &str = "collimator_worker_items_total";
 /// Instances read again for extended query tags. Counter. Label: [`OUTCOME`] (`indexed`, `failed`:
 /// a value could not be indexed).
 pub const REINDEX_INSTANCES: &str = "collimator_reindex_instances_total";
+/// Removals of deleted blobs. Counter. Label: [`OUTCOME`] (`removed`, `failed`: tried again later).
+pub const PURGE_BLOBS: &str = "collimator_purge_blobs_total";
+/// Blobs that await removal, their grace period included. Gauge.
+pub const PURGE_AWAITING: &str = "collimator_purge_awaiting_blobs";
+/// Blobs that could not be removed again and again. Gauge.
+pub const PURGE_FAILED: &str = "collimator_purge_failed_blobs";
+/// Blobs rewritten because they were mostly dead. Counter. Label: [`OUTCOME`] (`rewritten`,
+/// `failed`: tried again later).
+pub const COMPACTION_BLOBS: &str = "collimator_compaction_blobs_total";
 /// Restarts of the private Postgres after it ended by itself. Counter.
 pub const POSTGRES_RESTARTS: &str = "collimator_postgres_restarts_total";
 

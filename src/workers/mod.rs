@@ -1,7 +1,8 @@
 //! Background tasks: what keeps the archive tidy without being asked.
 //!
 //! Owns the one loop that every task runs in ([`start`]) and the tasks: [`Sweep`] (blobs that no
-//! row knows), [`Remove`] (blobs whose last instance was deleted), [`Reindex`] (extended query
+//! row knows), [`Remove`] (blobs whose last instance was deleted), [`Compact`]
+//! (blobs that are mostly dead), [`Reindex`] (extended query
 //! tags) and [`Feed`] (events of change feeds). Holds:
 //! - A task takes no input, works from the database, and may be stopped or killed at any point and
 //!   run again; several servers may run the same task at once.
@@ -10,7 +11,9 @@
 //!
 //! Absent: tasks that belong to a request.
 
+mod compact;
 mod feed;
+mod lease;
 mod reindex;
 mod remove;
 mod sweep;
@@ -22,6 +25,7 @@ use rand::RngExt;
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use compact::Compact;
 pub use feed::Feed;
 pub use reindex::Reindex;
 pub use remove::Remove;

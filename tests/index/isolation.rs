@@ -31,6 +31,10 @@ async fn two_partitions() -> Database {
         let mut tx = it.db.begin_in(&scope(partition)).await.unwrap();
         tx.delete(&study(3), std::time::Duration::ZERO).await.unwrap();
         tx.commit().await.unwrap();
+        store(&it.db, partition, &[Sample::new(5, 1, 1)]).await;
+        let mut tx = it.db.begin_in(&scope(partition)).await.unwrap();
+        tx.erase(&study(5), uuid::Uuid::new_v4(), "/studies/1.2.5").await.unwrap();
+        tx.commit().await.unwrap();
     }
     let mut conn = it.superuser().await;
     for table in TENANT_TABLES {

@@ -7,6 +7,7 @@ mod data;
 #[path = "../suite/harness/postgres.rs"]
 mod postgres;
 
+mod compact;
 mod feed;
 mod reindex;
 mod remove;
@@ -74,7 +75,7 @@ impl Archive {
 
     async fn delete(&self, id: &str, sample: &Sample, grace: Duration) {
         let mut tx = self.database.db.begin_in(&postgres::scope(id)).await.unwrap();
-        assert_eq!(tx.delete(&sample.target(), grace).await.unwrap(), 1);
+        assert_eq!(tx.delete(&sample.target(), grace).await.unwrap().len(), 1);
         tx.commit().await.unwrap();
     }
 

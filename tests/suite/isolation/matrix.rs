@@ -89,6 +89,9 @@ const MATRIX: &[(&str, &str, &str, Expect)] = &[
     ("GET", "/extendedquerytags/{tag}/errors", "", Absent),
     ("PATCH", "/extendedquerytags/{tag}", "", Absent),
     ("DELETE", "/extendedquerytags/{tag}", "", Absent),
+    ("POST", "/studies/{study}/$undelete", "", Absent),
+    ("GET", "/removals", "", Empty),
+    ("POST", "/removals/$retry", "", Empty),
     ("GET", "/operations", "", Empty),
     ("GET", "/operations/{operation}", "", Absent),
     ("DELETE", "/operations/{operation}", "", Absent),
@@ -311,6 +314,7 @@ async fn north(server: &Server) -> (Vec<Answer>, Vec<String>) {
         "/partitions/north/extendedquerytags",
         "/partitions/north/extendedquerytags/00101010/errors",
         "/partitions/north/operations",
+        "/partitions/north/removals",
         "/partitions/north/changefeed",
         "/partitions/north/changefeed/latest",
         "/partitions/north/studies/1.2.51/series/1.2.51.1/instances/1.2.51.1.1/frames/1",
@@ -411,7 +415,7 @@ async fn uids_of_another_partition_are_free_to_store() {
             .into_iter()
             .filter(|(m, t)| {
                 m == "POST"
-                    && base(t).starts_with("/studies")
+                    && ["/studies", "/studies/{study}"].contains(&base(t))
                     && t.contains("{partition}") == matches!(carrier, Carrier::Path)
             })
             .collect();
