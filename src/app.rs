@@ -28,9 +28,10 @@ use crate::{
     control::{Health, Partitions},
     http::{self, App, listen},
     index::{self, Db, DbOptions},
+    outbound::Sender,
     postgres::Embedded,
     telemetry::{self, Metrics},
-    workers::{self, Feed, Reindex, Remove, Sweep},
+    workers::{self, Feed, Reindex, Remove, Sweep, Webhooks},
 };
 
 /// Longest time between two rounds of the task that removes deleted blobs.
@@ -73,7 +74,10 @@ impl Server {
         claim(&db, &blobs, &partitions).await.context("the blob store cannot be used")?;
         refuse_hidden_data(&partitions).await?;
         let archive = Archive::new(db.clone(), blobs.clone(), config);
-        let wake_operations = archive.operations_wake();
+        let (wake_operations, wake_webhooks) = (archive.operations_wake(), archive.webhooks_wake());
+        let sender = Sender::new(&config.webhooks);
+        let webhooks =
+            Webhooks::new(db.clone(), sender.clone(), &config.webhooks, partitions.enabled());
         let closing = CancellationToken::new();
         let app = App::new(http::Parts {
             archive,
@@ -85,6 +89,7 @@ impl Server {
             retrieve: config.retrieve.clone(),
             search: config.search.clone(),
             change_feed: config.change_feed.clone(),
+            sender,
             cors: config.cors.clone(),
             metrics: metrics.clone(),
             closing: closing.clone(),
@@ -104,7 +109,8 @@ impl Server {
             listen::serve(listener, router, &server, shutdown).await
         });
         let end = CancellationToken::new();
-        let background = background(config, &db, &blobs, metrics, wake_operations, &end);
+        let mut background = background(config, &db, &blobs, metrics, wake_operations, &end);
+        background.push(webhooks.start(wake_webhooks, end.clone()));
         Ok(Self { address, stop, closing, serving, background, end, db })
     }
 

@@ -10,6 +10,7 @@ mod codec_pool;
 mod delete;
 mod error;
 mod feed;
+mod feed_entry;
 mod feed_watch;
 mod frames;
 mod gallery;
@@ -32,6 +33,7 @@ mod streams;
 mod thumbnails;
 mod transcode;
 mod wanted;
+mod webhooks;
 mod writer;
 
 use std::sync::Arc;
@@ -43,6 +45,7 @@ pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
 pub use error::ArchiveError;
 pub use feed::{Feed, FeedQuery, FeedReader, FeedScope, FeedTimes, Renew, Told};
+pub use feed_entry::{EntryStyle, entry};
 pub use feed_watch::Followed;
 pub use frames::Frames;
 pub use gallery::{Exhibit, Gallery, Shows};
@@ -58,17 +61,18 @@ pub use retrieve::{InstanceHead, Instances};
 pub use search::{Extended, Filter, RetrieveUrl, Returned, SearchPage, Source};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use wanted::{Encoding, Wanted};
+pub use webhooks::{LetterRest, WebhookHealth, WebhookRefusal, WebhookStart};
 
 pub use crate::index::{
-    Condition, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation, OperationState,
-    QueryTag, RequestKey, SearchPlan, SearchRow, SearchTag, TagError, TagState, TagStatus, Target,
-    Within, path_text,
+    Condition, DeadLetter, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation,
+    OperationState, QueryTag, RequestKey, SearchPlan, SearchRow, SearchTag, TagError, TagState,
+    TagStatus, Target, WebhookSecret, WebhookSettings, Within, path_text,
 };
 use crate::{
     blob::BlobStore,
     config::{
         Config, DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig, RetrieveConfig,
-        SearchConfig, StoreConfig,
+        SearchConfig, StoreConfig, WebhooksConfig,
     },
     dicom::Limits,
     index::{Db, Presence, RowKey},
@@ -95,6 +99,8 @@ struct Parts {
     query_tags: QueryTagsConfig,
     operations: OperationsConfig,
     wake_operations: Arc<Notify>,
+    webhooks: WebhooksConfig,
+    wake_webhooks: Arc<Notify>,
     codecs: CodecPool,
     headers: header_cache::HeaderCache,
     places: search::Places<RowKey>,
@@ -140,6 +146,8 @@ impl Archive {
             query_tags,
             operations,
             wake_operations: Arc::default(),
+            webhooks: config.webhooks.clone(),
+            wake_webhooks: Arc::default(),
             codecs,
             headers,
             places,

@@ -24,6 +24,7 @@ mod backfill;
 mod candidates;
 mod columns;
 mod db;
+mod dead_letters;
 mod delete;
 mod driver;
 mod error;
@@ -61,8 +62,11 @@ mod tag_search;
 mod tag_values;
 mod tag_view;
 mod terms;
+mod webhook_row;
+mod webhooks;
 
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
+pub use dead_letters::DeadLetter;
 pub use error::IndexError;
 pub use feed::{FeedAction, FeedEvent, FeedRange, FeedState};
 pub use feed_union::{FeedKey, Head};
@@ -81,9 +85,10 @@ pub use store::{NewBlob, NewInstance, Stored};
 pub use summary::{Extent, Summary};
 pub use tag_values::{Derived, Deriver, Source};
 pub use tag_view::{QueryTag, TagError};
+pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookSettings};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 15] = [
+pub const TENANT_TABLES: [&str; 17] = [
     "study",
     "study_term",
     "series",
@@ -99,6 +104,8 @@ pub const TENANT_TABLES: [&str; 15] = [
     "query_tag_value",
     "query_tag_error",
     "operation",
+    "webhook",
+    "webhook_dead_letter",
 ];
 
 /// Every constant statement on tenant tables, each opening with a comment that names it.
@@ -107,6 +114,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
         .into_iter()
         .chain([
             backfill::STATEMENTS,
+            dead_letters::STATEMENTS,
             feed::STATEMENTS,
             removal::STATEMENTS,
             repeat::STATEMENTS,
@@ -119,6 +127,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             tag_lock::STATEMENTS,
             tag_values::STATEMENTS,
             terms::STATEMENTS,
+            webhooks::STATEMENTS,
         ])
         .flatten()
         .copied()
@@ -131,6 +140,7 @@ pub fn scoped_statements() -> impl Iterator<Item = &'static str> {
         operations::SCOPED_STATEMENTS,
         tag_search::SCOPED_STATEMENTS,
         tag_view::SCOPED_STATEMENTS,
+        webhooks::SCOPED_STATEMENTS,
     ]
     .into_iter()
     .flatten()

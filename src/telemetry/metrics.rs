@@ -50,6 +50,7 @@ impl Metrics {
             .set_buckets_for_metric(full(names::REQUEST_SECONDS), &REQUEST_BUCKETS)
             .and_then(|b| b.set_buckets_for_metric(full(names::BLOB_SECONDS), &WORK_BUCKETS))
             .and_then(|b| b.set_buckets_for_metric(full(names::WORKER_SECONDS), &WORK_BUCKETS))
+            .and_then(|b| b.set_buckets_for_metric(full(names::WEBHOOK_SECONDS), &WORK_BUCKETS))
             .and_then(PrometheusBuilder::install_recorder)
             .map_err(MetricsError)?;
         describe();
@@ -98,6 +99,10 @@ fn describe() {
     describe_histogram!(names::WORKER_SECONDS, Unit::Seconds, "Time of a background round");
     describe_counter!(names::WORKER_ITEMS, "Things that background rounds dealt with");
     describe_counter!(names::REINDEX_INSTANCES, "Instances read again for tags, by outcome");
+    describe_counter!(names::WEBHOOK_MESSAGES, "Messages sent to webhooks, each try, by outcome");
+    describe_histogram!(names::WEBHOOK_SECONDS, Unit::Seconds, "Time of one try to deliver one");
+    describe_counter!(names::WEBHOOK_EVENTS, "Events delivered to webhooks");
+    describe_counter!(names::WEBHOOK_DEAD_LETTERS, "Messages to webhooks that were given up");
     describe_counter!(
         names::POSTGRES_RESTARTS,
         "Restarts of the private Postgres after it ended by itself"
@@ -105,6 +110,7 @@ fn describe() {
     // Rates need a first value: what may stay at zero for long is there from the start.
     metrics::counter!(names::POSTGRES_RESTARTS).absolute(0);
     metrics::counter!(names::STORE_BYTES).absolute(0);
+    metrics::counter!(names::WEBHOOK_DEAD_LETTERS).absolute(0);
 }
 
 /// The class of a status as a label.

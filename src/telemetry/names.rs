@@ -34,6 +34,15 @@ pub const WORKER_ITEMS: &str = "collimator_worker_items_total";
 /// Instances read again for extended query tags. Counter. Label: [`OUTCOME`] (`indexed`, `failed`:
 /// a value could not be indexed).
 pub const REINDEX_INSTANCES: &str = "collimator_reindex_instances_total";
+/// Messages sent to webhooks, each try. Counter. Label: [`OUTCOME`] (`delivered`, `status`, `timeout`,
+/// `connection`, `address`, `unsendable`).
+pub const WEBHOOK_MESSAGES: &str = "collimator_webhook_messages_total";
+/// Time of one try, in seconds. Histogram.
+pub const WEBHOOK_SECONDS: &str = "collimator_webhook_message_seconds";
+/// Events that were delivered to webhooks. Counter.
+pub const WEBHOOK_EVENTS: &str = "collimator_webhook_events_total";
+/// Messages to webhooks that were given up. Counter.
+pub const WEBHOOK_DEAD_LETTERS: &str = "collimator_webhook_dead_letters_total";
 /// Restarts of the private Postgres after it ended by itself. Counter.
 pub const POSTGRES_RESTARTS: &str = "collimator_postgres_restarts_total";
 

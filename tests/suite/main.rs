@@ -18,3 +18,4 @@ mod query_tags;
 mod retrieve;
 mod search;
 mod store;
+mod webhooks;
