@@ -28,9 +28,10 @@ use crate::{
     control::{Health, Partitions},
     http::{self, App, listen},
     index::{self, Db, DbOptions},
+    outbound::Sender,
     postgres::Embedded,
     telemetry::{self, Metrics},
-    workers::{self, Compact, Feed, Reindex, Remove, Sweep},
+    workers::{self, Compact, Feed, Reindex, Remove, Sweep, Webhooks},
 };
 
 /// Longest time between two rounds of the task that removes deleted blobs.
@@ -78,6 +79,10 @@ impl Server {
             remove: archive.remove_wake(),
             compact: archive.compact_wake(),
         };
+        let wake_webhooks = archive.webhooks_wake();
+        let sender = Sender::new(&config.webhooks);
+        let webhooks =
+            Webhooks::new(db.clone(), sender.clone(), &config.webhooks, partitions.enabled());
         let closing = CancellationToken::new();
         let app = App::new(http::Parts {
             archive,
@@ -89,6 +94,7 @@ impl Server {
             retrieve: config.retrieve.clone(),
             search: config.search.clone(),
             change_feed: config.change_feed.clone(),
+            sender,
             cors: config.cors.clone(),
             metrics: metrics.clone(),
             closing: closing.clone(),
@@ -108,7 +114,8 @@ impl Server {
             listen::serve(listener, router, &server, shutdown).await
         });
         let end = CancellationToken::new();
-        let background = background(config, &db, &blobs, metrics, wake, &end);
+        let mut background = background(config, &db, &blobs, metrics, wake, &end);
+        background.push(webhooks.start(wake_webhooks, end.clone()));
         Ok(Self { address, stop, closing, serving, background, end, db })
     }
 

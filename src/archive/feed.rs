@@ -363,7 +363,7 @@ impl Archive {
     }
 
     /// Numbers all events that are committed by now.
-    async fn number_all(&self, scope: &Scope) -> Result<(), ArchiveError> {
+    pub(super) async fn number_all(&self, scope: &Scope) -> Result<(), ArchiveError> {
         let end = Instant::now() + ALL_WITHIN;
         loop {
             let pending = self.0.db.begin(scope).await?.feed_unnumbered().await?;

@@ -10,6 +10,7 @@ mod codec_pool;
 mod delete;
 mod error;
 mod feed;
+mod feed_entry;
 mod feed_watch;
 mod frames;
 mod gallery;
@@ -35,6 +36,7 @@ mod thumbnails;
 mod transcode;
 mod undelete;
 mod wanted;
+mod webhooks;
 mod writer;
 
 use std::sync::Arc;
@@ -46,6 +48,7 @@ pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
 pub use error::ArchiveError;
 pub use feed::{Feed, FeedQuery, FeedReader, FeedScope, FeedTimes, Renew, Told};
+pub use feed_entry::{EntryStyle, entry};
 pub use feed_watch::Followed;
 pub use frames::Frames;
 pub use gallery::{Exhibit, Gallery, Shows};
@@ -63,17 +66,19 @@ pub use search::{Extended, Filter, RetrieveUrl, Returned, SearchPage, Source};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use undelete::{Kept, Undeleted, WhyNot};
 pub use wanted::{Encoding, Wanted};
+pub use webhooks::{LetterRest, WebhookHealth, WebhookRefusal, WebhookStart};
 
 pub use crate::index::{
-    Condition, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation, OperationFilter,
-    OperationKind, OperationState, QueryTag, Removals, RequestKey, SearchPlan, SearchRow,
-    SearchTag, TagError, TagState, TagStatus, Target, Within, path_text,
+    Condition, DeadLetter, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation,
+    OperationFilter, OperationKind, OperationState, QueryTag, Removals, RequestKey, SearchPlan,
+    SearchRow, SearchTag, TagError, TagState, TagStatus, Target, WebhookSecret, WebhookSettings,
+    Within, path_text,
 };
 use crate::{
     blob::BlobStore,
     config::{
         Config, DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig, RetrieveConfig,
-        SearchConfig, StoreConfig,
+        SearchConfig, StoreConfig, WebhooksConfig,
     },
     dicom::Limits,
     index::{Db, Presence, RowKey},
@@ -102,6 +107,8 @@ struct Parts {
     wake_operations: Arc<Notify>,
     wake_remove: Arc<Notify>,
     wake_compact: Arc<Notify>,
+    webhooks: WebhooksConfig,
+    wake_webhooks: Arc<Notify>,
     codecs: CodecPool,
     headers: header_cache::HeaderCache,
     places: search::Places<RowKey>,
@@ -149,6 +156,8 @@ impl Archive {
             wake_operations: Arc::default(),
             wake_remove: Arc::default(),
             wake_compact: Arc::default(),
+            webhooks: config.webhooks.clone(),
+            wake_webhooks: Arc::default(),
             codecs,
             headers,
             places,

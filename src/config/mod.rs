@@ -13,6 +13,7 @@ mod secret;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::{
     fmt::{self, Write as _},
@@ -29,6 +30,7 @@ pub use sections::{
     MissingAccept, OperationsConfig, PartitionsConfig, QueryTagsConfig, RetrieveConfig,
     SearchConfig, ServerConfig, StoreConfig, SweepConfig, TenancyConfig,
 };
+pub use webhooks::{Destination, WebhooksConfig};
 
 use layers::Merged;
 use reader::Reader;
@@ -54,6 +56,7 @@ pub struct Config {
     pub query_tags: QueryTagsConfig,
     pub operations: OperationsConfig,
     pub change_feed: ChangeFeedConfig,
+    pub webhooks: WebhooksConfig,
     pub delete: DeleteConfig,
     /// `[compaction]`
     pub compaction: CompactionConfig,
@@ -95,6 +98,7 @@ impl Config {
             query_tags: QueryTagsConfig::read(r),
             operations: OperationsConfig::read(r),
             change_feed: ChangeFeedConfig::read(r),
+            webhooks: WebhooksConfig::read(r),
             delete: DeleteConfig::read(r),
             compaction: CompactionConfig::read(r),
             sweep: SweepConfig::read(r),
@@ -205,6 +209,7 @@ section_defaults!(
     query_tags: QueryTagsConfig,
     operations: OperationsConfig,
     change_feed: ChangeFeedConfig,
+    webhooks: WebhooksConfig,
     delete: DeleteConfig,
     compaction: CompactionConfig,
     sweep: SweepConfig,

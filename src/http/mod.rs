@@ -53,6 +53,8 @@ pub mod urls;
 mod view_query;
 mod wado;
 mod wado_uri;
+mod webhook_body;
+mod webhooks;
 
 use std::time::Duration;
 

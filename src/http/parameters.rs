@@ -98,7 +98,7 @@ pub const WADO_URI: &[Parameter] = &[
     Parameter::query("anonymize", "Not supported: `yes` is refused.").of(&["yes"]),
 ];
 
-/// Lists of extended query tags, their errors and operations.
+/// Lists of extended query tags, their errors, operations, webhooks and dead letters.
 pub const PAGES: &[Parameter] = &[
     Parameter::query("limit", "Most entries to return, up to 200.").or("100"),
     Parameter::query("offset", "Entries to leave out at the start.").or("0"),

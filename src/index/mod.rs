@@ -12,9 +12,8 @@
 //! Invariants: the log-in role is granted nothing but membership, so a statement outside a
 //! transaction of these types is denied; inside one, row-level security shows the scope's
 //! partitions and nothing else, and every statement names the partition as well. All statements
-//! are constant text, listed by [`statements`] and its like (a test prepares
-//! each), but for Search, whose text
-//! is put together from constants in `candidates`, `filter`, `like`, `keys`, `several`,
+//! are constant text, listed by [`statements`] and its like (a test prepares each), but for Search,
+//! whose text is put together from constants in `candidates`, `filter`, `like`, `keys`, `several`,
 //! `tag_search` and `rows`; values are always bound.
 //!
 //! Absent: bytes of blobs, DICOM parsing, HTTP, retries (the caller repeats a transaction that
@@ -25,6 +24,7 @@ mod candidates;
 mod columns;
 mod compaction;
 mod db;
+mod dead_letters;
 mod delete;
 mod driver;
 mod erase;
@@ -65,9 +65,12 @@ mod tag_values;
 mod tag_view;
 mod terms;
 mod undelete;
+mod webhook_row;
+mod webhooks;
 
 pub use compaction::{CompactionPlan, CompactionRule, Kept, Planned};
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
+pub use dead_letters::DeadLetter;
 pub use erase::Erased;
 pub use error::IndexError;
 pub use feed::{FeedAction, FeedEvent, FeedRange, FeedState};
@@ -93,9 +96,10 @@ pub use summary::{Extent, Summary};
 pub use tag_values::{Derived, Deriver, Source};
 pub use tag_view::{QueryTag, TagError};
 pub use undelete::Tombstone;
+pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookSettings};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 17] = [
+pub const TENANT_TABLES: [&str; 19] = [
     "study",
     "study_term",
     "series",
@@ -113,6 +117,8 @@ pub const TENANT_TABLES: [&str; 17] = [
     "operation",
     "blob_compaction",
     "erasure_blob",
+    "webhook",
+    "webhook_dead_letter",
 ];
 
 /// Every constant statement on tenant tables, each opening with a comment that names it.
@@ -123,6 +129,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             backfill::STATEMENTS,
             compaction::STATEMENTS,
             erase::STATEMENTS,
+            dead_letters::STATEMENTS,
             feed::STATEMENTS,
             removal::STATEMENTS,
             repeat::STATEMENTS,
@@ -136,6 +143,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             tag_values::STATEMENTS,
             terms::STATEMENTS,
             undelete::STATEMENTS,
+            webhooks::STATEMENTS,
         ])
         .flatten()
         .copied()
@@ -149,6 +157,7 @@ pub fn scoped_statements() -> impl Iterator<Item = &'static str> {
         removal::SCOPED_STATEMENTS,
         tag_search::SCOPED_STATEMENTS,
         tag_view::SCOPED_STATEMENTS,
+        webhooks::SCOPED_STATEMENTS,
     ]
     .into_iter()
     .flatten()

@@ -43,6 +43,15 @@ pub const PURGE_FAILED: &str = "collimator_purge_failed_blobs";
 /// Blobs rewritten because they were mostly dead. Counter. Label: [`OUTCOME`] (`rewritten`,
 /// `failed`: tried again later).
 pub const COMPACTION_BLOBS: &str = "collimator_compaction_blobs_total";
+/// Messages sent to webhooks, each try. Counter. Label: [`OUTCOME`] (`delivered`, `status`, `timeout`,
+/// `connection`, `address`, `unsendable`).
+pub const WEBHOOK_MESSAGES: &str = "collimator_webhook_messages_total";
+/// Time of one try, in seconds. Histogram.
+pub const WEBHOOK_SECONDS: &str = "collimator_webhook_message_seconds";
+/// Events that were delivered to webhooks. Counter.
+pub const WEBHOOK_EVENTS: &str = "collimator_webhook_events_total";
+/// Messages to webhooks that were given up. Counter.
+pub const WEBHOOK_DEAD_LETTERS: &str = "collimator_webhook_dead_letters_total";
 /// Restarts of the private Postgres after it ended by itself. Counter.
 pub const POSTGRES_RESTARTS: &str = "collimator_postgres_restarts_total";
 

@@ -1,12 +1,13 @@
 //! Background tasks: what keeps the archive tidy without being asked.
 //!
 //! Owns the one loop that every task runs in ([`start`]) and the tasks: [`Sweep`] (blobs that no
-//! row knows), [`Remove`] (blobs whose last instance was deleted), [`Compact`]
-//! (blobs that are mostly dead), [`Reindex`] (extended query
-//! tags) and [`Feed`] (events of change feeds). Holds:
+//! row knows), [`Remove`] (blobs whose last instance was deleted), [`Compact`] (blobs that are
+//! mostly dead), [`Reindex`] (extended query tags) and [`Feed`] (events of change feeds); and
+//! [`Webhooks`], which has a loop of its own. Holds:
 //! - A task takes no input, works from the database, and may be stopped or killed at any point and
 //!   run again; several servers may run the same task at once.
-//! - A task visits one partition at a time, with that partition's scope.
+//! - A task visits one partition at a time, with that partition's scope. (What finds out which of
+//!   them have webhooks to be told looks at all, and learns ids alone.)
 //! - The loop never ends by itself: an error or a panic is logged, counted, and tried again later.
 //!
 //! Absent: tasks that belong to a request.
@@ -17,6 +18,8 @@ mod lease;
 mod reindex;
 mod remove;
 mod sweep;
+mod webhook_delivery;
+mod webhooks;
 
 use std::{error::Error, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -30,6 +33,7 @@ pub use feed::Feed;
 pub use reindex::Reindex;
 pub use remove::Remove;
 pub use sweep::Sweep;
+pub use webhooks::Webhooks;
 
 use crate::{
     blob::BlobError,

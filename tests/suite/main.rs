@@ -19,3 +19,4 @@ mod retrieve;
 mod search;
 mod store;
 mod undelete;
+mod webhooks;

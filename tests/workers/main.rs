@@ -6,12 +6,16 @@ mod data;
 #[allow(dead_code, reason = "shared with the tests of the index")]
 #[path = "../suite/harness/postgres.rs"]
 mod postgres;
+#[allow(dead_code, reason = "shared with the tests over HTTP")]
+#[path = "../suite/harness/receiver.rs"]
+mod receiver;
 
 mod compact;
 mod feed;
 mod reindex;
 mod remove;
 mod sweep;
+mod webhooks;
 
 use std::{
     collections::BTreeSet,

@@ -5,6 +5,8 @@ pub mod corpus;
 #[expect(dead_code, reason = "shared with the tests of index and workers")]
 pub mod postgres;
 pub mod process;
+#[expect(dead_code, reason = "shared with the tests of workers")]
+pub mod receiver;
 pub mod server;
 
 pub use client::{Answer, Client, http, send};
