@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Archive, ArchiveError};
 use crate::{
-    index::{DeadLetter, IndexError, PartitionTx, Webhook, WebhookSecret, WebhookSettings},
+    index::{DeadLetter, IndexError, Webhook, WebhookSecret, WebhookSettings},
     tenancy::PartitionScope,
 };
 
@@ -115,11 +115,7 @@ impl Archive {
         let mut tx = self.0.db.begin_in(scope).await?;
         let found = tx.webhooks(limit, offset).await?;
         let last = tx.feed_last().await?;
-        let mut all = Vec::with_capacity(found.len());
-        for webhook in found {
-            all.push(health(&mut tx, webhook, last).await?);
-        }
-        Ok(all)
+        Ok(found.into_iter().map(|counted| health(counted, last)).collect())
     }
 
     /// A webhook.
@@ -132,9 +128,8 @@ impl Archive {
         id: Uuid,
     ) -> Result<WebhookHealth, ArchiveError> {
         let mut tx = self.0.db.begin_in(scope).await?;
-        let webhook = tx.webhook(id).await?.ok_or(ArchiveError::NotFound)?;
-        let last = tx.feed_last().await?;
-        Ok(health(&mut tx, webhook, last).await?)
+        let counted = tx.webhook(id).await?.ok_or(ArchiveError::NotFound)?;
+        Ok(health(counted, tx.feed_last().await?))
     }
 
     /// Changes what is said of a webhook.
@@ -271,14 +266,9 @@ impl Archive {
     }
 }
 
-async fn health(
-    tx: &mut PartitionTx,
-    webhook: Webhook,
-    last: Option<i64>,
-) -> Result<WebhookHealth, IndexError> {
+fn health((webhook, dead_letters): (Webhook, i64), last: Option<i64>) -> WebhookHealth {
     let lag = last.unwrap_or(0).saturating_sub(webhook.cursor).max(0);
-    let dead_letters = tx.dead_letters_count(webhook.id).await?;
-    Ok(WebhookHealth { webhook, lag, dead_letters })
+    WebhookHealth { webhook, lag, dead_letters }
 }
 
 /// What is left of a letter in a feed that begins with `first`.

@@ -301,7 +301,11 @@ fn with_webhooks(routes: Routes<App>) -> Routes<App> {
             shows(Method::POST, WEBHOOK_SECRET, "Replace the secret of a webhook"),
             webhooks::rotate,
         )
-        .add(shows(Method::POST, WEBHOOK_TEST, "Test a webhook"), webhooks::test)
+        .add(
+            shows(Method::POST, WEBHOOK_TEST, "Test a webhook")
+                .statuses(&[200, 400, 404, 409, 503]),
+            webhooks::test,
+        )
         .add(managed_list(LETTERS, SERVICE, "Dead letters of a webhook"), webhooks::letters)
         .add(replays(LETTERS_REPLAY, "Replay all dead letters"), webhooks::replay_all)
         .add(shows(Method::GET, LETTER, "Get a dead letter"), webhooks::letter)

@@ -3,7 +3,10 @@
 //! Holds: a secret is in the answer that made it, and in no other. Absent: which URLs may be called
 //! (`outbound`), what is sent (`workers`).
 
-use std::sync::LazyLock;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use axum::{
     Json,
@@ -14,11 +17,10 @@ use axum::{
 use bytes::Bytes;
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{
-    App, RETRY_AFTER,
+    App,
     admit::{Admitted, ManageWebhooks, ReadWebhooks},
     json_body, place,
     problem::Problem,
@@ -29,10 +31,31 @@ use super::{
 use crate::{
     archive::{DeadLetter, LetterRest, WebhookHealth, WebhookRefusal, WebhookSecret},
     outbound::{Message, UrlRefusal, signature},
+    tenancy::PartitionId,
 };
 
-/// Messages for trying out that are being sent at the same time.
-static TESTS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(8));
+/// Partitions of which a webhook is being tried out: one at a time of each.
+static TESTING: Mutex<BTreeSet<PartitionId>> = Mutex::new(BTreeSet::new());
+
+/// A place in [`TESTING`].
+struct Testing(PartitionId);
+
+impl Testing {
+    fn begin(partition: &PartitionId) -> Option<Self> {
+        testing().insert(partition.clone()).then(|| Self(partition.clone()))
+    }
+}
+
+impl Drop for Testing {
+    fn drop(&mut self) {
+        testing().remove(&self.0);
+    }
+}
+
+fn testing() -> MutexGuard<'static, BTreeSet<PartitionId>> {
+    // A set cannot be left half-changed.
+    TESTING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// `{webhook}` of a path: its id.
 pub struct Named(Uuid);
@@ -143,8 +166,8 @@ pub async fn test(
     Named(id): Named,
 ) -> Result<Json<Value>, Problem> {
     let webhook = app.archive.webhook(&caller.scope, id).await?.webhook;
-    let Ok(_permit) = TESTS.try_acquire() else {
-        return Err(Problem::unavailable(RETRY_AFTER, "too many webhooks are being tested"));
+    let Some(_testing) = Testing::begin(caller.scope.partition()) else {
+        return Err(Problem::conflict("a webhook of this partition is being tested"));
     };
     let body = json!({
         "type": "webhook.test",

@@ -10,7 +10,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use sqlx::Row;
+use sqlx::{Row, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ const OF_PARTITION: i32 = 0x5748_4B00;
 const LEASE: Duration = Duration::from_secs(10);
 
 macro_rules! select {
-    ($name:literal, $condition:literal) => {
+    ($name:literal, $also:literal, $condition:literal) => {
         concat!(
             "-- ",
             $name,
@@ -40,20 +40,37 @@ macro_rules! select {
         CASE WHEN old_secret_until > now() THEN old_secret END, old_secret_until, revision, cursor,
         batch_until, attempts, first_attempt_at, next_attempt_at, next_attempt_at <= now(),
         dead_in_row, lost, last_success_at, last_failure_at, last_failure, last_status,
-        CASE WHEN lease_until > now() THEN lease_owner END, created_at, updated_at
-    FROM webhook WHERE partition_id = $1 AND ",
+        CASE WHEN lease_until > now() THEN lease_owner END, created_at, updated_at",
+            $also,
+            "
+    FROM webhook w WHERE partition_id = $1 AND ",
+            $condition
+        )
+    };
+}
+
+/// As [`select`], with how many dead letters there are.
+macro_rules! counted {
+    ($name:literal, $condition:literal) => {
+        select!(
+            $name,
+            ", (SELECT count(*) FROM webhook_dead_letter d
+            WHERE d.partition_id = $1 AND d.webhook_id = w.webhook_id AND d.last_sequence > 0)",
             $condition
         )
     };
 }
 
 const GET: &str =
-    select!("webhook_get", "webhook_id >= $2 AND webhook_id <= $2 ORDER BY webhook_id");
+    counted!("webhook_get", "webhook_id >= $2 AND webhook_id <= $2 ORDER BY webhook_id");
 
-const LOCK: &str =
-    select!("webhook_lock", "webhook_id >= $2 AND webhook_id <= $2 ORDER BY webhook_id FOR UPDATE");
+const LOCK: &str = select!(
+    "webhook_lock",
+    "",
+    "webhook_id >= $2 AND webhook_id <= $2 ORDER BY webhook_id FOR UPDATE"
+);
 
-const LIST: &str = select!(
+const LIST: &str = counted!(
     "webhook_list",
     "created_at > '-infinity' ORDER BY created_at, webhook_id LIMIT $2 OFFSET $3"
 );
@@ -97,6 +114,7 @@ const REMOVE: &str = concat!(
 const TAKE: &str = concat!(
     "-- webhook_take
     UPDATE webhook t SET cursor = $3, batch_until = $4, attempts = $5, lost = $6,
+        old_secret = CASE WHEN t.old_secret_until > now() THEN t.old_secret END,
         first_attempt_at =
             CASE WHEN $4::bigint IS NOT NULL THEN coalesce(t.first_attempt_at, now()) END,
         lease_owner = $7, lease_until = now() + make_interval(secs => $8)
@@ -170,6 +188,10 @@ const DUE: &str = "-- webhooks_due
 
 pub(super) const SCOPED_STATEMENTS: &[&str] = &[ENABLED, DUE];
 
+fn read_counted(row: &PgRow) -> Result<(Webhook, i64), IndexError> {
+    Ok((read(row)?, row.try_get(25)?))
+}
+
 impl Db {
     /// Opens a transaction that adds webhooks to a partition: one at a time, so that they can be
     /// counted.
@@ -186,13 +208,13 @@ impl Db {
 }
 
 impl PartitionTx {
-    /// A webhook.
+    /// A webhook, and how many dead letters it has.
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn webhook(&mut self, id: Uuid) -> Result<Option<Webhook>, IndexError> {
+    pub async fn webhook(&mut self, id: Uuid) -> Result<Option<(Webhook, i64)>, IndexError> {
         let (query, conn) = self.statement(GET);
-        query.bind(id).fetch_optional(conn).await?.map(|row| read(&row)).transpose()
+        query.bind(id).fetch_optional(conn).await?.map(|row| read_counted(&row)).transpose()
     }
 
     /// A webhook that nobody else changes before this transaction ends.
@@ -204,13 +226,18 @@ impl PartitionTx {
         query.bind(id).fetch_optional(conn).await?.map(|row| read(&row)).transpose()
     }
 
-    /// A page of the webhooks, in the order in which they came into being.
+    /// A page of the webhooks, in the order in which they came into being, each with how many dead
+    /// letters it has.
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn webhooks(&mut self, limit: i64, offset: i64) -> Result<Vec<Webhook>, IndexError> {
+    pub async fn webhooks(
+        &mut self,
+        limit: i64,
+        offset: i64,
+    ) -> Result<Vec<(Webhook, i64)>, IndexError> {
         let (query, conn) = self.statement(LIST);
-        query.bind(limit).bind(offset).fetch_all(conn).await?.iter().map(read).collect()
+        query.bind(limit).bind(offset).fetch_all(conn).await?.iter().map(read_counted).collect()
     }
 
     /// How many webhooks there are.

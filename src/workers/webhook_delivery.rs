@@ -106,12 +106,15 @@ impl Delivery {
                 }
             }
         }
-        let turn = self.turn().await;
+        self.release(scope, id).await
+    }
+
+    /// Lets others send to a webhook.
+    pub(super) async fn release(&self, scope: &PartitionScope, id: Uuid) -> Result<(), IndexError> {
+        let _turn = self.turn().await;
         let mut tx = self.0.db.begin_in(scope).await?;
         tx.webhook_release(id, self.0.owner).await?;
-        tx.commit().await?;
-        drop(turn);
-        Ok(())
+        tx.commit().await
     }
 
     async fn turn(&self) -> Option<SemaphorePermit<'_>> {

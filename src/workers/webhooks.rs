@@ -46,6 +46,8 @@ const FAILED: Duration = Duration::from_secs(1);
 const FAILED_CAP: Duration = Duration::from_secs(30);
 /// Time for which a webhook is left alone whose delivery the index failed.
 const RESTED: Duration = Duration::from_secs(5);
+/// Longest time for letting go what was being sent, at the end.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// What part of all deliveries one partition gets.
 const PART: usize = 8;
 
@@ -77,19 +79,24 @@ impl Webhooks {
         Self { delivery, db, most: config.max_concurrent }
     }
 
-    /// Runs until `stop` is cancelled, which cuts short what is being sent. `wake` is notified when
+    /// Runs until `stop` is cancelled, which cuts short what is being sent and lets others take it at
+    /// once. `wake` is notified when
     /// webhooks were added or changed.
     pub fn start(self, wake: Arc<Notify>, stop: CancellationToken) -> JoinHandle<()> {
         tokio::spawn(async move {
-            stop.run_until_cancelled(self.run(&wake)).await;
+            let mut known = Known::default();
+            stop.run_until_cancelled(self.run(&wake, &mut known)).await;
+            known.tasks.shutdown().await;
+            // Where that fails leases run out by themselves.
+            let _ = tokio::time::timeout(FAREWELL, self.release(&known)).await;
         })
     }
 
-    async fn run(&self, wake: &Notify) {
-        let (mut known, mut failures) = (Known::default(), 0);
+    async fn run(&self, wake: &Notify, known: &mut Known) {
+        let mut failures = 0;
         loop {
             let begun = Instant::now();
-            let looked = AssertUnwindSafe(self.look(&mut known)).catch_unwind().await;
+            let looked = AssertUnwindSafe(self.look(known)).catch_unwind().await;
             let rest = match looked {
                 Ok(Ok(())) => {
                     failures = 0;
@@ -111,6 +118,17 @@ impl Webhooks {
                 known.scan_at = None;
                 // However often that is.
                 tokio::time::sleep_until(begun + TICK).await;
+            }
+        }
+    }
+
+    /// Lets others take what was being sent.
+    async fn release(&self, known: &Known) {
+        for (partition, id) in known.running.values() {
+            let of = |scope: &&PartitionScope| scope.partition() == partition;
+            let Some(scope) = known.watched.iter().find(of) else { continue };
+            if let Err(error) = self.delivery.release(scope, *id).await {
+                tracing::warn!(%partition, webhook = %id, error = %Chain(&error), "held a while");
             }
         }
     }

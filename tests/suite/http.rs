@@ -31,6 +31,8 @@ fn path(template: &str, there: bool) -> String {
         .replace("{*path}", "7FE00010")
         .replace("{tag}", "00101010")
         .replace("{operation}", "00000000000000000000000000000051")
+        .replace("{webhook}", "00000000000000000000000000000151")
+        .replace("{letter}", "7")
         .replace("{partition}", "microsoft.default")
 }
 

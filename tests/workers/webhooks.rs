@@ -56,6 +56,12 @@ impl Teller {
 
     /// Ends it as a kill does: nothing is written down any more.
     async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.is_err());
+    }
+
+    /// Ends it as a server ends.
+    async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap();
     }
@@ -80,7 +86,7 @@ async fn add(archive: &Archive, partition: &str, url: &str, actions: &[FeedActio
 async fn get(archive: &Archive, partition: &str, id: Uuid) -> Webhook {
     let scope = postgres::scope(partition);
     let mut tx = archive.database.db.begin_in(&scope).await.unwrap();
-    tx.webhook(id).await.unwrap().expect("a webhook")
+    tx.webhook(id).await.unwrap().expect("a webhook").0
 }
 
 /// Stores instances of studies with these numbers, one after the other.
@@ -165,7 +171,11 @@ async fn a_secret_that_was_replaced_signs_for_a_while() {
     until("one signs", async || receiver.got().len() == 2).await;
     assert!(receiver.got()[1].is_signed_with(&[new.expose()]));
     assert_eq!(format!("{new:?}"), "********");
-    teller.kill().await;
+    teller.stop().await;
+    // It is not kept for longer than it is needed.
+    let mut conn = archive.database.superuser().await;
+    let kept = "SELECT count(*) FROM webhook WHERE old_secret IS NOT NULL";
+    assert_eq!(sqlx::query_scalar::<_, i64>(kept).fetch_one(&mut conn).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -222,6 +232,25 @@ async fn a_slow_receiver_holds_up_nobody() {
     until("the fast one is told", async || get(&archive, "north", own).await.cursor == 5).await;
     assert_eq!(fast.sequences(), [1, 2, 3, 4, 5]);
     many.kill().await;
+}
+
+#[tokio::test]
+async fn a_server_that_ends_lets_others_go_on_at_once() {
+    let archive = Archive::new(&["north"]).await;
+    let receiver = Receiver::start().await;
+    receiver.script([Reply::Hang]);
+    store(&archive, "north", [1]).await;
+    let id = add(&archive, "north", &receiver.url(), &ALL).await;
+    let teller = Teller::start(&archive, &quick());
+    until("it is sent", async || receiver.got().len() == 1).await;
+    assert!(get(&archive, "north", id).await.holder.is_some());
+    teller.stop().await;
+    let left = get(&archive, "north", id).await;
+    assert_eq!((left.holder, left.cursor, left.batch_until), (None, 0, Some(1)));
+    let teller = Teller::start(&archive, &quick());
+    until("it is told", async || get(&archive, "north", id).await.cursor == 1).await;
+    assert_eq!(receiver.got()[0].id, receiver.got()[1].id);
+    teller.stop().await;
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ pub enum Reply {
     Wait,
     /// Nothing, ever.
     Hang,
+    /// 200, with a body that does not end.
+    Endless,
 }
 
 /// A message that came in.
@@ -134,6 +136,10 @@ async fn take(State(inner): State<Arc<Inner>>, request: Request) -> Response<Bod
         }
         Reply::Wait => inner.gate.acquire().await.unwrap().forget(),
         Reply::Hang => std::future::pending().await,
+        Reply::Endless => {
+            let drop = Ok::<_, std::convert::Infallible>(vec![b'x'; 1 << 16]);
+            *response.body_mut() = Body::from_stream(futures::stream::repeat(drop));
+        }
     }
     response
 }

@@ -49,6 +49,8 @@ async fn a_message_is_sent_again_until_it_is_taken() {
         Reply::With(307, "location", elsewhere),
         Reply::Hang,
         Reply::Status(404),
+        // Taken, whatever it says besides.
+        Reply::Endless,
     ]);
     store(&archive, "north", 1..=2).await;
     let id = add(&archive, "north", &receiver.url(), &ALL).await;
