@@ -7,6 +7,7 @@
 use std::{
     io::Write as _,
     net::SocketAddr,
+    path::PathBuf,
     str::FromStr,
     sync::Arc,
     time::{Duration, Instant},
@@ -27,10 +28,11 @@ use crate::{
     config::{BlobKind, Config, DatabaseConfig, LogFormat, SearchConfig, Secret},
     control::{Health, Partitions},
     http::{self, App, listen},
-    index::{self, Db, DbOptions},
+    index::{self, Db, DbOptions, IndexError},
     outbound::Sender,
-    postgres::Embedded,
+    postgres::{self, Attached, Embedded, StartError},
     telemetry::{self, Metrics},
+    verify::{self, Asked, Report},
     workers::{self, Compact, Feed, Reindex, Remove, Sweep, Webhooks},
 };
 
@@ -247,10 +249,92 @@ pub fn migrate(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The Postgres of this run: somebody's, or our own.
+/// `collimator verify`: holds rows, blobs and change feeds against each other, and changes nothing.
+/// Says whether nothing was wrong.
+///
+/// # Errors
+/// Whatever kept it from looking at everything.
+pub fn verify(config: Config, asked: Asked) -> anyhow::Result<bool> {
+    telemetry::logs::init(config.log.format == LogFormat::Json, &config.log.level)?;
+    choose_cryptography();
+    let lines: Option<verify::Output> = match &asked.report {
+        Some(path) => {
+            let made = std::fs::File::create(path);
+            Some(Box::new(made.with_context(|| format!("cannot write {}", path.display()))?))
+        }
+        None if asked.json => Some(Box::new(std::io::stdout())),
+        None => None,
+    };
+    let text: Option<verify::Output> =
+        if asked.json { None } else { Some(Box::new(std::io::stdout())) };
+    let database = Database::find(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let verified = runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        tokio::select! {
+            verified = look_through(&config, &database, &asked, Report::new(text, lines)) => verified,
+            signal = signals.next() => anyhow::bail!("stopped by {signal} before the end"),
+        }
+    });
+    drop(runtime);
+    database.stop();
+    verified
+}
+
+/// Opens what is there, as the log-in that serves, and looks through it.
+async fn look_through(
+    config: &Config,
+    database: &Database,
+    asked: &Asked,
+    report: Report,
+) -> anyhow::Result<bool> {
+    let options = DbOptions {
+        max_connections: config.database.max_connections.min(4),
+        ..db_options(&config.database, &config.search)
+    };
+    // The server whose Postgres it is may be starting just now.
+    let until = Instant::now() + config.database.connect_timeout;
+    let db = loop {
+        let opened = async { Db::open(reader(config, database).await?, options).await };
+        match opened.await {
+            Err(error) if error.is_unavailable() && Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            opened => break opened.context("the database cannot be used")?,
+        }
+    };
+    if let Some(dir) = blob_folder(config).filter(|dir| !dir.is_dir()) {
+        anyhow::bail!("there is no folder of blobs at {}", dir.display());
+    }
+    let blobs = BlobStore::open(&config.blob, &config.data.dir)
+        .context("the blob store cannot be opened")?;
+    let verified = verify::archive(&db, &blobs, asked, config.sweep.orphan_grace, report).await;
+    db.close().await;
+    Ok(verified?)
+}
+
+/// The log-in that serves, without migrations.
+async fn reader(config: &Config, database: &Database) -> Result<PgConnectOptions, IndexError> {
+    let unreadable = |_| IndexError::Unsafe("its URL is not one of Postgres");
+    if let Some(url) = &config.database.app_url {
+        return options("database.app_url", url).map_err(unreadable);
+    }
+    let owner = database.owner().map_err(unreadable)?;
+    let login = index::app_login(owner.clone()).await?;
+    Ok(owner.username(&login.role).password(&login.password))
+}
+
+/// The folder of local blobs.
+fn blob_folder(config: &Config) -> Option<PathBuf> {
+    let own = || config.data.dir.join("blobs");
+    (config.blob.kind == BlobKind::Local).then(|| config.blob.dir.clone().unwrap_or_else(own))
+}
+
+/// The Postgres of this run: somebody's, our own, or that of a server that runs.
 enum Database {
     Given(Secret),
     Private(Box<Embedded>),
+    Attached(Attached),
 }
 
 impl Database {
@@ -267,10 +351,25 @@ impl Database {
         Ok(Self::Private(Box::new(embedded)))
     }
 
+    /// The Postgres of an archive that is there: one that runs is used as it is.
+    fn find(config: &Config) -> anyhow::Result<Self> {
+        let dir = &config.data.dir;
+        if config.database.url.is_none() && !postgres::exists(dir) {
+            anyhow::bail!("there is no archive in {} (data.dir, database.url)", dir.display());
+        }
+        match Self::open(config) {
+            Err(error) if matches!(error.downcast_ref(), Some(StartError::InUse { .. })) => {
+                Ok(Self::Attached(Attached::find(dir)?))
+            }
+            other => other,
+        }
+    }
+
     fn owner(&self) -> anyhow::Result<PgConnectOptions> {
         match self {
             Self::Given(url) => options("database.url", url),
             Self::Private(embedded) => Ok(embedded.owner_options()),
+            Self::Attached(attached) => Ok(attached.owner_options()),
         }
     }
 
@@ -353,16 +452,16 @@ fn greet(config: &Config, database: &Database, address: SocketAddr) {
         Some(url) => url.as_str().trim_end_matches('/').to_owned(),
         None => format!("http://{address}"),
     };
-    let blobs = match (config.blob.kind, &config.blob.dir) {
-        (BlobKind::Local, Some(dir)) => dir.display().to_string(),
-        (BlobKind::Local, None) => config.data.dir.join("blobs").display().to_string(),
-        (BlobKind::S3, _) => format!("S3 bucket {}", config.blob.bucket),
-        (BlobKind::Azure, _) => format!("Azure container {}", config.blob.bucket),
-        (BlobKind::Gcs, _) => format!("Google Cloud Storage bucket {}", config.blob.bucket),
+    let bucket = &config.blob.bucket;
+    let blobs = match config.blob.kind {
+        BlobKind::Local => blob_folder(config).unwrap_or_default().display().to_string(),
+        BlobKind::S3 => format!("S3 bucket {bucket}"),
+        BlobKind::Azure => format!("Azure container {bucket}"),
+        BlobKind::Gcs => format!("Google Cloud Storage bucket {bucket}"),
     };
     let index = match database {
         Database::Given(_) => "the Postgres of database.url".to_owned(),
-        Database::Private(_) => {
+        Database::Private(_) | Database::Attached(_) => {
             format!("{} (private Postgres)", config.data.dir.join("pg").display())
         }
     };

@@ -28,4 +28,5 @@ pub mod postgres;
 pub mod render;
 pub mod telemetry;
 pub mod tenancy;
+pub mod verify;
 pub mod workers;

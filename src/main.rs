@@ -8,5 +8,6 @@ use collimator::{
 };
 
 fn main() -> ExitCode {
-    cli::run(std::env::args_os(), Entries { serve: app::serve, migrate: app::migrate })
+    let entries = Entries { serve: app::serve, migrate: app::migrate, verify: app::verify };
+    cli::run(std::env::args_os(), entries)
 }

@@ -12,7 +12,7 @@ use std::{
 const LAYERS: &[(&str, &[&str])] = &[
     ("main", &["app", "cli"]),
     ("lib", &[]),
-    ("cli", &["app", "config"]),
+    ("cli", &["app", "config", "verify"]),
     (
         "app",
         &[
@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "postgres",
             "telemetry",
             "tenancy",
+            "verify",
             "workers",
         ],
     ),
@@ -49,6 +50,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "archive",
             "control",
             "outbound",
+            "verify",
             "index",
             "blob",
             "tenancy",
@@ -57,6 +59,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("verify", &["index", "blob", "dicom", "tenancy", "telemetry"]),
     ("archive", &["index", "blob", "render", "codec", "dicom", "tenancy", "config", "telemetry"]),
     ("control", &["index", "blob", "dicom", "tenancy", "config", "telemetry"]),
     ("index", &["tenancy", "dicom", "config", "telemetry"]),
@@ -75,7 +78,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const LONGEST: usize = 600;
 
 /// Modules that may make a scope that no request asked for.
-const MAINTENANCE: &[&str] = &["tenancy", "workers", "control", "app"];
+const MAINTENANCE: &[&str] = &["tenancy", "workers", "control", "app", "verify"];
 
 fn files(dir: &str) -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {

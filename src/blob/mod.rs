@@ -212,7 +212,7 @@ impl PartitionBlobs {
                 }
             }
         };
-        measured("put", put).await?;
+        measured("put", put).await.map_err(BlobError::of_write)?;
         moved("put", bytes);
         Ok(())
     }
@@ -263,6 +263,19 @@ impl PartitionBlobs {
         let bytes = measured("get", read).await?;
         moved("get", bytes.len() as u64);
         Ok(bytes)
+    }
+
+    /// The size of a blob in bytes.
+    ///
+    /// # Errors
+    /// [`BlobError::Missing`]; as [`PartitionBlobs::read`].
+    pub async fn size(&self, id: Uuid) -> Result<u64, BlobError> {
+        let key = self.key(id);
+        let asked = async {
+            let meta = self.store.objects.head(key.path()).await;
+            meta.map_err(|e| BlobError::of(&key, e))
+        };
+        Ok(measured("head", asked).await?.size)
     }
 
     /// Removes a blob. One that is not there is removed already.

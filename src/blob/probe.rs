@@ -65,9 +65,7 @@ impl BlobStore {
         match self.create(&key, Bytes::from(owner.hyphenated().to_string())).await {
             Ok(()) => Ok(()),
             Err(BlobError::Exists { .. }) => {
-                let found = self.get(&key).await?;
-                let found = std::str::from_utf8(&found).ok().and_then(|text| text.parse().ok());
-                if found == Some(owner) {
+                if self.owner().await? == Some(owner) {
                     return Ok(());
                 }
                 Err(BlobError::unfit(
@@ -77,6 +75,15 @@ impl BlobStore {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The archive that has claimed the store; `None`: the marker says none.
+    ///
+    /// # Errors
+    /// [`BlobError::Missing`] where nobody has; [`BlobError`].
+    pub async fn owner(&self) -> Result<Option<Uuid>, BlobError> {
+        let found = self.get(&self.layout.owner()).await?;
+        Ok(std::str::from_utf8(&found).ok().and_then(|text| text.parse().ok()))
     }
 
     /// Whether some archive has claimed the store.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
@@ -14,6 +15,8 @@ Examples:
       Serve as the file says, for example with a Postgres and an S3 bucket of yours.
   collimator config check --config /etc/collimator.toml
       See what would be in effect, and what is wrong.
+  collimator verify --rate 100MiB --report verify.jsonl
+      Hold rows, blobs and change feeds against each other, beside a running server or without.
 
 Environment:
   COLLIMATOR__SECTION__KEY   Sets a key of the configuration, for example
@@ -22,8 +25,8 @@ Environment:
 
 Exit codes:
   0  done; for serve: stopped by SIGTERM or SIGINT after requests in flight had ended
-  1  failed; the reason is on standard error
-  2  wrong arguments or configuration";
+  1  failed; the reason is on standard error; for verify also: wrong arguments or configuration
+  2  wrong arguments or configuration; for verify: damage was found";
 
 /// A multi-tenant DICOMweb server
 ///
@@ -62,11 +65,32 @@ pub(super) enum Command {
     Serve,
     /// Bring the database's schema up to date, then exit
     Migrate,
+    /// Hold rows, blobs, bytes and change feeds against each other; changes nothing
+    Verify(VerifyOptions),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+}
+
+#[derive(Args, Debug, PartialEq)]
+pub(super) struct VerifyOptions {
+    /// Only this partition; may be given several times
+    #[arg(long, value_name = "ID")]
+    pub partition: Vec<String>,
+    /// Leave out the bytes of instances
+    #[arg(long)]
+    pub quick: bool,
+    /// Read no more than this in a second, for example 100MiB
+    #[arg(long, value_name = "SIZE")]
+    pub rate: Option<ByteSize>,
+    /// Report as JSON, one object a line, in place of text
+    #[arg(long, conflicts_with = "report")]
+    pub json: bool,
+    /// Write such a report to a file besides
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
 }
 
 #[derive(Debug, PartialEq, Subcommand)]

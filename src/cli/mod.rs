@@ -12,8 +12,11 @@ use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::Parser;
 
-use crate::config::{Config, ConfigErrors, Sources};
-use arguments::{Arguments, Command, ConfigCommand, Options};
+use crate::{
+    config::{Config, ConfigErrors, Sources},
+    verify::Asked,
+};
+use arguments::{Arguments, Command, ConfigCommand, Options, VerifyOptions};
 
 /// What the commands do. Each blocks until it is done.
 #[derive(Clone, Copy, Debug)]
@@ -22,11 +25,15 @@ pub struct Entries {
     pub serve: fn(Config) -> anyhow::Result<()>,
     /// `collimator migrate`.
     pub migrate: fn(Config) -> anyhow::Result<()>,
+    /// `collimator verify`: says whether nothing was wrong.
+    pub verify: fn(Config, Asked) -> anyhow::Result<bool>,
 }
 
 /// Exit codes; the help text tells them.
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
+/// Of `verify`, which keeps it for this alone: what is wrong otherwise is [`FAILED`] there.
+const DAMAGED: u8 = 2;
 
 /// Why a command was not carried out.
 enum Refusal {
@@ -41,23 +48,26 @@ enum Refusal {
 /// Reads the arguments (the program's name first) and this process's environment, does what they
 /// say, and tells errors on standard error.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, entries: Entries) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let verifies = arguments.iter().any(|word| word == "verify");
+    let wrong = ExitCode::from(if verifies { FAILED } else { WRONG });
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
         // Help and version come here too, with an exit code of 0.
         Err(error) => {
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(WRONG));
+            return if error.use_stderr() { wrong } else { ExitCode::SUCCESS };
         }
     };
     let environment = std::env::vars_os().collect();
     let refusal = match execute(parsed, environment, &mut std::io::stdout(), entries) {
-        Ok(()) => return ExitCode::SUCCESS,
+        Ok(code) => return ExitCode::from(code),
         Err(refusal) => refusal,
     };
     match refusal {
         Refusal::Config(errors) => {
             eprintln!("collimator: the configuration is wrong:\n{}", indented(&errors.to_string()));
-            ExitCode::from(WRONG)
+            wrong
         }
         Refusal::Exposed(address) => {
             eprintln!("collimator: {}", exposed(address));
@@ -76,21 +86,31 @@ fn execute(
     environment: Vec<(OsString, OsString)>,
     output: &mut dyn Write,
     entries: Entries,
-) -> Result<(), Refusal> {
+) -> Result<u8, Refusal> {
     let insecure = arguments.options.insecure_no_auth;
     let config = Config::load(&sources(arguments.options, environment)).map_err(Refusal::Config)?;
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => {
             guard(&config, insecure)?;
-            (entries.serve)(config).map_err(Refusal::Failed)
+            (entries.serve)(config).map_err(Refusal::Failed)?;
         }
-        Command::Migrate => (entries.migrate)(config).map_err(Refusal::Failed),
+        Command::Migrate => (entries.migrate)(config).map_err(Refusal::Failed)?,
+        Command::Verify(options) => {
+            let is_clean = (entries.verify)(config, asked(options)).map_err(Refusal::Failed)?;
+            return Ok(if is_clean { 0 } else { DAMAGED });
+        }
         Command::Config { command: ConfigCommand::Check } => {
             let shown = output.write_all(config.effective().as_bytes());
             shown.map_err(|error| Refusal::Failed(error.into()))?;
-            guard(&config, insecure)
+            guard(&config, insecure)?;
         }
     }
+    Ok(0)
+}
+
+fn asked(options: VerifyOptions) -> Asked {
+    let VerifyOptions { partition, quick, rate, json, report } = options;
+    Asked { partitions: partition, quick, rate: rate.map(|rate| rate.as_u64()), json, report }
 }
 
 /// The layers above the defaults.

@@ -7,6 +7,10 @@ use super::*;
 const ENTRIES: Entries = Entries {
     serve: |config| anyhow::bail!("served at {}", config.server.listen),
     migrate: |config| anyhow::bail!("migrated in {}", config.data.dir.display()),
+    verify: |_, asked| match &asked {
+        Asked { quick: true, .. } => Ok(asked.partitions.is_empty()),
+        _ => anyhow::bail!("{asked:?}"),
+    },
 };
 
 /// What a command line prints, or how it is refused.
@@ -16,7 +20,8 @@ fn outcome(line: &str) -> Result<String, String> {
     let environment = vec![("HOME".into(), "/home/someone".into())];
     let mut output = Vec::new();
     match execute(arguments, environment, &mut output, ENTRIES) {
-        Ok(()) => Ok(String::from_utf8(output).unwrap()),
+        Ok(0) => Ok(String::from_utf8(output).unwrap()),
+        Ok(code) => Err(format!("exit code {code}")),
         Err(Refusal::Config(errors)) => Err(errors.to_string()),
         Err(Refusal::Exposed(address)) => Err(exposed(address)),
         Err(Refusal::Failed(error)) => Err(error.to_string()),
@@ -68,4 +73,16 @@ fn config_check_prints_what_is_in_effect_or_what_is_wrong() {
     let wrong = outcome("config check --listen nowhere --config /nonexistent").unwrap_err();
     assert_eq!(wrong.lines().count(), 2, "{wrong}");
     assert!(wrong.contains("--listen: server.listen must be an IP address"), "{wrong}");
+}
+
+#[test]
+fn verify_says_by_its_exit_code_what_it_found() {
+    assert_eq!(outcome("verify --quick"), Ok(String::new()));
+    assert_eq!(outcome("verify --quick --partition a"), Err("exit code 2".to_owned()));
+    let asked = outcome("verify --partition a --partition b --rate 2MiB --report f").unwrap_err();
+    for part in [r#"["a", "b"]"#, "Some(2097152)", r#"Some("f")"#, "json: false"] {
+        assert!(asked.contains(part), "{part} in {asked}");
+    }
+    assert!(outcome("verify --json --report f").is_err(), "one or the other");
+    assert!(outcome("verify --rate soon").is_err());
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
 use sqlx::{
-    AssertSqlSafe, PgConnection, PgPool, Postgres, Row,
+    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Row,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
 };
@@ -46,6 +46,9 @@ impl Default for DbOptions {
     }
 }
 
+/// How long Postgres has to show that it is there, when a search did not end in time.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
 /// The database as the server sees it. Cheap to clone. Nothing hands out a connection: see the
 /// transaction types.
 #[derive(Clone, Debug)]
@@ -64,6 +67,7 @@ struct Shared {
 /// ends it.
 pub struct ScopedTx {
     held: Held,
+    pool: PgPool,
     scope: Scope,
     prepared: bool,
     citus: bool,
@@ -166,9 +170,10 @@ impl Db {
     fn scoped(&self, held: Held, scope: &Scope) -> ScopedTx {
         let Shared { options, citus } = *self.shared;
         let (scope, narrowed) = (scope.clone(), scope.as_setting());
+        let pool = self.pool.clone();
         let (regime, deadline, explained) = (Regime::Lookup, None, None);
         let prepared = options.prepared_statements;
-        ScopedTx { held, scope, prepared, citus, regime, narrowed, deadline, explained }
+        ScopedTx { held, pool, scope, prepared, citus, regime, narrowed, deadline, explained }
     }
 
     /// Opens a transaction on one partition.
@@ -258,6 +263,21 @@ impl Db {
             return Ok(held);
         }
         Held::begin(&self.pool, &opening(settings, timeout)).await
+    }
+}
+
+/// Why a search did not end in time: it asks for too much, unless Postgres stands still.
+async fn why_late(pool: &PgPool) -> IndexError {
+    let asked = async {
+        let mut conn = pool.acquire().await?;
+        // One whose answer nobody waits for must not be used again.
+        conn.close_on_drop();
+        conn.ping().await
+    };
+    match tokio::time::timeout(SIGN_OF_LIFE, asked).await {
+        Ok(Ok(())) => IndexError::TooBroad,
+        Ok(Err(error)) => error.into(),
+        Err(_) => IndexError::Unavailable(sqlx::Error::PoolTimedOut),
     }
 }
 
@@ -400,7 +420,8 @@ impl ScopedTx {
     /// alone are allowed, plans hang on nothing but the text, and are kept for each connection.
     ///
     /// # Errors
-    /// [`IndexError::TooBroad`] where the search takes longer than it may.
+    /// [`IndexError::TooBroad`] where the search takes longer than it may;
+    /// [`IndexError::Unavailable`] where that is because Postgres does not answer.
     pub(super) async fn fetch(
         &mut self,
         opening: &'static str,
@@ -449,7 +470,7 @@ impl ScopedTx {
     ) -> Result<(), IndexError> {
         // Should this future be dropped before the end, or the time be up, it stays so.
         self.held.is_busy = true;
-        let deadline = self.deadline;
+        let (deadline, pool) = (self.deadline, self.pool.clone());
         let mut rows = sql.build().persistent(is_kept).fetch(self.held.conn());
         let ran = async {
             while let Some(row) = rows.try_next().await? {
@@ -460,7 +481,7 @@ impl ScopedTx {
         let ran = match deadline {
             Some(end) => match tokio::time::timeout_at(end, ran).await {
                 Ok(ran) => ran,
-                Err(_) => return Err(IndexError::TooBroad),
+                Err(_) => return Err(why_late(&pool).await),
             },
             None => ran.await,
         };
@@ -501,6 +522,11 @@ impl PartitionTx {
     /// The partition.
     pub(super) fn partition(&self) -> &PartitionId {
         &self.partition
+    }
+
+    /// The same transaction, for statements that searches make.
+    pub(super) fn scoped(&mut self) -> &mut ScopedTx {
+        &mut self.inner
     }
 
     /// A statement with the partition bound as `$1`, and the connection to run it on.

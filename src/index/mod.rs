@@ -65,6 +65,9 @@ mod tag_values;
 mod tag_view;
 mod terms;
 mod undelete;
+mod verify;
+mod verify_blobs;
+mod verify_parents;
 mod webhook_row;
 mod webhooks;
 
@@ -96,6 +99,9 @@ pub use summary::{Extent, Summary};
 pub use tag_values::{Derived, Deriver, Source};
 pub use tag_view::{QueryTag, TagError};
 pub use undelete::Tombstone;
+pub use verify::{VerifyFrames, VerifyInstance, VerifyPlace};
+pub use verify_blobs::{VerifyBlob, VerifyContent};
+pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
 pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookSettings};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
@@ -144,6 +150,9 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             terms::STATEMENTS,
             undelete::STATEMENTS,
             webhooks::STATEMENTS,
+            verify::STATEMENTS,
+            verify_blobs::STATEMENTS,
+            verify_parents::STATEMENTS,
         ])
         .flatten()
         .copied()

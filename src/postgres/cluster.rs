@@ -34,7 +34,15 @@ pub fn major(place: &Place) -> Result<Option<u32>, StartError> {
 /// # Errors
 /// [`StartError::PasswordLost`].
 pub fn password(place: &Place) -> Result<String, StartError> {
-    let path = place.state.join("password");
+    password_in(&place.state)
+}
+
+/// The owner's password, by the state folder.
+///
+/// # Errors
+/// [`StartError::PasswordLost`].
+pub fn password_in(state: &Path) -> Result<String, StartError> {
+    let path = state.join("password");
     let text = fs::read_to_string(&path).map(|text| text.trim().to_owned()).unwrap_or_default();
     if text.is_empty() { Err(StartError::PasswordLost { path }) } else { Ok(text) }
 }

@@ -13,6 +13,7 @@
 //! Absent: schema, roles but the owner, backups, upgrades from one major version to the next.
 
 mod account;
+mod attach;
 mod cluster;
 mod fetch;
 mod find;
@@ -33,6 +34,8 @@ use std::{
 };
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+pub use attach::{Attached, exists};
 
 use supervisor::Event;
 

@@ -72,10 +72,7 @@ impl Place {
     fn reach(state: PathBuf, account: Option<Account>, lock: File) -> Result<Self, StartError> {
         let run = state.join("run");
         let barred = account.as_ref().and_then(|account| account.first_unsearchable(&state));
-        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@:".contains(byte);
-        let name = run.join(format!(".s.PGSQL.{PORT}"));
-        let fits = name.as_os_str().len() <= SOCKET_PATH;
-        let odd = !run.as_os_str().as_bytes().iter().all(plain);
+        let (fits, odd) = manner(&run);
 
         let folder = if barred.is_some() || !fits || odd { by_descriptor(&state)? } else { None };
         if let Some(folder) = folder {
@@ -137,6 +134,41 @@ impl Place {
         let synced = File::open(&self.state).and_then(|folder| folder.sync_all());
         synced.map_err(file_error(&self.state, "cannot be synced"))
     }
+}
+
+/// How a process that does not run the cluster reaches its socket.
+pub struct Reached {
+    /// The folder of the socket.
+    pub socket_dir: PathBuf,
+    /// The descriptor that its path begins with, where it does.
+    pub folder: Option<File>,
+}
+
+/// Finds the socket of a cluster that somebody else runs; makes nothing.
+///
+/// # Errors
+/// [`StartError::File`].
+pub fn reach_as_stranger(state: &Path) -> Result<Reached, StartError> {
+    let run = state.join("run");
+    let (fits, odd) = manner(&run);
+    let folder = if !fits || odd { by_descriptor(state)? } else { None };
+    Ok(match folder {
+        Some(folder) if !fits => {
+            let socket_dir = PathBuf::from(format!("/proc/self/fd/{}/run", folder.as_raw_fd()));
+            Reached { socket_dir, folder: Some(folder) }
+        }
+        None if !fits || odd => Reached { socket_dir: short_name(state), folder: None },
+        _ => Reached { socket_dir: run, folder: None },
+    })
+}
+
+/// Whether a socket fits in the folder's path, and whether the path has characters that Postgres
+/// would read differently.
+fn manner(run: &Path) -> (bool, bool) {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@:".contains(byte);
+    let name = run.join(format!(".s.PGSQL.{PORT}"));
+    let fits = name.as_os_str().len() <= SOCKET_PATH;
+    (fits, !run.as_os_str().as_bytes().iter().all(plain))
 }
 
 fn make(path: &Path, mode: u32) -> Result<(), StartError> {
@@ -201,14 +233,18 @@ fn by_descriptor(_: &Path) -> Result<Option<File>, StartError> {
     Ok(None)
 }
 
+fn short_name(state: &Path) -> PathBuf {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(state.as_os_str().as_bytes());
+    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Path::new("/tmp").join(format!("collimator-{name}"))
+}
+
 /// A folder with a short name for the socket, for a state folder whose own name is too long.
 fn short_folder(state: &Path, account: Option<&Account>) -> Result<PathBuf, StartError> {
     use std::os::unix::fs::MetadataExt;
 
-    use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(state.as_os_str().as_bytes());
-    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let path = Path::new("/tmp").join(format!("collimator-{name}"));
+    let path = short_name(state);
     match DirBuilder::new().mode(0o700).create(&path) {
         Ok(()) => {
             if let Some(account) = account {

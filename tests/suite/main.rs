@@ -19,4 +19,5 @@ mod retrieve;
 mod search;
 mod store;
 mod undelete;
+mod verify;
 mod webhooks;

@@ -9,7 +9,9 @@ use std::{
 
 use collimator::{
     app,
+    blob::BlobStore,
     config::{Config, Sources, variable_of},
+    index::{Db, DbOptions, migrate},
 };
 use sqlx::{ConnectOptions, PgConnection};
 use tempfile::TempDir;
@@ -63,6 +65,14 @@ impl Server {
             Ok(_) => panic!("the server started"),
             Err(error) => format!("{error:#}"),
         }
+    }
+
+    /// The database of the server, as it sees it itself, and its blobs.
+    pub async fn parts(&self) -> (Db, BlobStore) {
+        let login = migrate(postgres::owner(&self.database)).await.unwrap();
+        let app = postgres::login_options(&self.database, &login);
+        let db = Db::open(app, DbOptions::default()).await.unwrap();
+        (db, BlobStore::open(&config(self.dir.path(), &[]).blob, self.dir.path()).unwrap())
     }
 
     /// A connection as the superuser: sees everything.
