@@ -24,6 +24,7 @@ mod backfill;
 mod candidates;
 mod columns;
 mod compaction;
+mod compaction_queue;
 mod db;
 mod delete;
 mod driver;
@@ -121,6 +122,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
         .chain([
             backfill::STATEMENTS,
             compaction::STATEMENTS,
+            compaction_queue::STATEMENTS,
             erase::STATEMENTS,
             feed::STATEMENTS,
             removal::STATEMENTS,
