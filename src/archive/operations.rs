@@ -63,22 +63,27 @@ impl Archive {
         Ok(Canceled::Yes(self.operation(scope, id).await?))
     }
 
-    /// What the partitions of the scope have yet to get rid of, those alone that have something.
+    /// What the partitions of the scope have yet to get rid of, those alone that have something: a
+    /// page (limit, offset).
     ///
     /// # Errors
     /// Where the index fails.
-    pub async fn removals(&self, scope: &Scope) -> Result<Vec<Removals>, ArchiveError> {
-        Ok(self.0.db.begin(scope).await?.removals().await?)
+    pub async fn removals(
+        &self,
+        scope: &Scope,
+        page: (i64, i64),
+    ) -> Result<Vec<Removals>, ArchiveError> {
+        Ok(self.0.db.begin(scope).await?.removals(page).await?)
     }
 
     /// Has everything that could not be removed or rewritten tried again now.
     ///
     /// # Errors
     /// Where the index fails.
-    pub async fn retry_removals(&self, scope: &Scope) -> Result<Vec<Removals>, ArchiveError> {
+    pub async fn retry_removals(&self, scope: &Scope) -> Result<(), ArchiveError> {
         self.in_each(scope, Change::RetryRemovals).await?;
         self.wake_removal();
-        self.removals(scope).await
+        Ok(())
     }
 
     /// Has the background look for what is to be removed or rewritten.

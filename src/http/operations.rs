@@ -47,7 +47,8 @@ pub async fn list(
 ) -> Result<Json<Vec<Value>>, Problem> {
     let (filter, page) = (filter(&uri)?, page(&uri)?);
     let operations = app.archive.operations(&caller.scope, filter, page).await?;
-    Ok(Json(operations.iter().map(|one| shown(one, &caller.urls, &uri)).collect()))
+    let shown = |one| shown(&app, one, &caller.urls, &uri);
+    Ok(Json(operations.iter().map(shown).collect()))
 }
 
 /// `GET /operations/{operation}`
@@ -58,7 +59,7 @@ pub async fn get(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let operation = app.archive.operation(&caller.scope, id).await?;
-    Ok(answer(&operation, &caller.urls, &uri))
+    Ok(answer(&app, &operation, &caller.urls, &uri))
 }
 
 /// `DELETE /operations/{operation}`: cancels it, and answers how far it is now. 409 where it has
@@ -70,7 +71,7 @@ pub async fn cancel(
     uri: Uri,
 ) -> Result<Response, Problem> {
     match app.archive.cancel_operation(&caller.scope, id).await? {
-        Canceled::Yes(operation) => Ok(answer(&operation, &caller.urls, &uri)),
+        Canceled::Yes(operation) => Ok(answer(&app, &operation, &caller.urls, &uri)),
         Canceled::Ended => Err(Problem::conflict("the operation has ended")),
         Canceled::Never => {
             Err(Problem::conflict("the removal of what was deleted cannot be cancelled"))
@@ -103,8 +104,8 @@ fn filter(uri: &Uri) -> Result<OperationFilter, Problem> {
     Ok(filter)
 }
 
-fn answer(operation: &Operation, urls: &TagUrls, uri: &Uri) -> Response {
-    let body = Json(shown(operation, urls, uri));
+fn answer(app: &App, operation: &Operation, urls: &TagUrls, uri: &Uri) -> Response {
+    let body = Json(shown(app, operation, urls, uri));
     if operation.state.has_ended() {
         return body.into_response();
     }
@@ -113,7 +114,7 @@ fn answer(operation: &Operation, urls: &TagUrls, uri: &Uri) -> Response {
     (StatusCode::ACCEPTED, location, retry, body).into_response()
 }
 
-fn shown(operation: &Operation, urls: &TagUrls, uri: &Uri) -> Value {
+fn shown(app: &App, operation: &Operation, urls: &TagUrls, uri: &Uri) -> Value {
     let is_first_version = urls::split_version(uri.path()).0 == "/v1";
     let status = match operation.state {
         OperationState::Succeeded if is_first_version => "completed",
@@ -121,7 +122,13 @@ fn shown(operation: &Operation, urls: &TagUrls, uri: &Uri) -> Value {
     };
     let resources = operation.resources.iter().map(|resource| match operation.kind {
         OperationKind::Reindex => urls.at(&format!("/extendedquerytags/{resource}")),
-        _ => urls.at(resource),
+        // Seen from the root, what was erased was in a partition.
+        _ => match (urls, &operation.partition) {
+            (TagUrls::Root(_), Some(partition)) if app.partitions.enabled() => {
+                urls.at(&format!("/partitions/{partition}{resource}"))
+            }
+            _ => urls.at(resource),
+        },
     });
     let mut shown = json!({
         "operationId": operation.id.simple().to_string(),
@@ -176,6 +183,7 @@ mod tests {
             created_at: at,
             updated_at: at,
             error: None,
+            partition: None,
         };
         assert_eq!(percent(&operation), 0);
         for (processed, total, expected) in [(0, 0, 0), (1, 3, 33), (3, 3, 99), (9, 3, 99)] {

@@ -1,6 +1,6 @@
 //! What awaits removal: of each partition, how much, when, and what could not be removed.
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::Uri};
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -8,6 +8,7 @@ use super::{
     App,
     admit::{Admitted, ManageOperations, ReadOperations},
     problem::Problem,
+    query_tags::page,
 };
 use crate::archive::Removals;
 
@@ -15,8 +16,9 @@ use crate::archive::Removals;
 pub async fn list(
     State(app): State<App>,
     caller: Admitted<ReadOperations>,
+    uri: Uri,
 ) -> Result<Json<Vec<Value>>, Problem> {
-    let removals = app.archive.removals(&caller.scope).await?;
+    let removals = app.archive.removals(&caller.scope, page(&uri)?).await?;
     Ok(Json(removals.iter().map(shown).collect()))
 }
 
@@ -24,8 +26,11 @@ pub async fn list(
 pub async fn retry(
     State(app): State<App>,
     caller: Admitted<ManageOperations>,
+    uri: Uri,
 ) -> Result<Json<Vec<Value>>, Problem> {
-    let removals = app.archive.retry_removals(&caller.scope).await?;
+    let page = page(&uri)?;
+    app.archive.retry_removals(&caller.scope).await?;
+    let removals = app.archive.removals(&caller.scope, page).await?;
     Ok(Json(removals.iter().map(shown).collect()))
 }
 

@@ -254,7 +254,9 @@ fn with_tags(routes: Routes<App>) -> Routes<App> {
 fn with_deletion(routes: Routes<App>) -> Routes<App> {
     const SERVICE: &str = "delete";
     let removals = |method, path, summary| {
-        managed(method, path, SERVICE, summary, &[200, 400, 404, 503]).gives(&offers::OWN_JSON)
+        managed(method, path, SERVICE, summary, &[200, 400, 404, 503])
+            .gives(&offers::OWN_JSON)
+            .parameters(&[PAGES])
     };
     routes
         .add(remove(STUDY, "Delete a study"), delete::delete)

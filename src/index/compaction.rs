@@ -16,18 +16,7 @@ use std::{collections::BTreeMap, time::Duration};
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{
-    IndexError, PartitionTx, located::bigint, lookup::one, operations::Compacting,
-    removal::ATTEMPTS,
-};
-
-const DUE: &str = "-- compactions_due
-    SELECT blob_id FROM blob_compaction
-    WHERE partition_id = $1 AND due_at <= now() ORDER BY due_at LIMIT $2";
-
-const COUNT_DUE: &str = "-- compactions_count
-    SELECT count(*) FROM (SELECT FROM blob_compaction
-        WHERE partition_id = $1 AND due_at <= now() ORDER BY due_at LIMIT 100000) x";
+use super::{IndexError, PartitionTx, located::bigint, lookup::one, removal::ATTEMPTS};
 
 const LOCK: &str = concat!(
     "-- compaction_lock
@@ -59,20 +48,6 @@ const INTO: &str = concat!(
     one!("ctid", "blob_compaction", "blob_id", "$2")
 );
 
-const WAIT: &str = concat!(
-    "-- compaction_wait
-    UPDATE blob_compaction t SET due_at = now() + make_interval(secs => $3), error = $4,
-        attempts = t.attempts - CASE WHEN $5 THEN 1 ELSE 0 END
-    WHERE t.partition_id = $1 AND t.ctid = ",
-    one!("ctid", "blob_compaction", "blob_id", "$2")
-);
-
-const DROP: &str = concat!(
-    "-- compaction_drop
-    DELETE FROM blob_compaction t WHERE t.partition_id = $1 AND t.ctid = ",
-    one!("ctid", "blob_compaction", "blob_id", "$2")
-);
-
 const LIVE: &str = concat!(
     "-- compaction_live
     SELECT i.watermark, i.blob_offset, i.length, i.sha256, NULL::float8 FROM ",
@@ -99,17 +74,6 @@ const QUEUED: &str = concat!(
     UPDATE blob_removal t SET due_at = CASE WHEN t.attempts = 0 THEN now() ELSE t.due_at END
     WHERE t.partition_id = $1 AND t.ctid = ",
     one!("ctid", "blob_removal", "blob_id", "$2")
-);
-
-/// Blobs to be looked at once what was deleted of them cannot come back.
-const LOOK: &str = concat!(
-    "-- compaction_look
-    INSERT INTO blob_compaction (partition_id, blob_id, due_at)
-    SELECT b.partition_id, b.blob_id, now() + make_interval(secs => $3)
-    FROM unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
-    one!("*", "blob", "blob_id", "n.key"),
-    " b
-    ON CONFLICT (partition_id, blob_id) DO NOTHING"
 );
 
 /// Takes a blob off the queue that nobody has claimed.
@@ -174,15 +138,9 @@ const FREE: &str = concat!(
     WHERE t.partition_id = $1 AND t.ctid = x.at"
 );
 
-const RETRY: &str = "-- compactions_retry
-    UPDATE blob_compaction t SET due_at = now(), attempts = 0
-    FROM (SELECT ctid AS at, error FROM blob_compaction
-        WHERE partition_id = $1 AND due_at > now() ORDER BY due_at) x
-    WHERE t.partition_id = $1 AND t.ctid = x.at AND x.error IS NOT NULL";
-
 pub(super) const STATEMENTS: &[&str] = &[
-    DUE, COUNT_DUE, LOCK, LOCK_DEAD, CLAIM, INTO, WAIT, DROP, LIVE, RESTORABLE, QUEUE, QUEUED,
-    UNQUEUE, LOOK, MOVE, MOVE_DEAD, CREATE, REMOVE, REPLACED, MOVED_ON, FREE, RETRY,
+    LOCK, LOCK_DEAD, CLAIM, INTO, LIVE, RESTORABLE, QUEUE, QUEUED, UNQUEUE, MOVE, MOVE_DEAD,
+    CREATE, REMOVE, REPLACED, MOVED_ON, FREE,
 ];
 
 /// Time for copying one blob, after which the copy is removed if it is not named.
@@ -266,29 +224,6 @@ enum Held {
 }
 
 impl PartitionTx {
-    /// Begins the operation that rewrites what is due, unless one is under way.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub async fn compact_create(&mut self) -> Result<bool, IndexError> {
-        let (query, conn) = self.statement(COUNT_DUE);
-        let due: i64 = query.fetch_one(conn).await?.try_get(0)?;
-        if due > 0 {
-            self.operation_create(Uuid::new_v4(), &[], Some(due), &Compacting {}).await?;
-        }
-        Ok(due > 0)
-    }
-
-    /// Blobs that are due to be looked at, the longest due first.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub async fn compactions_due(&mut self, limit: i64) -> Result<Vec<Uuid>, IndexError> {
-        let (query, conn) = self.statement(DUE);
-        let rows = query.bind(limit).fetch_all(conn).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-    }
-
     /// Looks at a blob, and says what is to be copied if it is to be rewritten. Commit before
     /// copying.
     ///
@@ -438,23 +373,6 @@ impl PartitionTx {
         Ok(error.is_some() && plan.attempts == ATTEMPTS)
     }
 
-    /// Lets live blobs be looked at after `wait`, at the latest.
-    pub(super) async fn compaction_look(
-        &mut self,
-        blobs: &[Uuid],
-        wait: Duration,
-    ) -> Result<(), IndexError> {
-        let (query, conn) = self.statement(LOOK);
-        query.bind(blobs).bind(wait.as_secs_f64()).execute(conn).await?;
-        Ok(())
-    }
-
-    pub(super) async fn compactions_retry(&mut self) -> Result<(), IndexError> {
-        let (query, conn) = self.statement(RETRY);
-        query.execute(conn).await?;
-        Ok(())
-    }
-
     /// Locks a blob, live or awaiting removal.
     async fn compaction_hold(&mut self, blob: Uuid) -> Result<Held, IndexError> {
         let (query, conn) = self.statement(LOCK);
@@ -503,23 +421,5 @@ impl PartitionTx {
     async fn compaction_leftover(&mut self, blob: Uuid) -> Result<bool, IndexError> {
         let (query, conn) = self.statement(QUEUED);
         Ok(query.bind(blob).execute(conn).await?.rows_affected() > 0)
-    }
-
-    async fn compaction_wait(
-        &mut self,
-        blob: Uuid,
-        wait: Duration,
-        error: Option<&str>,
-        is_no_try: bool,
-    ) -> Result<bool, IndexError> {
-        let (query, conn) = self.statement(WAIT);
-        let query = query.bind(blob).bind(wait.as_secs_f64()).bind(error).bind(is_no_try);
-        Ok(query.execute(conn).await?.rows_affected() > 0)
-    }
-
-    async fn compaction_drop(&mut self, blob: Uuid) -> Result<(), IndexError> {
-        let (query, conn) = self.statement(DROP);
-        query.bind(blob).execute(conn).await?;
-        Ok(())
     }
 }

@@ -23,6 +23,7 @@ mod backfill;
 mod candidates;
 mod columns;
 mod compaction;
+mod compaction_queue;
 mod db;
 mod dead_letters;
 mod delete;
@@ -134,6 +135,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
         .chain([
             backfill::STATEMENTS,
             compaction::STATEMENTS,
+            compaction_queue::STATEMENTS,
             erase::STATEMENTS,
             dead_letters::STATEMENTS,
             feed::STATEMENTS,

@@ -9,7 +9,8 @@ use sqlx::{Row, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{IndexError, OperationKind, ScopedTx};
+use super::{IndexError, OperationKind, ScopedTx, registry};
+use crate::tenancy::PartitionId;
 
 /// Operations of a scope, newest first: the one asked for, or a page of all of a kind and a state.
 /// `$7` and `$8`: in how many partitions an operation has no row yet.
@@ -24,6 +25,7 @@ const LIST: &str = "-- operations_list
         FROM (SELECT operation_id, min(kind), min(created_at) AS created_at, max(updated_at),
                 min(resources), sum(processed)::bigint, sum(total)::bigint, sum(failed)::bigint,
                 min(error), bool_and(total IS NOT NULL) AND min(n.count) IS NULL,
+                min(partition_id),
                 count(*) FILTER (WHERE state = 'running') AS running,
                 count(*) FILTER (WHERE state = 'notStarted') + coalesce(min(n.count), 0) AS waiting,
                 count(*) FILTER (WHERE state = 'failed') AS failures,
@@ -107,6 +109,8 @@ pub struct Operation {
     pub updated_at: OffsetDateTime,
     /// Why it failed.
     pub error: Option<String>,
+    /// A partition that it works in: the only one, but for a reindex at the root.
+    pub partition: Option<PartitionId>,
 }
 
 /// Which operations are asked for.
@@ -120,7 +124,7 @@ pub struct OperationFilter {
 
 fn read(row: &PgRow) -> Result<Operation, IndexError> {
     let wrong = |column| IndexError::Inconsistent { table: "operation", column };
-    let state: &str = row.try_get(15)?;
+    let state: &str = row.try_get(16)?;
     let state = OperationState::ALL.into_iter().find(|known| known.name() == state);
     let is_counted = row.try_get(9)?;
     Ok(Operation {
@@ -133,6 +137,7 @@ fn read(row: &PgRow) -> Result<Operation, IndexError> {
         total: row.try_get::<Option<i64>, _>(6)?.filter(|_| is_counted),
         failed: row.try_get(7)?,
         error: row.try_get(8)?,
+        partition: Some(registry::partition(row, 10)?),
         state: state.ok_or(wrong("state"))?,
     })
 }
@@ -177,6 +182,7 @@ impl ScopedTx {
             created_at,
             updated_at: created_at,
             error: None,
+            partition: None,
         }))
     }
 

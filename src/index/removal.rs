@@ -92,9 +92,9 @@ const LIST: &str = "-- removals_list
     CROSS JOIN LATERAL (SELECT array_agg(jsonb_build_object('blob', blob_id, 'attempts', attempts,
             'nextAttempt', due_at, 'error', error)::text) AS blobs
         FROM (SELECT * FROM blob_removal WHERE partition_id = p.id AND error IS NOT NULL
-            ORDER BY due_at LIMIT 100) x) f
+            ORDER BY due_at LIMIT 20) x) f
     WHERE r.count > 0 OR c.count > 0
-    ORDER BY p.id";
+    ORDER BY p.id LIMIT $3 OFFSET $4";
 
 pub(super) const SCOPED_STATEMENTS: &[&str] = &[LIST];
 
@@ -128,7 +128,7 @@ pub struct Removals {
     pub compactions: i64,
     /// Those of them that could not be rewritten again and again.
     pub compactions_failed: i64,
-    /// The first hundred whose last try failed: JSON objects.
+    /// The first twenty whose last try failed: JSON objects.
     pub errors: Vec<serde_json::Value>,
 }
 
@@ -234,13 +234,14 @@ impl PartitionTx {
 }
 
 impl ScopedTx {
-    /// What partitions of the scope have yet to get rid of, those alone that have something.
+    /// What partitions of the scope have yet to get rid of, those alone that have something: a page
+    /// (limit, offset), by partition.
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn removals(&mut self) -> Result<Vec<Removals>, IndexError> {
+    pub async fn removals(&mut self, page: (i64, i64)) -> Result<Vec<Removals>, IndexError> {
         let (query, conn) = self.statement(LIST);
-        let rows = query.bind(ATTEMPTS).fetch_all(conn).await?;
+        let rows = query.bind(ATTEMPTS).bind(page.0).bind(page.1).fetch_all(conn).await?;
         rows.iter()
             .map(|row| {
                 let wrong = |_| IndexError::Inconsistent { table: "blob_removal", column: "error" };

@@ -221,6 +221,18 @@ async fn another_partitions_study_is_neither_erased_nor_undeleted() {
     }
     assert_eq!(server.blobs("north"), blobs);
     server.get("/partitions/north/studies/1.2.2").await.is(200);
+    // The owner's erasure is seen at the root, and not from another partition.
+    let answer = server.delete("/partitions/north/studies/1.2.2?erase=true").await.is(202);
+    let (id, href) = (answer.json()["id"].clone(), answer.header("location").to_owned());
+    assert!(href.contains("/partitions/north/operations/"), "{href}");
+    let resources = json!([format!("{}/partitions/north/studies/1.2.2", server.base)]);
+    for path in ["/partitions/north/operations", "/operations"] {
+        let shown = &server.get(&format!("{path}?kind=erase")).await.is(200).json()[0];
+        assert_eq!((&shown["operationId"], &shown["resources"]), (&id, &resources), "{path}");
+    }
+    server.get(&href.replace("/north/", "/south/")).await.problem(404);
+    server.delete(&href.replace("/north/", "/south/")).await.problem(404);
+    assert_eq!(server.get("/partitions/south/operations").await.is(200).json(), json!([]));
     undelete(&server, "/partitions/north/studies/1.2.1").await.is(200);
     server.get("/partitions/north/studies/1.2.1").await.is(200);
 }

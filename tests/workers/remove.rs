@@ -158,7 +158,8 @@ async fn a_blob_that_cannot_be_removed_waits_and_holds_nobody_up() {
     sqlx::query("UPDATE blob_removal SET attempts = 9").execute(&mut conn).await.unwrap();
     make_due(&archive).await;
     remover.run_once().await.unwrap();
-    let seen = archive.database.db.begin(&scope("north")).await.unwrap().removals().await.unwrap();
+    let seen =
+        archive.database.db.begin(&scope("north")).await.unwrap().removals((10, 0)).await.unwrap();
     assert_eq!((seen.len(), seen[0].awaiting, seen[0].failed), (1, 1, 1));
     let error = &seen[0].errors[0];
     assert_eq!((&error["blob"], &error["attempts"]), (&stuck.to_string().into(), &10.into()));
@@ -169,7 +170,8 @@ async fn a_blob_that_cannot_be_removed_waits_and_holds_nobody_up() {
     tx.removals_retry().await.unwrap();
     tx.commit().await.unwrap();
     assert!(wait(&archive).await < 1.0);
-    let seen = archive.database.db.begin(&scope("north")).await.unwrap().removals().await.unwrap();
+    let seen =
+        archive.database.db.begin(&scope("north")).await.unwrap().removals((10, 0)).await.unwrap();
     assert_eq!((seen[0].awaiting, seen[0].failed), (1, 0));
 
     std::fs::remove_dir(&path).unwrap();
