@@ -206,3 +206,22 @@ fn advance(ahead: &mut VecDeque<Opening>, context: &mut std::task::Context<'_>) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_answers_together_hold_what_they_may() {
+        let ahead = Ahead::default();
+        let mut shares = Vec::new();
+        while ahead.has_room() {
+            shares.push(ahead.share(&(0..8 << 20)).unwrap());
+        }
+        assert_eq!(shares.len() as u64 * HELD, HELD_BY_ALL, "of a long one two chunks are held");
+        shares.pop();
+        assert!(ahead.has_room(), "what was given back can be had again");
+        shares.push(ahead.share(&(7..8)).unwrap());
+        assert!(!ahead.has_room(), "there must be room for a long one");
+    }
+}

@@ -146,7 +146,7 @@ impl Db {
         let (settings, timeout) = self.of_searches();
         let open = opening(&settings_of(scope, &settings), timeout);
         // One that turns out dead is for `begin` to deal with.
-        let held = Held::begin_if_idle(&self.pool, &open).await.ok()??;
+        let held = Held::begin_if_idle(&self.pool, &open, self.patience(timeout)).await.ok()??;
         let mut tx = self.scoped(held, scope);
         tx.deadline = self.deadline();
         Some(tx)
@@ -251,18 +251,26 @@ impl Db {
         }
     }
 
+    /// How long a transaction may take to begin, once it has a connection: it may wait for locks.
+    fn patience(&self, timeout: Duration) -> Duration {
+        match timeout.is_zero() {
+            true => Duration::MAX,
+            false => self.shared.options.connect_timeout + timeout,
+        }
+    }
+
     async fn try_start(&self, settings: &[String], timeout: Duration) -> Result<Held, IndexError> {
         if self.shared.citus {
             // Citus passes the text of a SET LOCAL on to its workers as it came, so that each must
             // come alone.
-            let mut held = Held::begin(&self.pool, "BEGIN").await?;
+            let mut held = Held::begin(&self.pool, "BEGIN", self.patience(timeout)).await?;
             let timeout = timeout_setting(timeout);
             for setting in settings.iter().chain([&timeout]) {
                 sqlx::raw_sql(AssertSqlSafe(setting.as_str())).execute(held.conn()).await?;
             }
             return Ok(held);
         }
-        Held::begin(&self.pool, &opening(settings, timeout)).await
+        Held::begin(&self.pool, &opening(settings, timeout), self.patience(timeout)).await
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     },
     load::Owner,
     model::{OWN_BLOB, Sizes},
-    stage::{Stage, add, kills, say},
+    stage::{Stage, add, few_or_many, kills, say},
     verify,
 };
 
@@ -60,7 +60,8 @@ pub fn postmaster(data: &Path) -> Option<i32> {
 pub async fn some_moment(stage: &Stage) {
     let (enough, pause) = {
         let mut rng = rand::rng();
-        (stage.acknowledged() + rng.random_range(1..150), rng.random_range(0..80))
+        let requests = rng.random_range(1..few_or_many(40, 80));
+        (stage.acknowledged() + requests, rng.random_range(0..80))
     };
     until("some requests are acknowledged", async || stage.acknowledged() >= enough).await;
     tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -91,7 +92,8 @@ async fn what_was_acknowledged_survives_kill_9() {
     let mut at_start = BTreeMap::from([(false, 0), (true, 0)]);
     let mut process = Process::start(data.path(), &SETTINGS, |_| {}).ready().await.unwrap();
     let mut world = World::begin(Owner::all(3, Sizes::USUAL), &process.client).await;
-    for _ in 0..kills() {
+    // The others are those of `pair`.
+    for _ in 0..kills() - kills() / 4 {
         let in_start = rand::rng().random_ratio(1, 4);
         *at_start.entry(in_start).or_default() += 1;
         if in_start {

@@ -7,7 +7,7 @@
 use std::{
     ffi::{CStr, CString},
     fs::File,
-    io,
+    io::{self, Write as _},
     os::{
         fd::AsRawFd,
         unix::{ffi::OsStrExt, process::CommandExt},
@@ -15,6 +15,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
+
+const MIB: u64 = 1 << 20;
 
 /// See the module.
 pub struct Small {
@@ -83,11 +85,17 @@ impl Small {
         }
     }
 
-    /// Fills it with something that can be removed again, until so many bytes are free.
+    /// Fills it with something that can be removed again, until about so many bytes are free.
     pub fn fill(&self, free: u64) {
-        let bytes = self.free().saturating_sub(free);
-        std::fs::write(self.dir().join("ballast"), vec![7; usize::try_from(bytes).unwrap()])
-            .unwrap();
+        let mut ballast = File::create(self.dir().join("ballast")).unwrap();
+        while self.free() > free {
+            let some = (self.free() - free).min(MIB);
+            match ballast.write_all(&vec![7; usize::try_from(some).unwrap()]) {
+                // Others write too.
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => return,
+                written => written.unwrap(),
+            }
+        }
     }
 
     /// Takes that away.

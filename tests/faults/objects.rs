@@ -8,9 +8,8 @@ use crate::{
     harness::{postgres, until},
     load::Owner,
     model::Sizes,
-    pair::{borrowed, shared, start},
+    pair::{Bucket, borrowed, shared, start},
     proxy::{Mood, Proxy},
-    servers::{self, serve_s3s},
     stage::{Stage, say},
     verify,
 };
@@ -80,17 +79,15 @@ async fn a_failing_store(name: &str, upstream: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_object_store_fails_in_every_way() {
-    let (s3, _bucket) = serve_s3s(Some(("testkey", "testsecret"))).await;
-    a_failing_store("s3s-fs", &format!("http://{s3}")).await;
+    a_failing_store("s3s-fs", &Bucket::of_s3s().await.endpoint).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn seaweedfs_fails_in_every_way() {
     match std::env::var("COLLIMATOR_TEST_SEAWEEDFS") {
         Ok(program) => {
-            let store = servers::seaweedfs(&program).await;
-            let upstream = store.config.endpoint.clone().unwrap();
-            a_failing_store("SeaweedFS", &upstream).await;
+            let bucket = Bucket::of_seaweedfs(&program).await;
+            a_failing_store("SeaweedFS", &bucket.endpoint).await;
         }
         Err(_) => say("NOT RUN: COLLIMATOR_TEST_SEAWEEDFS is not set"),
     }
