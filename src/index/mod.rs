@@ -68,6 +68,7 @@ mod terms;
 mod undelete;
 mod verify;
 mod verify_blobs;
+mod verify_feed;
 mod verify_parents;
 mod webhook_row;
 mod webhooks;
@@ -102,6 +103,7 @@ pub use tag_view::{QueryTag, TagError};
 pub use undelete::Tombstone;
 pub use verify::{VerifyFrames, VerifyInstance, VerifyPlace};
 pub use verify_blobs::{VerifyBlob, VerifyContent};
+pub use verify_feed::{VerifyEvent, VerifyStanding};
 pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
 pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookSettings};
 
@@ -154,6 +156,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             webhooks::STATEMENTS,
             verify::STATEMENTS,
             verify_blobs::STATEMENTS,
+            verify_feed::STATEMENTS,
             verify_parents::STATEMENTS,
         ])
         .flatten()

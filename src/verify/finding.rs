@@ -192,9 +192,7 @@ impl Finding {
         self
     }
 
-    /// With its number in the change feed.
-    #[must_use]
-    pub fn sequence(mut self, sequence: i64) -> Self {
+    pub(super) fn sequence(mut self, sequence: i64) -> Self {
         self.sequence = Some(sequence);
         self
     }
@@ -217,7 +215,9 @@ impl Finding {
             _ => {
                 add("study", self.study.clone());
                 add("series", self.series.clone());
-                add("detail", self.detail.as_ref().map(|detail| detail.replace(' ', "_")));
+                let nameless = self.study.is_none() && self.series.is_none();
+                let detail = self.detail.as_ref().filter(|_| nameless);
+                add("detail", detail.map(|detail| detail.replace(' ', "_")));
             }
         }
         words.join(" ")

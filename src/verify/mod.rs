@@ -12,7 +12,9 @@
 //! Absent: repairs. What is damaged is told, and stays as it is.
 
 mod blobs;
+mod feed;
 mod finding;
+mod marks;
 mod objects;
 mod pace;
 mod report;
@@ -95,6 +97,11 @@ pub enum Cursor {
     },
     /// What the store lists.
     Objects,
+    /// The change feed, for the instances from a watermark on.
+    Feed {
+        /// The first of them.
+        from: i64,
+    },
     /// Nothing is left.
     Done,
 }
@@ -117,6 +124,7 @@ impl Cursor {
             }
             Self::Blobs { .. } => "blobs",
             Self::Objects => "objects",
+            Self::Feed { .. } => "feed",
             Self::Done => "done",
         }
     }
@@ -174,6 +182,7 @@ pub struct Checker {
     /// Blobs that were looked up and not looked at yet.
     queue: VecDeque<blobs::Queued>,
     listing: Option<BoxStream<'static, Result<Listed, BlobError>>>,
+    feed: Option<feed::Pass>,
 }
 
 impl Checker {
@@ -188,8 +197,8 @@ impl Checker {
     ) -> Self {
         let (db, store) = (db.clone(), store.clone());
         let blobs = store.within(scope.partition());
-        let (tally, findings, queue, listing) = Default::default();
-        Self { db, store, blobs, scope, how, pace, cursor, tally, findings, queue, listing }
+        let (tally, findings, queue, listing, feed) = Default::default();
+        Self { db, store, blobs, scope, how, pace, cursor, tally, findings, queue, listing, feed }
     }
 
     /// Where it is.
@@ -220,6 +229,7 @@ impl Checker {
             Cursor::Belonging { table, after } => self.belonging(table, after).await,
             Cursor::Blobs { after } => self.next_blob(after).await,
             Cursor::Objects => self.objects().await,
+            Cursor::Feed { from } => self.feed(from).await,
             Cursor::Done => Ok(Cursor::Done),
         };
         match next {
@@ -231,8 +241,8 @@ impl Checker {
                 self.tally = tally;
                 self.findings.truncate(found);
                 self.queue.clear();
-                // A listing cannot be gone on with: what it lists is counted anew.
-                self.listing = None;
+                // What is half done in memory is begun anew, and what it counted.
+                (self.listing, self.feed) = (None, None);
                 Err(error)
             }
         }

@@ -52,7 +52,7 @@ impl Checker {
                 self.tally.orphans_overdue += u64::from(age > self.how.orphan_grace);
             }
         }
-        Ok(if is_last { Cursor::Done } else { Cursor::Objects })
+        Ok(if is_last { Cursor::Feed { from: 1 } } else { Cursor::Objects })
     }
 
     /// Those that no row knows.

@@ -131,6 +131,7 @@ async fn what_is_whole_is_clean_and_counted() {
     let counts = ["studies", "series", "instances", "blobs"].map(|name| north[name].clone());
     assert_eq!(counts, [2, 3, 4, 2].map(Value::from));
     assert_eq!(north["objects"], 3, "one awaits removal");
+    assert_eq!(north["events"], 6);
     assert!(north["bytes"].as_u64().unwrap() > 2_000);
     assert_eq!(of_partition(&lines, "south")["checked"]["instances"], 3);
     assert_eq!(lines.first().unwrap()["depth"], "full");
@@ -152,6 +153,10 @@ async fn stores_and_deletions_meanwhile_are_no_damage() {
             // Few studies and series, so that parents come and go all the time.
             let files: Vec<Vec<u8>> =
                 (0..3).map(|m| instance(n % 3, m % 2, 10 * n + m).file()).collect();
+            if n % 5 == 0 {
+                // Events are numbered meanwhile.
+                server.get("/changefeed?limit=1").await.is(200);
+            }
             let status = server.store("/studies", &files).await.status;
             assert!([200, 202, 409].contains(&status), "{status}");
             let path = match n % 4 {

@@ -118,6 +118,56 @@ const ROWS: &[(&str, &str, &[&str])] = &[
             VALUES ('$p', 1000000007, 0, 1)",
         &["rows_left null"],
     ),
+    (
+        "noevent",
+        "DELETE FROM change_feed WHERE partition_id = '$p' AND sop_instance_uid = '1.2.2.1.1'",
+        &["event_missing 1.2.2.1.1"],
+    ),
+    (
+        "hole",
+        "DELETE FROM change_feed WHERE partition_id = '$p' AND sequence = 2",
+        &["event_missing 1.2.1.1.2", "feed_hole 2"],
+    ),
+    (
+        "contradiction",
+        "UPDATE change_feed SET action = 'delete' WHERE partition_id = '$p'
+            AND sop_instance_uid = '1.2.2.1.1'",
+        &["event_contradicted 1.2.2.1.1", "event_missing 1.2.2.1.1"],
+    ),
+    (
+        "stranger",
+        "UPDATE change_feed SET sop_instance_uid = '1.2.77' WHERE partition_id = '$p'
+            AND sop_instance_uid = '1.2.2.1.1'",
+        &["event_contradicted 1.2.77"],
+    ),
+    (
+        "lost",
+        "INSERT INTO change_feed (partition_id, action, study_instance_uid, series_instance_uid,
+                sop_instance_uid, watermark)
+            VALUES ('$p', 'create', '1.2', '1.2.3', '1.2.3.4', 1000000007)",
+        &["instance_lost 1.2.3.4"],
+    ),
+    (
+        "untold",
+        "INSERT INTO deleted_instance SELECT partition_id, 1000000007, '1.2', '1.2.3', '1.2.3.4',
+                sop_class_uid, transfer_syntax_uid, blob_id, blob_offset, length, data_set_offset,
+                sha256, stored_at, now()
+            FROM instance WHERE partition_id = '$p' AND sop_instance_uid = '1.2.2.1.1'",
+        &["deletion_untold 1.2.3.4"],
+    ),
+    (
+        "backwards",
+        "UPDATE change_feed SET position = position - 2000000 WHERE partition_id = '$p'
+            AND sequence = 3",
+        &["feed_order 1.2.1.2.1"],
+    ),
+    (
+        "earlier",
+        "UPDATE change_feed SET occurred_at = occurred_at - interval '1 hour'
+            WHERE partition_id = '$p' AND sequence = 3",
+        &["feed_order 1.2.1.2.1"],
+    ),
+    ("retained", "DELETE FROM change_feed WHERE partition_id = '$p' AND sequence < 4", &[]),
 ];
 
 #[tokio::test]
@@ -125,10 +175,12 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
     let settings = [PARTITIONS[0], ("store.own_blob_bytes", "64KiB")];
     let server = Server::with(&settings).await;
     let (db, blobs) = server.parts().await;
-    let files = ["flipped", "cut", "longer", "gone", "tail", "orphan", "whole"];
+    let files = ["flipped", "cut", "longer", "gone", "tail", "orphan", "idle", "whole"];
     for partition in ROWS.iter().map(|(partition, ..)| partition).chain(&files) {
         fill(&server, partition).await;
     }
+    // Who reads the feed has its events numbered.
+    server.get("/changefeed").await.is(200);
     for (partition, damage, _) in ROWS {
         sql(&server, &damage.replace("$p", partition)).await;
     }
@@ -152,6 +204,15 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("00000000-0000-4000-8000-000000000009"), b"seven").unwrap();
 
+    // A blob in which nothing lives.
+    let idle = "INSERT INTO blob (partition_id, blob_id, length)
+        VALUES ('idle', '00000000-0000-4000-8000-000000000009', 5)";
+    sql(&server, idle).await;
+    let (path, _) = file(&server, "idle", "1.2.1.1.1").await;
+    let folder = path.parent().unwrap().parent().unwrap().join("00");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("00000000-0000-4000-8000-000000000009"), b"seven").unwrap();
+
     let lines = verified(&db, &blobs, &[], true).await;
     let found = |partition: &str| findings(&lines, partition);
     let set = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
@@ -170,6 +231,7 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
     assert_eq!(of_partition(&lines, "orphan")["orphans"]["blobs"], 1);
     assert_eq!(of_partition(&lines, "orphan")["orphans"]["bytes"], 5);
     assert_eq!(of_partition(&lines, "orphan")["orphans"]["overdue"], 0);
+    assert_eq!(found("idle"), set(&["blob_unused null"]));
     assert_eq!(found("whole"), set(&[]));
     for line in lines.iter().filter(|line| line["type"] == "finding") {
         assert!(!line["advice"].as_str().unwrap().is_empty());
