@@ -166,7 +166,6 @@ fn store(path: &'static str, summary: &'static str) -> Operation {
 fn remove(path: &'static str, summary: &'static str) -> Operation {
     Operation::new(Method::DELETE, path, Partition, "delete", summary, "")
         .parameters(&[DELETE])
-        .gives(&offers::OWN_JSON)
         .statuses(&[202, 204, 400, 404, 503])
 }
 
