@@ -66,12 +66,15 @@ impl Owner {
         format!("/partitions/{}{path}", self.partition)
     }
 
-    /// Stores the first instances, so that its partition exists.
+    /// Stores the first instances, so that its partition exists, and deletes one of them.
     pub async fn begin(&mut self, stage: &Stage) {
         let id = self.next;
-        let names = (1..=9).map(|number| Name { study: id, series: 1, number }).collect();
+        let names: Vec<Name> =
+            (1..=9).map(|number| Name { study: id, series: 1, number }).collect();
+        let one = names[0];
         self.studies.insert(id, Study::default());
         self.store(stage, id, vec![names]).await;
+        self.delete(stage, id, Change::DeleteInstance(one)).await;
     }
 
     /// Stores a study and leaves it as it is from then on.

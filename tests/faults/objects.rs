@@ -10,7 +10,7 @@ use crate::{
     model::Sizes,
     pair::{Bucket, borrowed, shared, start},
     proxy::{Mood, Proxy},
-    stage::{Stage, say},
+    stage::{Stage, few_or_many, say},
     verify,
 };
 
@@ -40,7 +40,7 @@ async fn a_failing_store(name: &str, upstream: &str) {
 
     let moody = async |stage: &Stage| {
         proxy.be(Mood::Moody);
-        tokio::time::sleep(Duration::from_secs(8)).await;
+        tokio::time::sleep(Duration::from_secs(few_or_many(3, 8))).await;
         some_moment(stage).await;
         proxy.be(Mood::Well);
     };

@@ -95,7 +95,8 @@ impl fmt::Display for Tally {
 
 /// Says something past the capture of test output.
 pub fn say(what: &str) {
-    writeln!(std::io::stderr(), "\n{what}").unwrap();
+    let said = writeln!(std::io::stderr(), "\n{what}");
+    said.unwrap();
 }
 
 pub fn add(counter: &AtomicU64, count: usize) {
