@@ -29,10 +29,11 @@ use crate::{
     control::{Health, Partitions},
     http::{self, App, listen},
     index::{self, Db, DbOptions, IndexError},
+    outbound::Sender,
     postgres::{self, Attached, Embedded, StartError},
     telemetry::{self, Metrics},
     verify::{self, Asked, Report},
-    workers::{self, Feed, Reindex, Remove, Scrub, Sweep},
+    workers::{self, Compact, Feed, Reindex, Remove, Scrub, Sweep, Webhooks},
 };
 
 /// Longest time between two rounds of the task that removes deleted blobs.
@@ -78,7 +79,15 @@ impl Server {
         claim(&db, &blobs, &partitions).await.context("the blob store cannot be used")?;
         refuse_hidden_data(&partitions).await?;
         let archive = Archive::new(db.clone(), blobs.clone(), config);
-        let wake_operations = archive.operations_wake();
+        let wake = Wake {
+            operations: archive.operations_wake(),
+            remove: archive.remove_wake(),
+            compact: archive.compact_wake(),
+        };
+        let wake_webhooks = archive.webhooks_wake();
+        let sender = Sender::new(&config.webhooks);
+        let webhooks =
+            Webhooks::new(db.clone(), sender.clone(), &config.webhooks, partitions.enabled());
         let closing = CancellationToken::new();
         let app = App::new(http::Parts {
             archive,
@@ -90,6 +99,7 @@ impl Server {
             retrieve: config.retrieve.clone(),
             search: config.search.clone(),
             change_feed: config.change_feed.clone(),
+            sender,
             cors: config.cors.clone(),
             metrics: metrics.clone(),
             closing: closing.clone(),
@@ -109,7 +119,8 @@ impl Server {
             listen::serve(listener, router, &server, shutdown).await
         });
         let end = CancellationToken::new();
-        let background = background(config, &db, &blobs, metrics, wake_operations, &end);
+        let mut background = background(config, &db, &blobs, metrics, wake, &end);
+        background.push(webhooks.start(wake_webhooks, end.clone()));
         Ok(Self { address, stop, closing, serving, background, end, db })
     }
 
@@ -146,13 +157,20 @@ pub fn choose_cryptography() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+/// What requests notify when there is work for the background.
+struct Wake {
+    operations: Arc<Notify>,
+    remove: Arc<Notify>,
+    compact: Arc<Notify>,
+}
+
 /// Starts what runs beside requests, until `end`.
 fn background(
     config: &Config,
     db: &Db,
     blobs: &BlobStore,
     metrics: Metrics,
-    wake_operations: Arc<Notify>,
+    wake: Wake,
     end: &CancellationToken,
 ) -> Vec<JoinHandle<()>> {
     let upkeep = {
@@ -162,19 +180,21 @@ fn background(
         })
     };
     let sweep = Sweep::new(db.clone(), blobs.clone(), &config.sweep);
-    let remove = Remove::new(db.clone(), blobs.clone());
+    let remove = Remove::new(db.clone(), blobs.clone(), &config.delete);
+    let compact = Compact::new(db.clone(), blobs.clone(), &config.compaction);
     let reindex = Reindex::new(db.clone(), &config.operations);
     let feed = Feed::new(db.clone(), &config.change_feed);
     // What another server, or this one before, left undone.
-    wake_operations.notify_one();
+    wake.operations.notify_one();
     // What is due is removed soon after, however long the rounds of the sweeper are.
     let soon = config.delete.grace_period.clamp(Duration::from_secs(1), REMOVE_AT_LEAST_EVERY);
     let start_remove = soon.min(config.sweep.interval);
     let mut tasks = vec![
         upkeep,
         workers::start(sweep, config.sweep.interval, Arc::default(), end.clone()),
-        workers::start(remove, start_remove, Arc::default(), end.clone()),
-        workers::start(reindex, OPERATIONS_EVERY, wake_operations, end.clone()),
+        workers::start(remove, start_remove, wake.remove, end.clone()),
+        workers::start(compact, start_remove, wake.compact, end.clone()),
+        workers::start(reindex, OPERATIONS_EVERY, wake.operations, end.clone()),
         workers::start(feed, FEED_EVERY, Arc::default(), end.clone()),
     ];
     if !config.scrub.interval.is_zero() {

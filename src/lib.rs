@@ -23,6 +23,7 @@ pub mod control;
 pub mod dicom;
 pub mod http;
 pub mod index;
+pub mod outbound;
 pub mod postgres;
 pub mod render;
 pub mod telemetry;

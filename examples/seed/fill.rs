@@ -9,6 +9,7 @@ use collimator::{
     dicom::{
         Limits,
         index::{Indexed, Indexer},
+        kept,
         reader::Reader,
     },
     index::{Db, DbOptions, IndexError, NewBlob, NewInstance, migrate},
@@ -20,7 +21,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 use sqlx::{ConnectOptions, postgres::PgConnectOptions};
 use uuid::Uuid;
-use zstd::bulk::Compressor;
 
 use crate::population::Population;
 
@@ -138,11 +138,11 @@ struct Ready {
     length: u64,
 }
 
-fn read(file: &[u8], zstd: &mut Compressor<'_>) -> anyhow::Result<Ready> {
+fn read(file: &[u8]) -> anyhow::Result<Ready> {
     let mut reader = Reader::new(Indexer::new(LIMITS), LIMITS, 1 << 16);
     reader.push(file)?;
     let mut indexed = reader.finish()?.finish()?;
-    let metadata = zstd.compress(&std::mem::take(&mut indexed.metadata))?;
+    let metadata = kept::compress(&std::mem::take(&mut indexed.metadata))?;
     let sha256 = Sha256::digest(file).into();
     Ok(Ready { indexed, metadata, sha256, length: file.len() as u64 })
 }
@@ -154,13 +154,12 @@ async fn store(db: &Db, population: &Population, numbers: &[u64]) -> anyhow::Res
     let mut registry = db.registry().await?;
     registry.partition_create(&partition).await?;
     registry.commit().await?;
-    let mut zstd = Compressor::new(1)?;
     let mut ready = Vec::new();
     for number in numbers {
         let study = population.study(*number);
         for series in 0..population.series {
             for instance in 0..population.instances {
-                ready.push(read(&population.file(&study, series, instance), &mut zstd)?);
+                ready.push(read(&population.file(&study, series, instance))?);
             }
         }
     }

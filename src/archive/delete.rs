@@ -1,36 +1,80 @@
 //! Delete of a study, series or instance: at once for every reader, for good after the grace
-//! period.
+//! period, or, as an erasure, as soon as can be.
 
-use super::{Archive, ArchiveError, Target};
-use crate::tenancy::PartitionScope;
+use uuid::Uuid;
 
-/// How often a deletion that lost a race is tried again.
-const ATTEMPTS: u32 = 4;
+use super::{Archive, ArchiveError, Target, repeated::repeated};
+use crate::{
+    index::{Erased, IndexError},
+    tenancy::PartitionScope,
+};
 
 impl Archive {
-    /// Deletes a target: rows, counts and change-feed events in one transaction. The bytes follow
-    /// after `delete.grace_period`.
+    /// Deletes a target: rows, counts and change-feed events in one transaction. It can come back
+    /// for `delete.grace_period`; the bytes follow after it.
     ///
     /// # Errors
     /// [`ArchiveError::NotFound`] where the scope holds nothing of the kind (any more).
     pub async fn delete(&self, scope: PartitionScope, target: Target) -> Result<u64, ArchiveError> {
-        let mut attempt = 1;
-        loop {
-            let tried = async {
-                let mut tx = self.0.db.begin_in(&scope).await?;
-                let deleted = tx.delete(&target, self.0.delete.grace_period).await?;
-                tx.commit().await?;
-                Ok::<_, crate::index::IndexError>(deleted)
-            };
-            match tried.await {
-                Ok(0) => return Err(ArchiveError::NotFound),
-                Ok(deleted) => return Ok(deleted),
-                Err(error) if attempt < ATTEMPTS && error.is_retryable() => {
-                    tokio::time::sleep(std::time::Duration::from_millis(5 << (2 * attempt))).await;
-                    attempt += 1;
-                }
-                Err(error) => return Err(error.into()),
-            }
+        let gone = repeated!(self.try_delete(&scope, &target))?;
+        if gone.is_empty() {
+            return Err(ArchiveError::NotFound);
         }
+        self.forget(&scope, &gone);
+        Ok(gone.len() as u64)
+    }
+
+    /// Erases a target, also what was deleted of it before: none of it can come back, and its bytes
+    /// leave the store as soon as can be. `resource` is how the operation shows it. The answer is
+    /// the operation, whose end says that no byte is left.
+    ///
+    /// # Errors
+    /// [`ArchiveError::NotFound`] where the scope holds nothing of the kind, live or deleted.
+    pub async fn erase(
+        &self,
+        scope: PartitionScope,
+        target: Target,
+        resource: &str,
+    ) -> Result<Uuid, ArchiveError> {
+        let id = Uuid::new_v4();
+        let erased = repeated!(self.try_erase(&scope, &target, id, resource))?;
+        if erased.live.is_empty() && erased.deleted == 0 {
+            return Err(ArchiveError::NotFound);
+        }
+        self.forget(&scope, &erased.live);
+        let (partition, live, deleted) = (scope.partition(), erased.live.len(), erased.deleted);
+        tracing::info!(%partition, operation = %id, live, deleted, "erasure");
+        self.wake_removal();
+        Ok(id)
+    }
+
+    async fn try_delete(
+        &self,
+        scope: &PartitionScope,
+        target: &Target,
+    ) -> Result<Vec<i64>, IndexError> {
+        let mut tx = self.0.db.begin_in(scope).await?;
+        let gone = tx.delete(target, self.0.delete.grace_period).await?;
+        tx.commit().await?;
+        Ok(gone)
+    }
+
+    async fn try_erase(
+        &self,
+        scope: &PartitionScope,
+        target: &Target,
+        id: Uuid,
+        resource: &str,
+    ) -> Result<Erased, IndexError> {
+        let mut tx = self.0.db.begin_in(scope).await?;
+        let erased = tx.erase(target, id, resource).await?;
+        tx.commit().await?;
+        Ok(erased)
+    }
+
+    /// Drops what caches of this server hold of versions that are gone.
+    fn forget(&self, scope: &PartitionScope, watermarks: &[i64]) {
+        self.0.headers.forget(scope.partition(), watermarks);
+        self.0.thumbnails.forget(scope.partition(), watermarks);
     }
 }

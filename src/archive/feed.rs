@@ -35,7 +35,7 @@ use tokio::time::Instant;
 
 use super::{Archive, ArchiveError, metadata};
 use crate::{
-    index::{FeedEvent, FeedRange, IndexError},
+    index::{FeedEvent, FeedRange, IndexError, PartitionTx},
     tenancy::{PartitionScope, Scope},
 };
 
@@ -266,23 +266,28 @@ impl Archive {
         scope: &FeedScope,
         rest: &Rest,
     ) -> Result<Chunk, ArchiveError> {
-        if rest.times.is_none() {
-            self.number_some(scope).await?;
+        match scope {
+            _ if rest.times.is_some() => self.read(scope, rest).await,
+            FeedScope::Partition(one) => {
+                let mut tx = self.0.db.begin_in(one).await?;
+                if !tx.feed_pending().await? {
+                    return Chunk::read(tx, rest).await;
+                }
+                drop(tx);
+                self.number(one, BATCH).await?;
+                self.read(scope, rest).await
+            }
+            FeedScope::Union(all) => {
+                self.number_some(all).await?;
+                self.read(scope, rest).await
+            }
         }
-        self.read(scope, rest).await
     }
 
     async fn read(&self, scope: &FeedScope, rest: &Rest) -> Result<Chunk, ArchiveError> {
         let Rest { mut range, times } = *rest;
         match scope {
-            FeedScope::Partition(one) => {
-                let mut tx = self.0.db.begin_in(one).await?;
-                let (events, is_cut) = tx.feed_page(&range).await?;
-                // Sequences have no holes.
-                let first = events.first().map_or(0, |event| event.sequence);
-                let is_after_gap = times.is_none() && first.saturating_sub(1) > range.after;
-                Ok(Chunk::of(events, is_cut, is_after_gap))
-            }
+            FeedScope::Partition(one) => Chunk::read(self.0.db.begin_in(one).await?, rest).await,
             FeedScope::Union(all) => {
                 let horizon = self.0.db.feed_horizon().await?;
                 range.up_to = range.up_to.min(horizon);
@@ -345,30 +350,20 @@ impl Archive {
         Ok(Some(rest))
     }
 
-    /// Numbers as many events as a page can hold.
-    async fn number_some(&self, scope: &FeedScope) -> Result<(), ArchiveError> {
-        match scope {
-            FeedScope::Partition(one) => {
-                if self.0.db.begin_in(one).await?.feed_pending().await? {
-                    self.number(one, BATCH).await?;
-                }
-            }
-            FeedScope::Union(all) => {
-                let mut pending = self.0.db.begin(all).await?.feed_unnumbered().await?;
-                if pending.len() > PARTITIONS {
-                    // Each gets its turn, also where more come than are numbered.
-                    let turn = rand::rng().random_range(0..pending.len());
-                    pending.rotate_left(turn);
-                    pending.truncate(PARTITIONS);
-                }
-                self.number_each(pending, BATCH).await?;
-            }
+    /// Numbers as many events of a union as a page can hold.
+    async fn number_some(&self, scope: &Scope) -> Result<(), ArchiveError> {
+        let mut pending = self.0.db.begin(scope).await?.feed_unnumbered().await?;
+        if pending.len() > PARTITIONS {
+            // Each gets its turn, also where more come than are numbered.
+            let turn = rand::rng().random_range(0..pending.len());
+            pending.rotate_left(turn);
+            pending.truncate(PARTITIONS);
         }
-        Ok(())
+        self.number_each(pending, BATCH).await
     }
 
     /// Numbers all events that are committed by now.
-    async fn number_all(&self, scope: &Scope) -> Result<(), ArchiveError> {
+    pub(super) async fn number_all(&self, scope: &Scope) -> Result<(), ArchiveError> {
         let end = Instant::now() + ALL_WITHIN;
         loop {
             let pending = self.0.db.begin(scope).await?.feed_unnumbered().await?;
@@ -410,6 +405,15 @@ impl Rest {
 }
 
 impl Chunk {
+    /// Reads a range of one partition's feed.
+    async fn read(mut tx: PartitionTx, rest: &Rest) -> Result<Self, ArchiveError> {
+        let (events, is_cut) = tx.feed_page(&rest.range).await?;
+        // Sequences have no holes.
+        let first = events.first().map_or(0, |event| event.sequence);
+        let is_after_gap = rest.times.is_none() && first.saturating_sub(1) > rest.range.after;
+        Ok(Self::of(events, is_cut, is_after_gap))
+    }
+
     fn of(events: Vec<FeedEvent>, is_cut: bool, is_after_gap: bool) -> Self {
         let events = events.into_iter().map(Arc::new).collect();
         Self { events, is_cut, is_after_gap, horizon: None, partitions: 0 }

@@ -52,6 +52,14 @@ impl HeaderCache {
         Some(entry.header.clone())
     }
 
+    /// Drops versions that are gone.
+    pub(super) fn forget(&self, partition: &PartitionId, watermarks: &[i64]) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for watermark in watermarks {
+            entries.forget(&(partition.clone(), *watermark));
+        }
+    }
+
     /// Keeps a header that came from `json` bytes. One that would take more than a quarter of the
     /// cache is not kept.
     pub(super) fn put(
@@ -110,6 +118,11 @@ mod tests {
         assert!(cache.get(&a, 2).is_none());
         for watermark in [1, 3, 4, 5, 6] {
             assert!(cache.get(&a, watermark).is_some(), "{watermark}");
+        }
+        cache.forget(&b, &[1, 3]);
+        cache.forget(&a, &[3, 4, 99]);
+        for (watermark, is_there) in [(1, true), (3, false), (4, false), (5, true)] {
+            assert_eq!(cache.get(&a, watermark).is_some(), is_there, "{watermark}");
         }
         cache.put(&a, 6, &header, fifth);
         cache.put(&a, 7, &header, BYTES / FACTOR / 4 + 1);

@@ -14,7 +14,7 @@ use futures::{
 
 use super::{Archive, ArchiveError, ByteStream, Target};
 use crate::{
-    dicom::{Uid, json, xml},
+    dicom::{Uid, json, kept, xml},
     index::{Located, Presence},
     tenancy::PartitionScope,
 };
@@ -190,7 +190,7 @@ pub(super) fn document(json: &[u8], encoding: xml::Encoding) -> Result<Vec<u8>, 
 
 /// The metadata of one instance as it was before it was compressed for the index.
 pub(super) fn decompress(frame: &[u8]) -> Result<Vec<u8>, ArchiveError> {
-    zstd::stream::decode_all(frame).map_err(|error| {
+    kept::decompress(frame).map_err(|error| {
         ArchiveError::Internal(anyhow::Error::new(error).context("metadata does not decompress"))
     })
 }

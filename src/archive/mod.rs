@@ -1,4 +1,4 @@
-//! The data plane: Store, Retrieve, Search, Delete and the change feed, free of transport.
+//! The data plane: Store, Retrieve, Search, Delete, Undelete and the change feed, free of transport.
 //!
 //! Owns the order of things that makes the archive safe: a blob is durable before its rows are
 //! committed, a transaction has ended before the first byte of an answer leaves, and every call
@@ -10,6 +10,7 @@ mod codec_pool;
 mod delete;
 mod error;
 mod feed;
+mod feed_entry;
 mod feed_watch;
 mod frames;
 mod gallery;
@@ -17,11 +18,13 @@ mod given;
 mod header_cache;
 mod image;
 mod metadata;
+mod operations;
 mod part;
 mod picture;
 mod pixels;
 mod presentation;
 mod query_tags;
+mod repeated;
 mod retrieve;
 mod runs;
 mod search;
@@ -31,7 +34,9 @@ mod stored;
 mod streams;
 mod thumbnails;
 mod transcode;
+mod undelete;
 mod wanted;
+mod webhooks;
 mod writer;
 
 use std::sync::Arc;
@@ -43,12 +48,14 @@ pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
 pub use error::ArchiveError;
 pub use feed::{Feed, FeedQuery, FeedReader, FeedScope, FeedTimes, Renew, Told};
+pub use feed_entry::{EntryStyle, entry};
 pub use feed_watch::Followed;
 pub use frames::Frames;
 pub use gallery::{Exhibit, Gallery, Shows};
 pub use given::GivenFrames;
 pub use image::Image;
 pub use metadata::{BulkBase, Document, Metadata};
+pub use operations::Canceled;
 pub use part::PartSink;
 pub use picture::{Kind, RENDERING, Rendering};
 pub use pixels::{Decoded, Given};
@@ -57,18 +64,21 @@ pub use query_tags::{TagRefusal, TagScope};
 pub use retrieve::{InstanceHead, Instances};
 pub use search::{Extended, Filter, RetrieveUrl, Returned, SearchPage, Source};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
+pub use undelete::{Kept, Undeleted, WhyNot};
 pub use wanted::{Encoding, Wanted};
+pub use webhooks::{LetterRest, WebhookHealth, WebhookRefusal, WebhookStart};
 
 pub use crate::index::{
-    Condition, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation, OperationState,
-    QueryTag, RequestKey, SearchPlan, SearchRow, SearchTag, TagError, TagState, TagStatus, Target,
+    Condition, DeadLetter, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation,
+    OperationFilter, OperationKind, OperationState, QueryTag, Removals, RequestKey, SearchPlan,
+    SearchRow, SearchTag, TagError, TagState, TagStatus, Target, WebhookSecret, WebhookSettings,
     Within, path_text,
 };
 use crate::{
     blob::BlobStore,
     config::{
         Config, DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig, RetrieveConfig,
-        SearchConfig, StoreConfig,
+        SearchConfig, StoreConfig, WebhooksConfig,
     },
     dicom::Limits,
     index::{Db, Presence, RowKey},
@@ -95,7 +105,12 @@ struct Parts {
     query_tags: QueryTagsConfig,
     operations: OperationsConfig,
     wake_operations: Arc<Notify>,
+    wake_remove: Arc<Notify>,
+    wake_compact: Arc<Notify>,
+    webhooks: WebhooksConfig,
+    wake_webhooks: Arc<Notify>,
     codecs: CodecPool,
+    ahead: runs::Ahead,
     headers: header_cache::HeaderCache,
     places: search::Places<RowKey>,
     turns: search::Turns,
@@ -140,7 +155,12 @@ impl Archive {
             query_tags,
             operations,
             wake_operations: Arc::default(),
+            wake_remove: Arc::default(),
+            wake_compact: Arc::default(),
+            webhooks: config.webhooks.clone(),
+            wake_webhooks: Arc::default(),
             codecs,
+            ahead: runs::Ahead::default(),
             headers,
             places,
             turns,
@@ -150,9 +170,19 @@ impl Archive {
         }))
     }
 
-    /// What is notified when there is work for the background.
+    /// What is notified when there is something to reindex.
     pub fn operations_wake(&self) -> Arc<Notify> {
         self.0.wake_operations.clone()
+    }
+
+    /// What is notified when there is something to remove at once.
+    pub fn remove_wake(&self) -> Arc<Notify> {
+        self.0.wake_remove.clone()
+    }
+
+    /// What is notified when there is something to rewrite at once.
+    pub fn compact_wake(&self) -> Arc<Notify> {
+        self.0.wake_compact.clone()
     }
 
     /// Makes sure that a target is there, before anything else is said about the request.

@@ -18,13 +18,10 @@ use crate::{
     dicom::{
         DicomError, Uid,
         index::{Indexed, Indexer},
+        kept,
         reader::Reader,
     },
 };
-
-/// The metadata of an instance is kept as a zstd frame of this level: the fastest one that still
-/// folds repeated attribute names away.
-const ZSTD_LEVEL: i32 = 1;
 
 /// Metadata from this size, in bytes, is compressed away from the threads that serve requests.
 const MUCH: usize = 512 * 1024;
@@ -242,7 +239,7 @@ async fn discard(upload: Upload) {
 
 /// Ends the reading of a part: what the index needs to know, and the metadata as it is kept (which
 /// is then no longer in [`Indexed`]).
-async fn read_through(
+pub(super) async fn read_through(
     study: Option<&Uid>,
     reader: Reader<Indexer>,
 ) -> Result<(Indexed, Vec<u8>), Failed> {
@@ -261,9 +258,9 @@ async fn read_through(
     }
     let json = std::mem::take(&mut indexed.metadata);
     let compressed = if json.len() < MUCH {
-        zstd::bulk::compress(&json, ZSTD_LEVEL).ok()
+        kept::compress(&json).ok()
     } else {
-        let task = tokio::task::spawn_blocking(move || zstd::bulk::compress(&json, ZSTD_LEVEL));
+        let task = tokio::task::spawn_blocking(move || kept::compress(&json));
         task.await.ok().and_then(Result::ok)
     };
     match compressed {

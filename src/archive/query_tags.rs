@@ -1,24 +1,19 @@
-//! Extended query tags and operations, as who manages them asks for them.
+//! Extended query tags, as who manages them asks for them.
 //!
 //! A tag of the root holds for all partitions, those to come included; one of a partition for that
 //! one alone. Holds: an attribute is in a view once, in whatever spelling; while it is being deleted
 //! it is there still. Adding and deleting take the lock that stores share (`index::tag_lock`), so
 //! that no instance slips through.
 
-use std::time::Duration;
-
 use futures::{StreamExt, stream};
 use uuid::Uuid;
 
-use super::{Archive, ArchiveError};
+use super::{Archive, ArchiveError, repeated::repeated};
 use crate::{
     dicom::Tag,
-    index::{IndexError, KnownTag, NewTag, Operation, QueryTag, TagError, TagStatus},
+    index::{IndexError, KnownTag, NewTag, QueryTag, TagError, TagStatus},
     tenancy::{PartitionScope, Scope},
 };
-
-/// How often a change that lost a race is tried again.
-const ATTEMPTS: u32 = 4;
 
 /// Partitions that are changed at the same time for one request.
 const AT_ONCE: usize = 4;
@@ -75,29 +70,15 @@ impl From<IndexError> for TagRefusal {
     }
 }
 
-/// Runs a change again where it lost a race.
-macro_rules! repeated {
-    ($change:expr) => {{
-        let mut attempt = 1;
-        loop {
-            match $change.await {
-                Err(error) if attempt < ATTEMPTS && IndexError::is_retryable(&error) => {
-                    tokio::time::sleep(Duration::from_millis(5 << (2 * attempt))).await;
-                    attempt += 1;
-                }
-                ended => break ended,
-            }
-        }
-    }};
-}
-
 /// What is changed in each partition of a scope.
 #[derive(Clone, Copy, Debug)]
-enum Change {
+pub(super) enum Change {
     /// Lets a tag be searched by, or not.
     Query { id: i64, enabled: bool },
     /// Cancels an operation.
     Cancel(Uuid),
+    /// Has what could not be removed tried again.
+    RetryRemovals,
 }
 
 impl Archive {
@@ -242,44 +223,8 @@ impl Archive {
         tx.commit().await
     }
 
-    /// An operation, as it is in the scope.
-    ///
-    /// # Errors
-    /// [`ArchiveError::NotFound`].
-    pub async fn operation(&self, scope: &Scope, id: Uuid) -> Result<Operation, ArchiveError> {
-        let mut tx = self.0.db.begin(scope).await?;
-        let found = tx.operation(id, self.0.operations.retention).await?;
-        found.ok_or(ArchiveError::NotFound)
-    }
-
-    /// A page of the operations of the scope, newest first.
-    ///
-    /// # Errors
-    /// Where the index fails.
-    pub async fn operations(
-        &self,
-        scope: &Scope,
-        (limit, offset): (i64, i64),
-    ) -> Result<Vec<Operation>, ArchiveError> {
-        Ok(self.0.db.begin(scope).await?.operations(limit, offset).await?)
-    }
-
-    /// Cancels an operation in the partitions of the scope; one that has ended stays as it is.
-    ///
-    /// # Errors
-    /// [`ArchiveError::NotFound`].
-    pub async fn cancel_operation(
-        &self,
-        scope: &Scope,
-        id: Uuid,
-    ) -> Result<Operation, ArchiveError> {
-        self.operation(scope, id).await?;
-        self.in_each(scope, Change::Cancel(id)).await?;
-        self.operation(scope, id).await
-    }
-
     /// Changes something in each partition of a scope, in a transaction of its own.
-    async fn in_each(&self, scope: &Scope, change: Change) -> Result<(), ArchiveError> {
+    pub(super) async fn in_each(&self, scope: &Scope, change: Change) -> Result<(), ArchiveError> {
         let each = scope.each().map(|scope| self.clone().in_one(scope, change));
         let mut all = stream::iter(each.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
         while let Some(changed) = all.next().await {
@@ -299,6 +244,7 @@ impl Archive {
         match change {
             Change::Query { id, enabled } => tx.tag_query(id, enabled).await?,
             Change::Cancel(id) => tx.operation_cancel(id).await?,
+            Change::RetryRemovals => tx.removals_retry().await?,
         }
         tx.commit().await
     }

@@ -140,7 +140,7 @@ impl Archive {
             after: None,
             newest,
             left: summary.count,
-            runs: Runs::new(blobs, self.0.retrieve.read_ahead),
+            runs: Runs::new(blobs, self.0.ahead.clone(), self.0.retrieve.read_ahead),
             opened: i64::MIN,
             current: Current::None,
             begun: false,

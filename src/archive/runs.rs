@@ -1,13 +1,14 @@
 //! Stretches of blobs, read one after another for one answer, the next ones opened ahead.
 //!
-//! Holds: what is opened ahead of what is being read is bounded in bytes and in number, and is
-//! opened in order; nothing is read twice. A store's latency is then waited for once, not once for
-//! each stretch.
+//! Holds: what is opened ahead of what is being read is bounded in bytes and in number, and for all
+//! answers together, whose clients may take nothing by the thousand; it is opened in order; nothing
+//! is read twice. A store's latency is then waited for once, not once for each stretch.
 
-use std::{collections::VecDeque, future::poll_fn, ops::Range, task::Poll};
+use std::{collections::VecDeque, future::poll_fn, ops::Range, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::ArchiveError;
@@ -16,9 +17,41 @@ use crate::blob::{BlobError, BlobStream, PartitionBlobs};
 /// Stretches that are open at once, the current one aside.
 const OPEN: usize = 16;
 
+/// What an open stretch holds in memory at most, before anything of it is taken: two chunks.
+const HELD: u64 = 1 << 20;
+
+/// What all answers together may hold of stretches opened ahead.
+const HELD_BY_ALL: u64 = 256 << 20;
+
+/// Bytes of a permit.
+const PERMIT: u64 = 64 << 10;
+
+/// What is left of [`HELD_BY_ALL`]. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Ahead(Arc<Semaphore>);
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new((HELD_BY_ALL / PERMIT) as usize)))
+    }
+}
+
+impl Ahead {
+    fn has_room(&self) -> bool {
+        self.0.available_permits() as u64 >= HELD / PERMIT
+    }
+
+    /// The share of a stretch; `None` where others were faster.
+    fn share(&self, range: &Range<u64>) -> Option<OwnedSemaphorePermit> {
+        let permits = (range.end - range.start).min(HELD).div_ceil(PERMIT);
+        self.0.clone().try_acquire_many_owned(permits as u32).ok()
+    }
+}
+
 /// The stretches of one answer.
 pub(super) struct Runs {
     blobs: PartitionBlobs,
+    shared: Ahead,
     /// Most bytes between what is being read and the end of what was opened ahead.
     read_ahead: u64,
     current: Option<Run>,
@@ -42,13 +75,15 @@ struct Opening {
     range: Range<u64>,
     stream: BoxFuture<'static, Result<BlobStream, BlobError>>,
     opened: Option<Result<BlobStream, BlobError>>,
+    /// Of what is opened ahead of its turn.
+    _share: Option<OwnedSemaphorePermit>,
 }
 
 impl Opening {
     fn new(blobs: &PartitionBlobs, blob: Uuid, range: Range<u64>) -> Self {
         let (blobs, wanted) = (blobs.clone(), range.clone());
         let stream = async move { blobs.read(blob, wanted).await }.boxed();
-        Self { blob, range, stream, opened: None }
+        Self { blob, range, stream, opened: None, _share: None }
     }
 
     async fn run(self) -> Result<Run, BlobError> {
@@ -62,8 +97,8 @@ impl Opening {
 }
 
 impl Runs {
-    pub(super) fn new(blobs: PartitionBlobs, read_ahead: u64) -> Self {
-        Self { blobs, read_ahead, current: None, ahead: VecDeque::new() }
+    pub(super) fn new(blobs: PartitionBlobs, shared: Ahead, read_ahead: u64) -> Self {
+        Self { blobs, shared, read_ahead, current: None, ahead: VecDeque::new() }
     }
 
     /// Makes the stretch `range` of a blob, which begins with an instance, the next to stand in,
@@ -106,12 +141,14 @@ impl Runs {
         let current = self.current.as_ref().map_or(0, |run| run.end.saturating_sub(run.at));
         let ahead = self.ahead.iter().map(|opening| opening.range.end - opening.range.start);
         let bytes = ahead.fold(current, u64::saturating_add);
-        self.ahead.len() < OPEN && bytes < self.read_ahead
+        self.ahead.len() < OPEN && bytes < self.read_ahead && self.shared.has_room()
     }
 
     /// Opens a stretch ahead; it comes after those opened before.
     pub(super) fn open_ahead(&mut self, blob: Uuid, range: Range<u64>) {
-        self.ahead.push_back(Opening::new(&self.blobs, blob, range));
+        let share = self.shared.share(&range);
+        let opening = Opening::new(&self.blobs, blob, range);
+        self.ahead.push_back(Opening { _share: share, ..opening });
     }
 
     /// Where the current stretch ends, or the one gone to.
@@ -167,5 +204,24 @@ fn advance(ahead: &mut VecDeque<Opening>, context: &mut std::task::Context<'_>) 
         if let Poll::Ready(opened) = opening.stream.poll_unpin(context) {
             opening.opened = Some(opened);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_answers_together_hold_what_they_may() {
+        let ahead = Ahead::default();
+        let mut shares = Vec::new();
+        while ahead.has_room() {
+            shares.push(ahead.share(&(0..8 << 20)).unwrap());
+        }
+        assert_eq!(shares.len() as u64 * HELD, HELD_BY_ALL, "of a long one two chunks are held");
+        shares.pop();
+        assert!(ahead.has_room(), "what was given back can be had again");
+        shares.push(ahead.share(&(7..8)).unwrap());
+        assert!(!ahead.has_room(), "there must be room for a long one");
     }
 }

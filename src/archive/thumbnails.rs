@@ -8,7 +8,7 @@
 //! for a study ([`super::gallery`]).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -136,6 +136,22 @@ impl Thumbnails {
     /// A cache of at most `limit` bytes.
     pub(super) fn new(limit: u64) -> Self {
         Self { limit, state: Mutex::default() }
+    }
+
+    /// Drops pictures of versions that are gone. (One that is being made may still be kept, and is
+    /// found by nobody.)
+    pub(super) fn forget(&self, partition: &PartitionId, versions: &[i64]) {
+        let gone: HashSet<i64> = versions.iter().copied().collect();
+        let mut state = self.lock();
+        let state = &mut *state;
+        state.kept.retain(|key, kept| {
+            let is_gone = key.partition == *partition && gone.contains(&key.version);
+            if is_gone {
+                state.order.remove(&kept.used);
+                state.bytes -= cost(&kept.bytes);
+            }
+            !is_gone
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -272,6 +288,12 @@ mod tests {
         for version in [1, 3, 4, 5, 6] {
             cache.get(key("a", version), fails).await.unwrap();
         }
+        cache.forget(&"b".parse().unwrap(), &[1]);
+        cache.forget(&"a".parse().unwrap(), &[3, 99]);
+        cache.get(key("a", 1), fails).await.expect("another partition's was dropped");
+        assert!(cache.get(key("a", 3), fails).await.is_err());
+        assert_eq!(cache.lock().bytes, 4 * (1000 + OVERHEAD));
+        cache.get(key("a", 3), picture).await.unwrap();
         let large = || async { Ok(Bytes::from(vec![0; 2000])) };
         cache.get(key("a", 7), large).await.unwrap();
         assert!(cache.get(key("a", 7), fails).await.is_err(), "too large to be kept");

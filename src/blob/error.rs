@@ -100,6 +100,15 @@ impl BlobError {
         }
     }
 
+    /// Of a write: what is missing then is no blob, but the place for it (a bucket, a folder, an
+    /// upload that the store forgot), and may be back later.
+    pub(super) fn of_write(self) -> Self {
+        match self {
+            Self::Missing { .. } => Self::Unavailable("the place for the blob is missing".into()),
+            other => other,
+        }
+    }
+
     /// What the store said about no blob in particular.
     pub(super) fn of_store(error: object_store::Error) -> Self {
         use object_store::Error as E;

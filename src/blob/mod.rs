@@ -212,7 +212,7 @@ impl PartitionBlobs {
                 }
             }
         };
-        measured("put", put).await?;
+        measured("put", put).await.map_err(BlobError::of_write)?;
         moved("put", bytes);
         Ok(())
     }

@@ -94,12 +94,14 @@ impl Upload {
         match &mut self.target {
             Target::Folder(upload) => {
                 if self.gathered.bytes() >= PIECE_BYTES {
-                    upload.write(&self.key, self.gathered.take_all()).await?;
+                    let piece = self.gathered.take_all();
+                    upload.write(&self.key, piece).await.map_err(BlobError::of_write)?;
                 }
             }
             Target::Store(upload) => {
                 while self.gathered.bytes() >= PART_BYTES {
-                    upload.send(&self.key, self.gathered.take(PART_BYTES)).await?;
+                    let piece = self.gathered.take(PART_BYTES);
+                    upload.send(&self.key, piece).await.map_err(BlobError::of_write)?;
                 }
             }
         }
@@ -116,14 +118,14 @@ impl Upload {
         self.in_time()?;
         self.begin_work()?;
         let rest = self.gathered.take_all();
-        let (key, target) = (&self.key, &mut self.target);
+        let (key, target, bytes) = (&self.key, &mut self.target, self.pushed);
         let finish = async {
             match target {
                 Target::Folder(upload) => upload.finish(key, rest).await,
-                Target::Store(upload) => upload.finish(key, rest).await,
+                Target::Store(upload) => upload.finish(key, rest, bytes).await,
             }
         };
-        measured("upload", finish).await?;
+        measured("upload", finish).await.map_err(BlobError::of_write)?;
         moved("put", self.pushed);
         Ok(())
     }
@@ -301,7 +303,13 @@ impl StoreUpload {
         }
     }
 
-    async fn finish(&mut self, key: &BlobKey, rest: Vec<Bytes>) -> Result<(), BlobError> {
+    /// Sends the rest of what are `bytes` in all.
+    async fn finish(
+        &mut self,
+        key: &BlobKey,
+        rest: Vec<Bytes>,
+        bytes: u64,
+    ) -> Result<(), BlobError> {
         if self.multipart.is_none() {
             let whole = self.store.put(key.path(), PutPayload::from_iter(rest)).await;
             return whole.map(drop).map_err(|e| BlobError::of(key, e));
@@ -312,8 +320,17 @@ impl StoreUpload {
         while !self.parts.is_empty() {
             self.settle_one(key).await?;
         }
-        if let Some(multipart) = &mut self.multipart {
-            multipart.complete().await.map_err(|e| BlobError::of(key, e))?;
+        if let Some(multipart) = &mut self.multipart
+            && let Err(error) = multipart.complete().await
+        {
+            // Done, perhaps, and the answer was lost: a store that is asked again knows of no such
+            // upload any more. The key is ours alone, so what lies there is what we sent.
+            let found = self.store.head(key.path()).await;
+            if found.is_ok_and(|object| object.size == bytes) {
+                tracing::debug!(blob = %key, "the answer to an upload's end was lost");
+            } else {
+                return Err(BlobError::of(key, error));
+            }
         }
         self.multipart = None;
         Ok(())

@@ -13,6 +13,7 @@ mod secret;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::{
     fmt::{self, Write as _},
@@ -24,11 +25,12 @@ use toml::{Table, Value};
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use secret::Secret;
 pub use sections::{
-    BlobConfig, BlobKind, ChangeFeedConfig, CorsConfig, DataConfig, DatabaseConfig, DeleteConfig,
-    FeaturesConfig, Identical, LimitsConfig, LogConfig, LogFormat, MissingAccept, OperationsConfig,
-    PartitionsConfig, QueryTagsConfig, RetrieveConfig, ScrubConfig, SearchConfig, ServerConfig,
-    StoreConfig, SweepConfig, TenancyConfig,
+    BlobConfig, BlobKind, ChangeFeedConfig, CompactionConfig, CorsConfig, DataConfig,
+    DatabaseConfig, DeleteConfig, FeaturesConfig, Identical, LimitsConfig, LogConfig, LogFormat,
+    MissingAccept, OperationsConfig, PartitionsConfig, QueryTagsConfig, RetrieveConfig,
+    ScrubConfig, SearchConfig, ServerConfig, StoreConfig, SweepConfig, TenancyConfig,
 };
+pub use webhooks::{Destination, WebhooksConfig};
 
 use layers::Merged;
 use reader::Reader;
@@ -54,7 +56,10 @@ pub struct Config {
     pub query_tags: QueryTagsConfig,
     pub operations: OperationsConfig,
     pub change_feed: ChangeFeedConfig,
+    pub webhooks: WebhooksConfig,
     pub delete: DeleteConfig,
+    /// `[compaction]`
+    pub compaction: CompactionConfig,
     pub sweep: SweepConfig,
     pub scrub: ScrubConfig,
     pub cors: CorsConfig,
@@ -94,7 +99,9 @@ impl Config {
             query_tags: QueryTagsConfig::read(r),
             operations: OperationsConfig::read(r),
             change_feed: ChangeFeedConfig::read(r),
+            webhooks: WebhooksConfig::read(r),
             delete: DeleteConfig::read(r),
+            compaction: CompactionConfig::read(r),
             sweep: SweepConfig::read(r),
             scrub: ScrubConfig::read(r),
             cors: CorsConfig::read(r),
@@ -204,7 +211,9 @@ section_defaults!(
     query_tags: QueryTagsConfig,
     operations: OperationsConfig,
     change_feed: ChangeFeedConfig,
+    webhooks: WebhooksConfig,
     delete: DeleteConfig,
+    compaction: CompactionConfig,
     sweep: SweepConfig,
     cors: CorsConfig,
     log: LogConfig,

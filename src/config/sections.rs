@@ -472,11 +472,43 @@ impl ChangeFeedConfig {
 pub struct DeleteConfig {
     /// `delete.grace_period`: time until deleted bytes are removed.
     pub grace_period: Duration,
+    /// `delete.tombstones`: time for which it is remembered what was deleted; zero: for ever.
+    pub tombstones: Duration,
 }
 
 impl DeleteConfig {
     pub(super) fn read(r: &mut Reader) -> Self {
-        Self { grace_period: r.time("delete.grace_period", 0..=3650 * DAY) }
+        let config = Self {
+            grace_period: r.time("delete.grace_period", 0..=3650 * DAY),
+            tombstones: r.time("delete.tombstones", 0..=36_500 * DAY),
+        };
+        // What a store that is repeated must know is forgotten no sooner than that can be.
+        if !config.tombstones.is_zero() && config.tombstones < Duration::from_secs(DAY) {
+            r.refuse("delete.tombstones", "\"0s\", or a time from 1day");
+        }
+        config
+    }
+}
+
+/// `[compaction]`: blobs that hold bytes of deleted instances beside others.
+#[derive(Clone, Debug)]
+pub struct CompactionConfig {
+    /// `compaction.dead_share`: share of dead bytes from which a blob is rewritten, above 0 and up
+    /// to 1.
+    pub dead_share: f64,
+    /// `compaction.min_bytes`: dead bytes from which it is.
+    pub min_bytes: u64,
+    /// `compaction.linger`: time for which the old blob stays, for requests that know it.
+    pub linger: Duration,
+}
+
+impl CompactionConfig {
+    pub(super) fn read(r: &mut Reader) -> Self {
+        Self {
+            dead_share: r.share("compaction.dead_share", 0.01..=1.0),
+            min_bytes: r.size("compaction.min_bytes", 0..=TIB),
+            linger: r.time("compaction.linger", 0..=DAY),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod extract;
 pub mod frames;
 pub mod index;
 pub mod json;
+pub mod kept;
 pub mod matching;
 pub mod names;
 pub mod normalise;

@@ -59,6 +59,10 @@ pub struct ManageTags;
 pub struct ReadOperations;
 /// Asks to cancel operations.
 pub struct ManageOperations;
+/// Asks to see webhooks.
+pub struct ReadWebhooks;
+/// Asks to change webhooks.
+pub struct ManageWebhooks;
 
 impl Asks for Read {
     const ACTION: Action = Action::Retrieve;
@@ -71,6 +75,24 @@ impl Asks for Read {
 
 impl Asks for Remove {
     const ACTION: Action = Action::Delete;
+    type Scope = PartitionScope;
+    type Urls = PartitionUrls;
+    fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(PartitionScope, PartitionUrls), Problem> {
+        one(scope, &urls)
+    }
+}
+
+impl Asks for ReadWebhooks {
+    const ACTION: Action = Action::ReadWebhooks;
+    type Scope = PartitionScope;
+    type Urls = PartitionUrls;
+    fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(PartitionScope, PartitionUrls), Problem> {
+        one(scope, &urls)
+    }
+}
+
+impl Asks for ManageWebhooks {
+    const ACTION: Action = Action::ManageWebhooks;
     type Scope = PartitionScope;
     type Urls = PartitionUrls;
     fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(PartitionScope, PartitionUrls), Problem> {

@@ -16,8 +16,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future, stream};
-use serde_json::json;
-use time::format_description::well_known::Rfc3339;
 
 use super::{
     App,
@@ -28,7 +26,7 @@ use super::{
 };
 use crate::{
     archive::{
-        ArchiveError, Feed, FeedAction, FeedReader, FeedScope, FeedState, Followed, Renew, Told,
+        ArchiveError, EntryStyle, Feed, FeedReader, FeedScope, Followed, Renew, Told, entry,
     },
     dicom::json::resolve_bulk,
 };
@@ -54,33 +52,18 @@ const GAP: HeaderValue = HeaderValue::from_static(
 #[derive(Clone)]
 struct Shape {
     urls: Urls,
-    /// Whether they name their partition.
-    partitions: bool,
-    /// Whether words are written as Microsoft's server writes them.
-    capitals: bool,
+    style: EntryStyle,
 }
 
 impl Shape {
     fn of(app: &App, urls: Urls, uri: &Uri) -> Self {
         let capitals = !urls::split_version(uri.path()).0.is_empty();
-        Self { urls, partitions: app.partitions.enabled(), capitals }
+        Self { urls, style: EntryStyle { partitions: app.partitions.enabled(), capitals } }
     }
 
     fn write(&self, out: &mut Vec<u8>, told: &Told) {
         let event = &told.event;
-        let (action, state) = (action(event.action), state(event.state));
-        let word =
-            |[small, capital]: [&'static str; 2]| if self.capitals { capital } else { small };
-        let mut shown = json!({ "sequence": told.number });
-        if self.partitions {
-            shown["partitionId"] = json!(event.partition.as_str());
-        }
-        shown["studyInstanceUid"] = json!(event.study.as_str());
-        shown["seriesInstanceUid"] = json!(event.series.as_str());
-        shown["sopInstanceUid"] = json!(event.instance.as_str());
-        shown["action"] = json!(word(action));
-        shown["timestamp"] = json!(event.occurred_at.format(&Rfc3339).unwrap_or_default());
-        shown["state"] = json!(word(state));
+        let shown = entry(event, told.number, self.style);
         let text = shown.to_string();
         let Some(metadata) = &told.metadata else {
             out.extend_from_slice(text.as_bytes());
@@ -92,22 +75,6 @@ impl Shape {
         let (base, query) = urls.bulk_data_around(&event.study, &event.series, &event.instance);
         resolve_bulk(out, metadata, base.trim_end_matches('/'), query);
         out.push(b'}');
-    }
-}
-
-fn action(action: FeedAction) -> [&'static str; 2] {
-    match action {
-        FeedAction::Create => ["create", "Create"],
-        FeedAction::Update => ["update", "Update"],
-        FeedAction::Delete => ["delete", "Delete"],
-    }
-}
-
-fn state(state: FeedState) -> [&'static str; 2] {
-    match state {
-        FeedState::Current => ["current", "Current"],
-        FeedState::Replaced => ["replaced", "Replaced"],
-        FeedState::Deleted => ["deleted", "Deleted"],
     }
 }
 

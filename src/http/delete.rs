@@ -1,6 +1,13 @@
-//! Delete of studies, series and instances (an extension that every peer has; PS3.18 knows none).
+//! Delete of studies, series and instances (an extension that every peer has; PS3.18 knows none),
+//! for good at once where that is asked for, and Undelete of studies.
 
-use axum::{extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
 
 use super::{
     App,
@@ -8,14 +15,108 @@ use super::{
     place::Place,
     problem::Problem,
 };
+use crate::archive::{Kept, Target, WhyNot};
 
 /// `DELETE /studies/{study}[/series/{series}[/instances/{instance}]]`: 204, or 404 where there is
-/// nothing (any more).
+/// nothing (any more). With `erase=true` 202 and the operation.
 pub async fn delete(
     State(app): State<App>,
     caller: Admitted<Remove>,
     place: Place,
-) -> Result<StatusCode, Problem> {
-    app.archive.delete(caller.scope, place.target()?).await?;
-    Ok(StatusCode::NO_CONTENT)
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let target = place.target()?;
+    if !erases(&uri)? {
+        app.archive.delete(caller.scope, target).await?;
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let id = app.archive.erase(caller.scope, target.clone(), &path(&target)).await?;
+    let id = id.simple().to_string();
+    let href = caller.urls.at(&format!("/operations/{id}"));
+    let body = Json(json!({ "id": id, "href": href }));
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, href)], body).into_response())
+}
+
+/// `POST /studies/{study}/$undelete`: how many instances came back, and which did not.
+pub async fn undelete(
+    State(app): State<App>,
+    caller: Admitted<Remove>,
+    place: Place,
+) -> Result<Json<Value>, Problem> {
+    let target = place.target()?;
+    let undeleted = app.archive.undelete(&caller.scope, target.study()).await?;
+    if undeleted.restored == 0 && undeleted.damaged == 0 {
+        return Err(Problem::conflict(match undeleted.over {
+            0 => "nothing of the study is deleted",
+            _ => "nothing of the study that is deleted can come back any more",
+        }));
+    }
+    Ok(Json(json!({
+        "restored": undeleted.restored,
+        "notRestored": undeleted.live + undeleted.over + undeleted.damaged,
+        "instances": undeleted.kept.iter().map(shown).collect::<Vec<_>>(),
+    })))
+}
+
+fn shown(kept: &Kept) -> Value {
+    json!({
+        "seriesInstanceUid": kept.series.as_str(),
+        "sopInstanceUid": kept.instance.as_str(),
+        "reason": match kept.why {
+            WhyNot::Live => "stored anew",
+            WhyNot::Over => "gone for good",
+            WhyNot::Damaged => "damaged",
+        },
+    })
+}
+
+/// Whether a query asks for an erasure.
+fn erases(uri: &Uri) -> Result<bool, Problem> {
+    let query = uri.query().unwrap_or_default();
+    let mut found = None;
+    for (_, value) in
+        url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "erase")
+    {
+        let said = match &*value {
+            "true" => true,
+            "false" => false,
+            _ => return Err(Problem::invalid("erase", "true or false, once")),
+        };
+        if found.replace(said).is_some() {
+            return Err(Problem::invalid("erase", "true or false, once"));
+        }
+    }
+    Ok(found.unwrap_or(false))
+}
+
+/// The path of a target.
+fn path(target: &Target) -> String {
+    let mut path = format!("/studies/{}", target.study().as_str());
+    for (name, uid) in [("series", target.series()), ("instances", target.instance())] {
+        if let Some(uid) = uid {
+            path += &format!("/{name}/{}", uid.as_str());
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_erasure_is_asked_for_in_so_many_words() {
+        let asked = |query: &str| erases(&format!("/studies/1.2?{query}").parse().unwrap());
+        for (query, expected) in
+            [("", false), ("erase=false", false), ("erase=true", true), ("x=1&erase=true", true)]
+        {
+            assert_eq!(asked(query).unwrap(), expected, "{query}");
+        }
+        for query in
+            ["erase", "erase=1", "erase=TRUE", "erase=true&erase=true", "erase=true&erase="]
+        {
+            let problem = asked(query).unwrap_err();
+            assert_eq!(problem.errors()[0].field, "erase", "{query}");
+        }
+    }
 }

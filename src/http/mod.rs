@@ -39,6 +39,7 @@ pub mod problem;
 mod qido;
 mod query_tags;
 pub mod range;
+mod removals;
 mod rendered;
 mod rendered_set;
 mod rendered_state;
@@ -52,6 +53,8 @@ pub mod urls;
 mod view_query;
 mod wado;
 mod wado_uri;
+mod webhook_body;
+mod webhooks;
 
 use std::time::Duration;
 

@@ -21,7 +21,7 @@ use super::{
     query_tags::{operation_href, page},
     urls,
 };
-use crate::archive::{Operation, OperationState};
+use crate::archive::{Canceled, Operation, OperationFilter, OperationKind, OperationState};
 
 /// Seconds after which it is worth asking again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
@@ -45,8 +45,10 @@ pub async fn list(
     caller: Admitted<ReadOperations>,
     uri: Uri,
 ) -> Result<Json<Vec<Value>>, Problem> {
-    let operations = app.archive.operations(&caller.scope, page(&uri)?).await?;
-    Ok(Json(operations.iter().map(|one| shown(one, &caller.urls, &uri)).collect()))
+    let (filter, page) = (filter(&uri)?, page(&uri)?);
+    let operations = app.archive.operations(&caller.scope, filter, page).await?;
+    let shown = |one| shown(&app, one, &caller.urls, &uri);
+    Ok(Json(operations.iter().map(shown).collect()))
 }
 
 /// `GET /operations/{operation}`
@@ -57,22 +59,53 @@ pub async fn get(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let operation = app.archive.operation(&caller.scope, id).await?;
-    Ok(answer(&operation, &caller.urls, &uri))
+    Ok(answer(&app, &operation, &caller.urls, &uri))
 }
 
-/// `DELETE /operations/{operation}`: cancels it, and answers how far it is now.
+/// `DELETE /operations/{operation}`: cancels it, and answers how far it is now. 409 where it has
+/// ended, or is of a kind that is not cancelled.
 pub async fn cancel(
     State(app): State<App>,
     caller: Admitted<ManageOperations>,
     Named(id): Named,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let operation = app.archive.cancel_operation(&caller.scope, id).await?;
-    Ok(answer(&operation, &caller.urls, &uri))
+    match app.archive.cancel_operation(&caller.scope, id).await? {
+        Canceled::Yes(operation) => Ok(answer(&app, &operation, &caller.urls, &uri)),
+        Canceled::Ended => Err(Problem::conflict("the operation has ended")),
+        Canceled::Never => {
+            Err(Problem::conflict("the removal of what was deleted cannot be cancelled"))
+        }
+    }
 }
 
-fn answer(operation: &Operation, urls: &TagUrls, uri: &Uri) -> Response {
-    let body = Json(shown(operation, urls, uri));
+/// `kind` and `status` of a query; others are not ours to read.
+fn filter(uri: &Uri) -> Result<OperationFilter, Problem> {
+    let mut filter = OperationFilter::default();
+    for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        match &*name {
+            "kind" => {
+                let kind = OperationKind::named(&value).filter(|_| filter.kind.is_none());
+                let rule = "reindex, purge, compact or erase, once";
+                filter.kind = Some(kind.ok_or_else(|| Problem::invalid("kind", rule))?);
+            }
+            "status" => {
+                let state = match &*value {
+                    "completed" => Some(OperationState::Succeeded),
+                    name => OperationState::ALL.into_iter().find(|state| state.name() == name),
+                };
+                let state = state.filter(|_| filter.state.is_none());
+                let rule = "notStarted, running, succeeded, failed or canceled, once";
+                filter.state = Some(state.ok_or_else(|| Problem::invalid("status", rule))?);
+            }
+            _ => {}
+        }
+    }
+    Ok(filter)
+}
+
+fn answer(app: &App, operation: &Operation, urls: &TagUrls, uri: &Uri) -> Response {
+    let body = Json(shown(app, operation, urls, uri));
     if operation.state.has_ended() {
         return body.into_response();
     }
@@ -81,26 +114,30 @@ fn answer(operation: &Operation, urls: &TagUrls, uri: &Uri) -> Response {
     (StatusCode::ACCEPTED, location, retry, body).into_response()
 }
 
-fn shown(operation: &Operation, urls: &TagUrls, uri: &Uri) -> Value {
+fn shown(app: &App, operation: &Operation, urls: &TagUrls, uri: &Uri) -> Value {
     let is_first_version = urls::split_version(uri.path()).0 == "/v1";
     let status = match operation.state {
-        OperationState::NotStarted => "notStarted",
-        OperationState::Running => "running",
         OperationState::Succeeded if is_first_version => "completed",
-        OperationState::Succeeded => "succeeded",
-        OperationState::Failed => "failed",
-        OperationState::Canceled => "canceled",
+        state => state.name(),
     };
-    let tags =
-        operation.resources.iter().map(|path| urls.at(&format!("/extendedquerytags/{path}")));
+    let resources = operation.resources.iter().map(|resource| match operation.kind {
+        OperationKind::Reindex => urls.at(&format!("/extendedquerytags/{resource}")),
+        // Seen from the root, what was erased was in a partition.
+        _ => match (urls, &operation.partition) {
+            (TagUrls::Root(_), Some(partition)) if app.partitions.enabled() => {
+                urls.at(&format!("/partitions/{partition}{resource}"))
+            }
+            _ => urls.at(resource),
+        },
+    });
     let mut shown = json!({
         "operationId": operation.id.simple().to_string(),
-        "type": "reindex",
+        "type": operation.kind.name(),
         "createdTime": moment(operation.created_at),
         "lastUpdatedTime": moment(operation.updated_at),
         "status": status,
         "percentComplete": percent(operation),
-        "resources": tags.collect::<Vec<_>>(),
+        "resources": resources.collect::<Vec<_>>(),
         "processed": operation.processed,
         "failed": operation.failed,
     });
@@ -137,6 +174,7 @@ mod tests {
         let at = OffsetDateTime::UNIX_EPOCH;
         let mut operation = Operation {
             id: Uuid::nil(),
+            kind: OperationKind::Purge,
             state: OperationState::Running,
             resources: Vec::new(),
             processed: 0,
@@ -145,6 +183,7 @@ mod tests {
             created_at: at,
             updated_at: at,
             error: None,
+            partition: None,
         };
         assert_eq!(percent(&operation), 0);
         for (processed, total, expected) in [(0, 0, 0), (1, 3, 33), (3, 3, 99), (9, 3, 99)] {
@@ -153,5 +192,27 @@ mod tests {
         }
         operation.state = OperationState::Succeeded;
         assert_eq!(percent(&operation), 100);
+    }
+    #[test]
+    fn a_filter_names_a_kind_and_a_status_once_each() {
+        let asked = |query: &str| filter(&format!("/operations?{query}").parse().unwrap());
+        let erase = OperationFilter { kind: Some(OperationKind::Erase), state: None };
+        let failed = OperationFilter { state: Some(OperationState::Failed), ..erase };
+        for (query, expected) in [
+            ("limit=1", OperationFilter::default()),
+            ("kind=erase", erase),
+            ("status=failed&kind=erase", failed),
+        ] {
+            assert_eq!(asked(query).unwrap(), expected, "{query}");
+        }
+        for (query, field) in [
+            ("kind=", "kind"),
+            ("kind=Erase", "kind"),
+            ("kind=erase&kind=erase", "kind"),
+            ("status=done", "status"),
+            ("status=failed&status=running", "status"),
+        ] {
+            assert_eq!(asked(query).unwrap_err().errors()[0].field, field, "{query}");
+        }
     }
 }

@@ -98,11 +98,29 @@ pub const WADO_URI: &[Parameter] = &[
     Parameter::query("anonymize", "Not supported: `yes` is refused.").of(&["yes"]),
 ];
 
-/// Lists of extended query tags, their errors and operations.
+/// Lists of extended query tags, their errors, operations, webhooks and dead letters.
 pub const PAGES: &[Parameter] = &[
     Parameter::query("limit", "Most entries to return, up to 200.").or("100"),
     Parameter::query("offset", "Entries to leave out at the start.").or("0"),
 ];
+
+/// Which operations.
+pub const OPERATIONS: &[Parameter] = &[
+    Parameter::query("kind", "What they do.").of(&["reindex", "purge", "compact", "erase"]),
+    Parameter::query("status", "How far they are.").of(&[
+        "notStarted",
+        "running",
+        "succeeded",
+        "failed",
+        "canceled",
+    ]),
+];
+
+/// How something is deleted.
+pub const DELETE: &[Parameter] =
+    &[Parameter::query("erase", "Whether it is gone for good at once; 202 and an operation then.")
+        .or("false")
+        .of(&["true", "false"])];
 
 /// Whether changes come with metadata.
 pub const CHANGE: &[Parameter] =

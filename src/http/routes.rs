@@ -19,10 +19,11 @@ use super::{
     },
     operations,
     parameters::{
-        CHANGE, CHANGES, CHARSET, CONDITIONAL, PAGES, RANGES, SEARCH as MATCHING, THUMBNAIL, VIEW,
-        WADO_URI,
+        CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, OPERATIONS as WHICH, PAGES, RANGES,
+        SEARCH as MATCHING, THUMBNAIL, VIEW, WADO_URI,
     },
-    partitions, pixeldata, qido, query_tags, rendered, stow, thumbnail, wado, wado_uri,
+    partitions, pixeldata, qido, query_tags, removals, rendered, stow, thumbnail, wado, wado_uri,
+    webhooks,
 };
 
 const STUDY: &str = "/studies/{study}";
@@ -56,6 +57,17 @@ const TAG: &str = "/extendedquerytags/{tag}";
 const TAG_ERRORS: &str = "/extendedquerytags/{tag}/errors";
 const OPERATIONS_OF: &str = "/operations";
 const OPERATION: &str = "/operations/{operation}";
+const REMOVALS: &str = "/removals";
+const RETRY: &str = "/removals/$retry";
+const UNDELETE: &str = "/studies/{study}/$undelete";
+const WEBHOOKS: &str = "/webhooks";
+const WEBHOOK: &str = "/webhooks/{webhook}";
+const WEBHOOK_SECRET: &str = "/webhooks/{webhook}/$rotateSecret";
+const WEBHOOK_TEST: &str = "/webhooks/{webhook}/$test";
+const LETTERS: &str = "/webhooks/{webhook}/deadletters";
+const LETTERS_REPLAY: &str = "/webhooks/{webhook}/deadletters/$replay";
+const LETTER: &str = "/webhooks/{webhook}/deadletters/{letter}";
+const LETTER_REPLAY: &str = "/webhooks/{webhook}/deadletters/{letter}/$replay";
 const SERIES_INSTANCES: &str = "/studies/{study}/series/{series}/instances";
 
 const STORE: &str = "§10.5";
@@ -153,10 +165,11 @@ fn store(path: &'static str, summary: &'static str) -> Operation {
 
 fn remove(path: &'static str, summary: &'static str) -> Operation {
     Operation::new(Method::DELETE, path, Partition, "delete", summary, "")
-        .statuses(&[204, 400, 404, 503])
+        .parameters(&[DELETE])
+        .statuses(&[202, 204, 400, 404, 503])
 }
 
-/// Of extended query tags or operations.
+/// Of what is managed: extended query tags, operations, webhooks.
 fn managed(
     method: Method,
     path: &'static str,
@@ -167,7 +180,7 @@ fn managed(
     Operation::new(method, path, Partition, service, summary, "").statuses(statuses)
 }
 
-/// A GET of extended query tags or operations.
+/// A GET of a list of these.
 fn managed_list(path: &'static str, service: &'static str, summary: &'static str) -> Operation {
     managed(Method::GET, path, service, summary, &[200, 400, 404, 503])
         .gives(&offers::OWN_JSON)
@@ -193,9 +206,8 @@ fn with_tags(routes: Routes<App>) -> Routes<App> {
     let one = |method, summary, statuses| {
         managed(method, TAG, SERVICE, summary, statuses).gives(&offers::OWN_JSON)
     };
-    let operation = |method, summary| {
-        managed(method, OPERATION, "operations", summary, &[200, 202, 400, 404, 503])
-            .gives(&offers::OWN_JSON)
+    let operation = |method, summary, statuses| {
+        managed(method, OPERATION, "operations", summary, statuses).gives(&offers::OWN_JSON)
     };
     routes
         .add(
@@ -222,9 +234,84 @@ fn with_tags(routes: Routes<App>) -> Routes<App> {
             managed_list(TAG_ERRORS, SERVICE, "Errors of an extended query tag"),
             query_tags::errors,
         )
-        .add(managed_list(OPERATIONS_OF, "operations", "List operations"), operations::list)
-        .add(operation(Method::GET, "Get an operation"), operations::get)
-        .add(operation(Method::DELETE, "Cancel an operation"), operations::cancel)
+        .add(
+            managed_list(OPERATIONS_OF, "operations", "List operations")
+                .parameters(&[PAGES, WHICH]),
+            operations::list,
+        )
+        .add(
+            operation(Method::GET, "Get an operation", &[200, 202, 400, 404, 503]),
+            operations::get,
+        )
+        .add(
+            operation(Method::DELETE, "Cancel an operation", &[200, 202, 400, 404, 409, 503]),
+            operations::cancel,
+        )
+}
+
+/// Every route of deletion.
+fn with_deletion(routes: Routes<App>) -> Routes<App> {
+    const SERVICE: &str = "delete";
+    let removals = |method, path, summary| {
+        managed(method, path, SERVICE, summary, &[200, 400, 404, 503])
+            .gives(&offers::OWN_JSON)
+            .parameters(&[PAGES])
+    };
+    routes
+        .add(remove(STUDY, "Delete a study"), delete::delete)
+        .add(remove(SERIES, "Delete a series"), delete::delete)
+        .add(remove(INSTANCE, "Delete an instance"), delete::delete)
+        .add(
+            managed(
+                Method::POST,
+                UNDELETE,
+                SERVICE,
+                "Undelete a study",
+                &[200, 400, 404, 409, 410, 503],
+            )
+            .gives(&offers::OWN_JSON),
+            delete::undelete,
+        )
+        .add(removals(Method::GET, REMOVALS, "What awaits removal"), removals::list)
+        .add(removals(Method::POST, RETRY, "Retry removals that failed"), removals::retry)
+}
+
+/// Every route of webhooks.
+fn with_webhooks(routes: Routes<App>) -> Routes<App> {
+    const SERVICE: &str = "webhooks";
+    let one = |method, path, summary, statuses| managed(method, path, SERVICE, summary, statuses);
+    let shows = |method, path, summary| {
+        one(method, path, summary, &[200, 400, 404, 503]).gives(&offers::OWN_JSON)
+    };
+    let replays = |path, summary| {
+        one(Method::POST, path, summary, &[202, 400, 404, 503]).gives(&offers::OWN_JSON)
+    };
+    let removes = |path, summary| one(Method::DELETE, path, summary, &[204, 400, 404, 503]);
+    let takes = |method, path, summary, statuses| {
+        one(method, path, summary, statuses).takes(&["application/json"]).gives(&offers::OWN_JSON)
+    };
+    const ADDED: &[u16] = &[201, 400, 404, 408, 413, 415, 503];
+    const CHANGED: &[u16] = &[200, 400, 404, 408, 413, 415, 503];
+    routes
+        .add(takes(Method::POST, WEBHOOKS, "Add a webhook", ADDED), webhooks::add)
+        .add(managed_list(WEBHOOKS, SERVICE, "List webhooks"), webhooks::list)
+        .add(shows(Method::GET, WEBHOOK, "Get a webhook"), webhooks::get)
+        .add(takes(Method::PATCH, WEBHOOK, "Change a webhook", CHANGED), webhooks::change)
+        .add(removes(WEBHOOK, "Remove a webhook"), webhooks::remove)
+        .add(
+            shows(Method::POST, WEBHOOK_SECRET, "Replace the secret of a webhook"),
+            webhooks::rotate,
+        )
+        .add(
+            shows(Method::POST, WEBHOOK_TEST, "Test a webhook")
+                .statuses(&[200, 400, 404, 409, 503]),
+            webhooks::test,
+        )
+        .add(managed_list(LETTERS, SERVICE, "Dead letters of a webhook"), webhooks::letters)
+        .add(replays(LETTERS_REPLAY, "Replay all dead letters"), webhooks::replay_all)
+        .add(shows(Method::GET, LETTER, "Get a dead letter"), webhooks::letter)
+        .add(removes(LETTER, "Remove a dead letter"), webhooks::remove_letter)
+        .add(replays(LETTER_REPLAY, "Replay a dead letter"), webhooks::replay)
 }
 
 /// A GET of the change feed.
@@ -305,11 +392,8 @@ pub fn routes() -> Routes<App> {
         .add(search("/instances", "Search for instances"), qido::instances)
         .add(search(STUDY_SERIES, "Search for series of a study"), qido::series)
         .add(search(STUDY_INSTANCES, "Search for instances of a study"), qido::instances)
-        .add(search(SERIES_INSTANCES, "Search for instances of a series"), qido::instances)
-        .add(remove(STUDY, "Delete a study"), delete::delete)
-        .add(remove(SERIES, "Delete a series"), delete::delete)
-        .add(remove(INSTANCE, "Delete an instance"), delete::delete);
-    with_tags(routes)
+        .add(search(SERIES_INSTANCES, "Search for instances of a series"), qido::instances);
+    with_webhooks(with_tags(with_deletion(routes)))
         .add(
             changes("/changefeed", "Changes", &[CHANGES, CHANGE], &[200, 400, 404, 503])
                 .gives(&offers::CHANGES),

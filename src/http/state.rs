@@ -11,6 +11,7 @@ use crate::{
         TenancyConfig,
     },
     control::{Health, Partitions},
+    outbound::Sender,
     telemetry::Metrics,
 };
 
@@ -38,6 +39,8 @@ pub struct Parts {
     pub search: SearchConfig,
     /// `[change_feed]`.
     pub change_feed: ChangeFeedConfig,
+    /// Calls receivers of webhooks.
+    pub sender: Sender,
     /// `[cors]`.
     pub cors: CorsConfig,
     /// What was counted and timed.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
 use sqlx::{
-    AssertSqlSafe, PgConnection, PgPool, Postgres, Row,
+    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Row,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
 };
@@ -46,6 +46,9 @@ impl Default for DbOptions {
     }
 }
 
+/// How long Postgres has to show that it is there, when a search did not end in time.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
 /// The database as the server sees it. Cheap to clone. Nothing hands out a connection: see the
 /// transaction types.
 #[derive(Clone, Debug)]
@@ -64,6 +67,7 @@ struct Shared {
 /// ends it.
 pub struct ScopedTx {
     held: Held,
+    pool: PgPool,
     scope: Scope,
     prepared: bool,
     citus: bool,
@@ -142,7 +146,7 @@ impl Db {
         let (settings, timeout) = self.of_searches();
         let open = opening(&settings_of(scope, &settings), timeout);
         // One that turns out dead is for `begin` to deal with.
-        let held = Held::begin_if_idle(&self.pool, &open).await.ok()??;
+        let held = Held::begin_if_idle(&self.pool, &open, self.patience(timeout)).await.ok()??;
         let mut tx = self.scoped(held, scope);
         tx.deadline = self.deadline();
         Some(tx)
@@ -166,9 +170,10 @@ impl Db {
     fn scoped(&self, held: Held, scope: &Scope) -> ScopedTx {
         let Shared { options, citus } = *self.shared;
         let (scope, narrowed) = (scope.clone(), scope.as_setting());
+        let pool = self.pool.clone();
         let (regime, deadline, explained) = (Regime::Lookup, None, None);
         let prepared = options.prepared_statements;
-        ScopedTx { held, scope, prepared, citus, regime, narrowed, deadline, explained }
+        ScopedTx { held, pool, scope, prepared, citus, regime, narrowed, deadline, explained }
     }
 
     /// Opens a transaction on one partition.
@@ -246,18 +251,41 @@ impl Db {
         }
     }
 
+    /// How long a transaction may take to begin, once it has a connection: it may wait for locks.
+    fn patience(&self, timeout: Duration) -> Duration {
+        match timeout.is_zero() {
+            true => Duration::MAX,
+            false => self.shared.options.connect_timeout + timeout,
+        }
+    }
+
     async fn try_start(&self, settings: &[String], timeout: Duration) -> Result<Held, IndexError> {
         if self.shared.citus {
             // Citus passes the text of a SET LOCAL on to its workers as it came, so that each must
             // come alone.
-            let mut held = Held::begin(&self.pool, "BEGIN").await?;
+            let mut held = Held::begin(&self.pool, "BEGIN", self.patience(timeout)).await?;
             let timeout = timeout_setting(timeout);
             for setting in settings.iter().chain([&timeout]) {
                 sqlx::raw_sql(AssertSqlSafe(setting.as_str())).execute(held.conn()).await?;
             }
             return Ok(held);
         }
-        Held::begin(&self.pool, &opening(settings, timeout)).await
+        Held::begin(&self.pool, &opening(settings, timeout), self.patience(timeout)).await
+    }
+}
+
+/// Why a search did not end in time: it asks for too much, unless Postgres stands still.
+async fn why_late(pool: &PgPool) -> IndexError {
+    let asked = async {
+        let mut conn = pool.acquire().await?;
+        // One whose answer nobody waits for must not be used again.
+        conn.close_on_drop();
+        conn.ping().await
+    };
+    match tokio::time::timeout(SIGN_OF_LIFE, asked).await {
+        Ok(Ok(())) => IndexError::TooBroad,
+        Ok(Err(error)) => error.into(),
+        Err(_) => IndexError::Unavailable(sqlx::Error::PoolTimedOut),
     }
 }
 
@@ -400,7 +428,8 @@ impl ScopedTx {
     /// alone are allowed, plans hang on nothing but the text, and are kept for each connection.
     ///
     /// # Errors
-    /// [`IndexError::TooBroad`] where the search takes longer than it may.
+    /// [`IndexError::TooBroad`] where the search takes longer than it may;
+    /// [`IndexError::Unavailable`] where that is because Postgres does not answer.
     pub(super) async fn fetch(
         &mut self,
         opening: &'static str,
@@ -449,7 +478,7 @@ impl ScopedTx {
     ) -> Result<(), IndexError> {
         // Should this future be dropped before the end, or the time be up, it stays so.
         self.held.is_busy = true;
-        let deadline = self.deadline;
+        let (deadline, pool) = (self.deadline, self.pool.clone());
         let mut rows = sql.build().persistent(is_kept).fetch(self.held.conn());
         let ran = async {
             while let Some(row) = rows.try_next().await? {
@@ -460,7 +489,7 @@ impl ScopedTx {
         let ran = match deadline {
             Some(end) => match tokio::time::timeout_at(end, ran).await {
                 Ok(ran) => ran,
-                Err(_) => return Err(IndexError::TooBroad),
+                Err(_) => return Err(why_late(&pool).await),
             },
             None => ran.await,
         };

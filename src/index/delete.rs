@@ -1,8 +1,12 @@
 //! Delete: a study, a series or an instance, with everything that hangs on it.
 //!
 //! The study row is locked first and for itself alone: stores to the study hold it shared, other
-//! deletes wait, so that from then on nothing under it changes. Next the blobs: one blob may hold
-//! instances of several studies, and who deletes the last live one must know that he does.
+//! deletes wait, so that from then on nothing under it changes but where its bytes are. Next the
+//! blobs: one blob may hold instances of several studies, and who deletes the last live one must
+//! know that he does; and compaction, which moves instances, holds the blob that it moves them from.
+//!
+//! What is deleted leaves a tombstone, which says until when it can come back (`undelete`). A blob
+//! without a live instance is queued for removal (`removal`), one with others for compaction.
 
 use std::time::Duration;
 
@@ -48,12 +52,12 @@ const TOMBSTONES: &str = concat!(
     "-- delete_tombstones
     INSERT INTO deleted_instance (partition_id, watermark, study_instance_uid,
         series_instance_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, blob_id,
-        blob_offset, length, data_set_offset, sha256, stored_at)
+        blob_offset, length, data_set_offset, sha256, stored_at, restorable_until)
     SELECT i.partition_id, i.watermark, $3, ",
     series_uid_of_i!(),
     ", i.sop_instance_uid,
         i.sop_class_uid, i.transfer_syntax_uid, i.blob_id, i.blob_offset, i.length,
-        i.data_set_offset, i.sha256, i.stored_at
+        i.data_set_offset, i.sha256, i.stored_at, now() + make_interval(secs => $4)
     FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
     one!("*", "instance", "watermark", "n.key"),
     " i
@@ -81,10 +85,15 @@ const STUDY: &str = delete_each!("delete_study", "study", "study_key", without_s
 const REQUESTS: &str =
     delete_each!("delete_requests", "series_request", "series_key", without_series_row!());
 
+/// Not before the last of its instances cannot come back any more, whatever the grace period was
+/// when that one was deleted.
 const BLOBS_QUEUE: &str = concat!(
     "-- delete_blobs_queue
-    INSERT INTO blob_removal (partition_id, blob_id, due_at)
-    SELECT b.partition_id, b.blob_id, now() + make_interval(secs => $3)
+    INSERT INTO blob_removal (partition_id, blob_id, due_at, length)
+    SELECT b.partition_id, b.blob_id, greatest(now() + make_interval(secs => $3),
+        (SELECT max(d.restorable_until) FROM ",
+    one!("restorable_until", "deleted_instance", "blob_id", "b.blob_id"),
+    " d)), b.length
     FROM unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
     one!("*", "blob", "blob_id", "n.key"),
     " b
@@ -120,16 +129,23 @@ pub(super) const STATEMENTS: &[&str] = &[
 ];
 
 impl PartitionTx {
-    /// Deletes `target`; answers how many instances that were (0: it is not there). Blobs without
-    /// a live instance become due for removal after `grace`.
+    /// Deletes `target`; answers the watermarks of its instances (none: it is not there). They can
+    /// come back for `grace`, after which blobs without a live instance become due for removal, and
+    /// others are looked at.
     ///
     /// # Errors
     /// [`IndexError::Busy`]: repeat the whole transaction. Nothing is deleted before
     /// [`PartitionTx::commit`].
-    pub async fn delete(&mut self, target: &Target, grace: Duration) -> Result<u64, IndexError> {
+    pub async fn delete(
+        &mut self,
+        target: &Target,
+        grace: Duration,
+    ) -> Result<Vec<i64>, IndexError> {
         let (query, conn) = self.statement(STUDY_LOCK);
         let study = target.study().as_str();
-        let Some(row) = query.bind(study).fetch_optional(conn).await? else { return Ok(0) };
+        let Some(row) = query.bind(study).fetch_optional(conn).await? else {
+            return Ok(Vec::new());
+        };
         let study_key: i64 = row.try_get(0)?;
 
         let (query, conn) = self.statement(VICTIMS);
@@ -139,7 +155,7 @@ impl PartitionTx {
             .bind(target.instance().map(|uid| uid.as_str()));
         let rows = query.fetch_all(conn).await?;
         if rows.is_empty() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let mut watermarks: Vec<i64> = Vec::with_capacity(rows.len());
         let (mut series, mut blobs): (Vec<i64>, Vec<Uuid>) = (Vec::new(), Vec::new());
@@ -154,9 +170,13 @@ impl PartitionTx {
         blobs.dedup();
 
         let (query, conn) = self.statement(BLOB_LOCK);
-        query.bind(&blobs).execute(conn).await?;
+        if query.bind(&blobs).fetch_all(conn).await?.len() < blobs.len() {
+            // A compaction replaced one of them since they were read.
+            return Err(IndexError::Busy);
+        }
         let (query, conn) = self.statement(TOMBSTONES);
-        query.bind(&watermarks).bind(study).execute(conn).await?;
+        let query = query.bind(&watermarks).bind(study).bind(grace.as_secs_f64());
+        query.execute(conn).await?;
         for sql in [FEED, METADATA, FRAMES, DELETE_VALUES, DELETE_ERRORS, INSTANCES] {
             let (query, conn) = self.statement(sql);
             query.bind(&watermarks).execute(conn).await?;
@@ -176,6 +196,7 @@ impl PartitionTx {
             let (query, conn) = self.statement(BLOBS);
             query.bind(dead).execute(conn).await?;
         }
-        Ok(watermarks.len() as u64)
+        self.compaction_look(&blobs, grace).await?;
+        Ok(watermarks)
     }
 }

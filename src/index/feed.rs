@@ -144,6 +144,10 @@ const LAST: &str = "-- feed_last
     SELECT sequence FROM change_feed WHERE partition_id = $1 AND sequence > 0
     ORDER BY sequence DESC LIMIT 1";
 
+const FIRST: &str = "-- feed_first
+    SELECT sequence FROM change_feed WHERE partition_id = $1 AND sequence > 0
+    ORDER BY sequence LIMIT 1";
+
 /// The first event of a span, and the last.
 const SPAN: &str = "-- feed_span
     SELECT (SELECT sequence FROM change_feed
@@ -164,7 +168,8 @@ const FORGET: &str = "-- feed_forget
         ORDER BY occurred_at, sequence LIMIT $3) x
     WHERE t.partition_id = $1 AND t.ctid = x.at";
 
-pub(super) const STATEMENTS: &[&str] = &[PENDING, NUMBER, PAGE, PAGE_METADATA, LAST, SPAN, FORGET];
+pub(super) const STATEMENTS: &[&str] =
+    &[PENDING, NUMBER, PAGE, PAGE_METADATA, LAST, FIRST, SPAN, FORGET];
 
 /// What was done to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,6 +294,15 @@ impl PartitionTx {
     /// [`IndexError`].
     pub async fn feed_last(&mut self) -> Result<Option<i64>, IndexError> {
         let (query, conn) = self.statement(LAST);
+        Ok(query.fetch_optional(conn).await?.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// The first sequence that the feed still has.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn feed_first(&mut self) -> Result<Option<i64>, IndexError> {
+        let (query, conn) = self.statement(FIRST);
         Ok(query.fetch_optional(conn).await?.map(|row| row.try_get(0)).transpose()?)
     }
 

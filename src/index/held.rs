@@ -5,6 +5,8 @@
 //! it any more, is closed. Postgres notices that and ends the statement (see [`WATCH`]); without, the
 //! connection would be lost to the pool for as long as the statement takes.
 
+use std::time::Duration;
+
 use sqlx::{
     AssertSqlSafe, PgConnection, PgPool, Postgres, SqlSafeStr, pool::PoolConnection,
     postgres::PgTransactionManager,
@@ -24,25 +26,42 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Begins a transaction with `open`.
-    pub(super) async fn begin(pool: &PgPool, open: &str) -> Result<Self, IndexError> {
-        Self::begin_on(pool.acquire().await?, open).await
+    /// Begins a transaction with `open`. Where that is not done within `patience`, Postgres does not
+    /// answer.
+    pub(super) async fn begin(
+        pool: &PgPool,
+        open: &str,
+        patience: Duration,
+    ) -> Result<Self, IndexError> {
+        Self::begin_on(pool.acquire().await?, open, patience).await
     }
 
     /// As [`Held::begin`], where a connection is idle; `None`: none is.
     pub(super) async fn begin_if_idle(
         pool: &PgPool,
         open: &str,
+        patience: Duration,
     ) -> Result<Option<Self>, IndexError> {
         match pool.try_acquire() {
-            Some(conn) => Self::begin_on(conn, open).await.map(Some),
+            Some(conn) => Self::begin_on(conn, open, patience).await.map(Some),
             None => Ok(None),
         }
     }
 
-    async fn begin_on(mut conn: PoolConnection<Postgres>, open: &str) -> Result<Self, IndexError> {
-        PgTransactionManager::begin(&mut conn, Some(AssertSqlSafe(open.to_owned()).into_sql_str()))
-            .await?;
+    async fn begin_on(
+        mut conn: PoolConnection<Postgres>,
+        open: &str,
+        patience: Duration,
+    ) -> Result<Self, IndexError> {
+        let open = AssertSqlSafe(open.to_owned()).into_sql_str();
+        let begun = PgTransactionManager::begin(&mut conn, Some(open));
+        match tokio::time::timeout(patience, begun).await {
+            Ok(begun) => begun?,
+            Err(_) => {
+                conn.close_on_drop();
+                return Err(IndexError::Unavailable(sqlx::Error::PoolTimedOut));
+            }
+        }
         Ok(Self { conn, is_busy: false })
     }
 

@@ -12,9 +12,8 @@
 //! Invariants: the log-in role is granted nothing but membership, so a statement outside a
 //! transaction of these types is denied; inside one, row-level security shows the scope's
 //! partitions and nothing else, and every statement names the partition as well. All statements
-//! are constant text, listed by [`statements`] and its like (a test prepares
-//! each), but for Search, whose text
-//! is put together from constants in `candidates`, `filter`, `like`, `keys`, `several`,
+//! are constant text, listed by [`statements`] and its like (a test prepares each), but for Search,
+//! whose text is put together from constants in `candidates`, `filter`, `like`, `keys`, `several`,
 //! `tag_search` and `rows`; values are always bound.
 //!
 //! Absent: bytes of blobs, DICOM parsing, HTTP, retries (the caller repeats a transaction that
@@ -23,9 +22,13 @@
 mod backfill;
 mod candidates;
 mod columns;
+mod compaction;
+mod compaction_queue;
 mod db;
+mod dead_letters;
 mod delete;
 mod driver;
+mod erase;
 mod error;
 mod facts;
 mod feed;
@@ -38,6 +41,7 @@ mod like;
 mod located;
 mod lookup;
 mod migrate;
+mod operation_view;
 mod operations;
 mod order;
 mod parents;
@@ -62,12 +66,18 @@ mod tag_search;
 mod tag_values;
 mod tag_view;
 mod terms;
+mod undelete;
 mod verify;
 mod verify_blobs;
 mod verify_feed;
 mod verify_parents;
+mod webhook_row;
+mod webhooks;
 
+pub use compaction::{CompactionPlan, CompactionRule, Kept, Planned};
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
+pub use dead_letters::DeadLetter;
+pub use erase::Erased;
 pub use error::IndexError;
 pub use feed::{FeedAction, FeedEvent, FeedRange, FeedState};
 pub use feed_union::{FeedKey, Head};
@@ -75,25 +85,32 @@ pub use frames::{FramesLocated, NativeFrames, Pieces};
 pub use keys::Found;
 pub use located::{Located, Presence, Target};
 pub use migrate::{AppLogin, app_login, migrate, migrate_for};
-pub use operations::{Claim, Cursor, Operation, OperationState, Work};
+pub use operation_view::{Operation, OperationFilter, OperationState};
+pub use operations::{
+    Claim, Compacting, LEASE, OperationKind, Progress, Purging, Reindexing, Work,
+};
 pub use pictures::PictureRow;
 pub use query_tags::{KnownTag, NewTag, TagStatus, path_text};
 pub use registry::Partition;
 pub use reindex::Step;
+pub use removal::{Removals, Waiting};
 pub use rows::{Include, RowKey, SearchRow, TagValue};
 pub use scrub::{DamageNote, ScrubPass, ScrubWork};
 pub use search::{Condition, RequestKey, SearchPlan, SearchTag, TagState, Within};
+pub use several::SIDE_BY_SIDE;
 pub use store::{NewBlob, NewInstance, Stored};
 pub use summary::{Extent, Summary};
 pub use tag_values::{Derived, Deriver, Source};
 pub use tag_view::{QueryTag, TagError};
+pub use undelete::Tombstone;
 pub use verify::{VerifyFrames, VerifyInstance, VerifyPlace};
 pub use verify_blobs::{VerifyBlob, VerifyContent};
 pub use verify_feed::{VerifyEvent, VerifyStanding};
 pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
+pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookSettings};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 17] = [
+pub const TENANT_TABLES: [&str; 21] = [
     "study",
     "study_term",
     "series",
@@ -109,6 +126,10 @@ pub const TENANT_TABLES: [&str; 17] = [
     "query_tag_value",
     "query_tag_error",
     "operation",
+    "blob_compaction",
+    "erasure_blob",
+    "webhook",
+    "webhook_dead_letter",
     "scrub_pass",
     "damage",
 ];
@@ -119,6 +140,10 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
         .into_iter()
         .chain([
             backfill::STATEMENTS,
+            compaction::STATEMENTS,
+            compaction_queue::STATEMENTS,
+            erase::STATEMENTS,
+            dead_letters::STATEMENTS,
             feed::STATEMENTS,
             removal::STATEMENTS,
             repeat::STATEMENTS,
@@ -132,6 +157,8 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             tag_lock::STATEMENTS,
             tag_values::STATEMENTS,
             terms::STATEMENTS,
+            undelete::STATEMENTS,
+            webhooks::STATEMENTS,
             verify::STATEMENTS,
             verify_blobs::STATEMENTS,
             verify_feed::STATEMENTS,
@@ -145,9 +172,11 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
 pub fn scoped_statements() -> impl Iterator<Item = &'static str> {
     [
         feed_union::SCOPED_STATEMENTS,
-        operations::SCOPED_STATEMENTS,
+        operation_view::SCOPED_STATEMENTS,
+        removal::SCOPED_STATEMENTS,
         tag_search::SCOPED_STATEMENTS,
         tag_view::SCOPED_STATEMENTS,
+        webhooks::SCOPED_STATEMENTS,
     ]
     .into_iter()
     .flatten()

@@ -1,24 +1,29 @@
-//! Operations: durable work that outlives the request which asked for it.
+//! Operations: durable work that outlives the request which asked for it, whatever it does.
 //!
 //! One row for each partition that an operation works in; those of one request share an id. Who
 //! works on a row holds it by a lease that each batch renews, in the transaction of the batch: a
-//! server that dies loses the lease and nothing else, and one that lost it can commit no more.
-//! Several servers share the work so; in one partition one operation runs at a time, the oldest
-//! first.
+//! server that dies loses the lease and nothing else, and one that lost it can commit no more
+//! progress. Several servers share the work so. In one partition one operation of a kind runs at a
+//! time, the oldest first; kinds do not wait for each other, so that a long reindex holds up no
+//! removal.
 //!
-//! Holds: what has ended does not change. Absent: what an operation does (`reindex`).
+//! A kind is a type of cursor ([`Progress`]) and a step that moves it: [`Reindexing`] (`reindex`),
+//! [`Purging`] (`removal`), [`Compacting`] (`compaction`). An erasure holds no lease: it ends when
+//! others have done its work (`erase`).
+//!
+//! Holds: what has ended does not change. Absent: what an operation does; how it is shown
+//! (`operation_view`).
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use sqlx::{Row, postgres::PgRow};
-use time::OffsetDateTime;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sqlx::Row;
 use uuid::Uuid;
 
-use super::{IndexError, PartitionTx, ScopedTx, lookup::one};
+use super::{IndexError, OperationState, PartitionTx, lookup::one};
 
 /// How long a claim holds without a sign of life. A batch takes a second or two.
-const LEASE: Duration = Duration::from_secs(20);
+pub const LEASE: Duration = Duration::from_secs(20);
 /// Claims without progress after which an operation fails.
 const ATTEMPTS: i32 = 10;
 /// Wait after the first failure; doubled with each further one.
@@ -26,20 +31,17 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait between two tries.
 const RETRY_CAP: Duration = Duration::from_secs(300);
 
-/// From the first instance to the last one there is: later ones are indexed by their stores.
 const CREATE: &str = "-- operation_create
-    INSERT INTO operation (partition_id, operation_id, kind, resources, cursor)
-    SELECT $1, $2, 'reindex', $3, jsonb_build_object('after', 0, 'until',
-        coalesce((SELECT watermark FROM instance WHERE partition_id = $1 AND watermark > 0
-            ORDER BY watermark DESC LIMIT 1), 0))
-    ON CONFLICT (partition_id, operation_id) DO NOTHING";
+    INSERT INTO operation (partition_id, operation_id, kind, resources, total, cursor)
+    VALUES ($1, $2, $3, $4, $5, $6::text::jsonb)
+    ON CONFLICT DO NOTHING";
 
 const PENDING: &str = "-- operations_pending
     SELECT operation_id, cursor::text, attempts, is_canceled, total IS NULL,
         coalesce(extract(epoch FROM lease_until - now()), 0)::float8,
         extract(epoch FROM next_attempt_at - now())::float8
     FROM operation
-    WHERE partition_id = $1 AND created_at > '-infinity' AND ended_at IS NULL
+    WHERE partition_id = $1 AND created_at > '-infinity' AND ended_at IS NULL AND kind = $2
     ORDER BY created_at, operation_id FOR UPDATE";
 
 const TAKE: &str = concat!(
@@ -60,6 +62,13 @@ const ADVANCE: &str = concat!(
     one!("ctid", "operation", "operation_id", "$2"),
     "
     RETURNING t.is_canceled"
+);
+
+const RENEW: &str = concat!(
+    "-- operation_renew
+    UPDATE operation t SET lease_until = now() + make_interval(secs => $4)
+    WHERE t.partition_id = $1 AND t.lease_owner = $3 AND t.ended_at IS NULL AND t.ctid = ",
+    one!("ctid", "operation", "operation_id", "$2")
 );
 
 const TOTAL: &str = concat!(
@@ -84,17 +93,25 @@ const END: &str = concat!(
     one!("ctid", "operation", "operation_id", "$2")
 );
 
-/// One that somebody works on is ended by him.
+/// One that somebody works on is ended by him. What removes deleted bytes is not cancelled.
 const CANCEL: &str = concat!(
     "-- operation_cancel
     UPDATE operation t SET is_canceled = true, updated_at = now(),
         state = CASE WHEN t.lease_until > now() THEN t.state ELSE 'canceled' END,
         ended_at = CASE WHEN t.lease_until > now() THEN NULL ELSE now() END
-    WHERE t.partition_id = $1 AND t.ended_at IS NULL AND t.ctid = ",
+    WHERE t.partition_id = $1 AND t.ended_at IS NULL AND t.kind NOT IN ('purge', 'erase')
+        AND t.ctid = ",
     one!("ctid", "operation", "operation_id", "$2")
 );
 
-const PURGE: &str = "-- operations_purge
+const FAILURES: &str = concat!(
+    "-- operation_failures
+    SELECT o.failed FROM ",
+    one!("failed", "operation", "operation_id", "$2"),
+    " o"
+);
+
+const FORGET: &str = "-- operations_forget
     DELETE FROM operation t
     USING (SELECT ctid AS at FROM operation
         WHERE partition_id = $1 AND ended_at < now() - make_interval(secs => $2)
@@ -102,157 +119,148 @@ const PURGE: &str = "-- operations_purge
     WHERE t.partition_id = $1 AND t.ctid = x.at";
 
 pub(super) const STATEMENTS: &[&str] =
-    &[CREATE, PENDING, TAKE, ADVANCE, TOTAL, RELEASE, END, CANCEL, PURGE];
+    &[CREATE, PENDING, TAKE, ADVANCE, RENEW, TOTAL, RELEASE, END, CANCEL, FAILURES, FORGET];
 
-/// Operations of a scope, newest first: the one asked for, or a page of all.
-const LIST: &str = "-- operations_list
-    SELECT operation_id, min(created_at), max(updated_at), min(resources), sum(processed)::bigint,
-        sum(total)::bigint, sum(failed)::bigint, count(*) FILTER (WHERE state = 'notStarted'),
-        count(*) FILTER (WHERE state = 'running'), count(*) FILTER (WHERE state = 'failed'),
-        count(*) FILTER (WHERE state = 'canceled'), count(*) FILTER (WHERE state = 'succeeded'),
-        min(error), bool_and(total IS NOT NULL)
-    FROM operation
-    WHERE partition_id = ANY($1) AND ($2::uuid IS NULL OR operation_id = $2)
-    GROUP BY operation_id ORDER BY min(created_at) DESC, operation_id LIMIT $3 OFFSET $4";
-
-/// Tags of the root that an operation indexes, where no partition has anything to index for them
-/// (yet).
-const OF_ROOT: &str = "-- operation_of_root
-    SELECT path, created_at, is_deleting FROM query_tag_root
-    WHERE $1::text[] IS NOT NULL AND operation_id = $2
-        AND created_at > now() - make_interval(secs => $3)
-    ORDER BY path";
-
-pub(super) const SCOPED_STATEMENTS: &[&str] = &[LIST, OF_ROOT];
-
-/// How far an operation is.
+/// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OperationState {
-    /// Nobody has worked on it yet.
-    NotStarted,
-    /// Somebody works on it, or will go on.
-    Running,
-    /// Everything is done.
-    Succeeded,
-    /// It could not be done.
-    Failed,
-    /// Somebody cancelled it, or what it was for is gone.
-    Canceled,
+pub enum OperationKind {
+    /// Indexes for extended query tags what was stored before them.
+    Reindex,
+    /// Removes blobs whose last instance was deleted, after the grace period.
+    Purge,
+    /// Rewrites blobs that are mostly dead.
+    Compact,
+    /// Waits until no byte of what was erased is in the store.
+    Erase,
 }
 
-impl OperationState {
-    /// Whether it will not change any more.
-    pub fn has_ended(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
+impl OperationKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Reindex, Self::Purge, Self::Compact, Self::Erase];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reindex => "reindex",
+            Self::Purge => "purge",
+            Self::Compact => "compact",
+            Self::Erase => "erase",
+        }
+    }
+
+    /// The one with that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether it can be cancelled: removal of what was deleted goes on.
+    pub fn can_be_canceled(self) -> bool {
+        matches!(self, Self::Reindex | Self::Compact)
     }
 }
 
-/// An operation as it is in a scope: the sum of its rows there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operation {
-    /// Its id.
-    pub id: Uuid,
-    /// How far it is.
-    pub state: OperationState,
-    /// What it works on: paths of tags.
-    pub resources: Vec<String>,
-    /// Instances dealt with.
-    pub processed: i64,
-    /// Instances to deal with; `None`: not counted yet.
-    pub total: Option<i64>,
-    /// Instances dealt with that had errors.
-    pub failed: i64,
-    /// When it was asked for.
-    pub created_at: OffsetDateTime,
-    /// When something last happened.
-    pub updated_at: OffsetDateTime,
-    /// Why it failed.
-    pub error: Option<String>,
+/// How far an operation of some kind is, as its row keeps it.
+pub trait Progress: Serialize + DeserializeOwned + Send + Sync {
+    /// The kind.
+    const KIND: OperationKind;
 }
 
 /// Where a reindex goes on: instances above `after`, up to `until`, by watermark.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Cursor {
+pub struct Reindexing {
     /// The last one that was dealt with.
     pub after: i64,
     /// The last one there was when the operation began.
     pub until: i64,
 }
 
+impl Progress for Reindexing {
+    const KIND: OperationKind = OperationKind::Reindex;
+}
+
+/// A purge: what is due says where it goes on.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Purging {}
+
+impl Progress for Purging {
+    const KIND: OperationKind = OperationKind::Purge;
+}
+
+/// A compaction: what is due says where it goes on.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Compacting {}
+
+impl Progress for Compacting {
+    const KIND: OperationKind = OperationKind::Compact;
+}
+
 /// A claimed operation.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct Claim<P> {
     /// Its id.
     pub id: Uuid,
     /// Where to go on.
-    pub cursor: Cursor,
-    /// Whether its instances have not been counted yet.
+    pub cursor: P,
+    /// Whether what it deals with has not been counted yet.
     pub(super) wants_total: bool,
     attempts: i32,
 }
 
 /// What there is to do in a partition.
 #[derive(Clone, Debug)]
-pub enum Work {
+pub enum Work<P> {
     /// This, now.
-    Now(Claim),
+    Now(Claim<P>),
     /// Something, not before this time has passed.
     Later(Duration),
     /// Nothing.
     Nothing,
 }
 
-fn cursor(text: &str) -> Result<Cursor, IndexError> {
+fn cursor<P: Progress>(text: &str) -> Result<P, IndexError> {
     serde_json::from_str(text)
         .map_err(|_| IndexError::Inconsistent { table: "operation", column: "cursor" })
 }
 
-fn read(row: &PgRow, unmet: i64) -> Result<Operation, IndexError> {
-    let count = |at: usize| row.try_get::<i64, _>(at);
-    let (waiting, running) = (count(7)? + unmet, count(8)?);
-    let (failed, canceled, succeeded) = (count(9)?, count(10)?, count(11)?);
-    let ended = failed + canceled + succeeded;
-    let state = match () {
-        () if running > 0 || (waiting > 0 && ended > 0) => OperationState::Running,
-        () if waiting > 0 => OperationState::NotStarted,
-        () if failed > 0 => OperationState::Failed,
-        () if canceled > 0 => OperationState::Canceled,
-        () => OperationState::Succeeded,
-    };
-    let is_counted = row.try_get(13)? && unmet == 0;
-    Ok(Operation {
-        id: row.try_get(0)?,
-        created_at: row.try_get(1)?,
-        updated_at: row.try_get(2)?,
-        resources: row.try_get(3)?,
-        processed: row.try_get(4)?,
-        total: row.try_get::<Option<i64>, _>(5)?.filter(|_| is_counted),
-        failed: row.try_get(6)?,
-        error: row.try_get(12)?,
-        state,
-    })
-}
-
 impl PartitionTx {
-    /// Asks for what the partition holds to be indexed for tags with these paths.
-    pub(super) async fn reindex_create(
+    /// Adds an operation, unless its id is there, or one of its kind that is begun once only is
+    /// under way. `total`: what it has to deal with, where that is known.
+    pub(super) async fn operation_create<P: Progress>(
         &mut self,
         id: Uuid,
-        paths: &[String],
+        resources: &[String],
+        total: Option<i64>,
+        cursor: &P,
+    ) -> Result<(), IndexError> {
+        self.operation_insert(id, P::KIND, resources, total, &serde_json::json!(cursor)).await
+    }
+
+    /// As [`PartitionTx::operation_create`], for a kind that nobody claims too.
+    pub(super) async fn operation_insert(
+        &mut self,
+        id: Uuid,
+        kind: OperationKind,
+        resources: &[String],
+        total: Option<i64>,
+        cursor: &serde_json::Value,
     ) -> Result<(), IndexError> {
         let (query, conn) = self.statement(CREATE);
-        query.bind(id).bind(paths).execute(conn).await?;
+        let query = query.bind(id).bind(kind.name()).bind(resources).bind(total);
+        query.bind(cursor.to_string()).execute(conn).await?;
         Ok(())
     }
 
-    /// Claims the oldest operation of the partition that has not ended, unless one is being worked
-    /// on. `owner` is who will hold it.
+    /// Claims the oldest operation of a kind in the partition that has not ended, unless one is
+    /// being worked on. `owner` is who will hold it.
     ///
     /// # Errors
     /// [`IndexError`]. Nothing is claimed before [`PartitionTx::commit`].
-    pub async fn operation_claim(&mut self, owner: Uuid) -> Result<Work, IndexError> {
+    pub async fn operation_claim<P: Progress>(
+        &mut self,
+        owner: Uuid,
+    ) -> Result<Work<P>, IndexError> {
         let (query, conn) = self.statement(PENDING);
-        let rows = query.fetch_all(conn).await?;
+        let rows = query.bind(P::KIND.name()).fetch_all(conn).await?;
         let mut later: Option<f64> = None;
         let mut chosen = None;
         for row in &rows {
@@ -285,11 +293,14 @@ impl PartitionTx {
     }
 
     /// Notes progress, in the transaction that made it, and renews the lease. `None`: the lease was
-    /// lost, and the transaction must not be committed; else whether the operation is cancelled.
-    pub(super) async fn operation_advance(
+    /// lost, and nothing that rests on it may be committed; else whether the operation is cancelled.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn operation_advance<P: Progress>(
         &mut self,
         (id, owner): (Uuid, Uuid),
-        cursor: Cursor,
+        cursor: &P,
         (processed, failed): (i64, i64),
     ) -> Result<Option<bool>, IndexError> {
         let text = serde_json::json!(cursor).to_string();
@@ -297,6 +308,16 @@ impl PartitionTx {
         let query = query.bind(id).bind(owner).bind(processed).bind(failed).bind(text);
         let row = query.bind(LEASE.as_secs_f64()).fetch_optional(conn).await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// A sign of life between two steps; whether the lease still holds.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn operation_renew(&mut self, id: Uuid, owner: Uuid) -> Result<bool, IndexError> {
+        let (query, conn) = self.statement(RENEW);
+        let query = query.bind(id).bind(owner).bind(LEASE.as_secs_f64());
+        Ok(query.execute(conn).await?.rows_affected() > 0)
     }
 
     pub(super) async fn operation_total(&mut self, id: Uuid, total: i64) -> Result<(), IndexError> {
@@ -309,9 +330,9 @@ impl PartitionTx {
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn operation_release(
+    pub async fn operation_release<P: Progress>(
         &mut self,
-        claim: &Claim,
+        claim: &Claim<P>,
         owner: Uuid,
         has_failed: bool,
     ) -> Result<(), IndexError> {
@@ -323,7 +344,11 @@ impl PartitionTx {
         Ok(())
     }
 
-    pub(super) async fn operation_end(
+    /// Ends an operation; one that has ended stays as it is.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn operation_end(
         &mut self,
         id: Uuid,
         state: OperationState,
@@ -339,7 +364,17 @@ impl PartitionTx {
         Ok(())
     }
 
-    /// Cancels an operation: at once, or where somebody works on it after his batch.
+    /// How many things of an operation failed so far.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn operation_failures(&mut self, id: Uuid) -> Result<i64, IndexError> {
+        let (query, conn) = self.statement(FAILURES);
+        let row = query.bind(id).fetch_optional(conn).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
+    }
+
+    /// Cancels an operation that can be: at once, or where somebody works on it after his batch.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -353,78 +388,8 @@ impl PartitionTx {
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn operations_purge(&mut self, retention: Duration) -> Result<u64, IndexError> {
-        let (query, conn) = self.statement(PURGE);
+    pub async fn operations_forget(&mut self, retention: Duration) -> Result<u64, IndexError> {
+        let (query, conn) = self.statement(FORGET);
         Ok(query.bind(retention.as_secs_f64()).execute(conn).await?.rows_affected())
-    }
-}
-
-impl ScopedTx {
-    /// An operation, as it is in the scope. Of one that was asked for at the root and that no
-    /// partition of the scope had anything to do for, for `retention`.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub async fn operation(
-        &mut self,
-        id: Uuid,
-        retention: Duration,
-    ) -> Result<Option<Operation>, IndexError> {
-        let unmet = self.operations_unmet(Some(id)).await?;
-        let waiting = unmet.iter().filter(|(of, _)| *of == id).map(|(_, count)| count).max();
-        let waiting = waiting.copied().unwrap_or(0);
-        let (query, conn) = self.statement(LIST);
-        let row = query.bind(Some(id)).bind(1_i64).bind(0_i64).fetch_optional(conn).await?;
-        if let Some(row) = row {
-            return Ok(Some(read(&row, waiting)?));
-        }
-        let (query, conn) = self.statement(OF_ROOT);
-        let rows = query.bind(id).bind(retention.as_secs_f64()).fetch_all(conn).await?;
-        let Some(first) = rows.first() else { return Ok(None) };
-        let created_at = first.try_get(1)?;
-        let state = match (first.try_get(2)?, waiting) {
-            (true, _) => OperationState::Canceled,
-            (false, 0) => OperationState::Succeeded,
-            (false, _) => OperationState::NotStarted,
-        };
-        let resources = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        let total = Some(0).filter(|_| state.has_ended());
-        Ok(Some(Operation {
-            id,
-            state,
-            resources,
-            processed: 0,
-            total,
-            failed: 0,
-            created_at,
-            updated_at: created_at,
-            error: None,
-        }))
-    }
-
-    /// A page of the operations that the scope has rows of, newest first.
-    ///
-    /// # Errors
-    /// [`IndexError`].
-    pub async fn operations(
-        &mut self,
-        limit: i64,
-        offset: i64,
-    ) -> Result<Vec<Operation>, IndexError> {
-        let unmet = self.operations_unmet(None).await?;
-        let (query, conn) = self.statement(LIST);
-        let rows = query.bind(None::<Uuid>).bind(limit).bind(offset).fetch_all(conn).await?;
-        rows.iter()
-            .map(|row| {
-                let id: Uuid = row.try_get(0)?;
-                let waiting = unmet.iter().filter(|(of, _)| *of == id).map(|(_, count)| *count);
-                read(row, waiting.max().unwrap_or(0))
-            })
-            .collect()
-    }
-
-    async fn operations_unmet(&mut self, id: Option<Uuid>) -> Result<Vec<(Uuid, i64)>, IndexError> {
-        let unmet = self.tags_unmet(id).await?;
-        Ok(unmet.into_iter().map(|(_, operation, count)| (operation, count)).collect())
     }
 }

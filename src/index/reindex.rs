@@ -8,8 +8,8 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::{
-    Claim, Cursor, Db, Derived, Deriver, IndexError, KnownTag, OperationState, PartitionTx, Source,
-    TagStatus, lookup::one,
+    Claim, Db, Derived, Deriver, IndexError, KnownTag, OperationState, PartitionTx, Reindexing,
+    Source, TagStatus, lookup::one,
 };
 use crate::tenancy::PartitionScope;
 
@@ -37,7 +37,11 @@ const COUNT: &str = "-- reindex_count
     SELECT count(*) FROM (SELECT FROM instance
         WHERE partition_id = $1 AND watermark > 0 AND watermark <= $2 ORDER BY watermark) x";
 
-pub(super) const STATEMENTS: &[&str] = &[SIZES, SOURCES, COUNT];
+const NEWEST: &str = "-- reindex_newest
+    SELECT coalesce((SELECT watermark FROM instance WHERE partition_id = $1 AND watermark > 0
+        ORDER BY watermark DESC LIMIT 1), 0)";
+
+pub(super) const STATEMENTS: &[&str] = &[SIZES, SOURCES, COUNT, NEWEST];
 
 /// What became of a step of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +67,7 @@ impl Db {
     pub async fn reindex_step(
         &self,
         scope: &PartitionScope,
-        claim: &mut Claim,
+        claim: &mut Claim<Reindexing>,
         owner: Uuid,
     ) -> Result<Step, IndexError> {
         if std::mem::take(&mut claim.wants_total) {
@@ -98,7 +102,11 @@ impl Db {
     }
 
     /// Counts the instances of an operation.
-    async fn reindex_total(&self, scope: &PartitionScope, claim: &Claim) -> Result<(), IndexError> {
+    async fn reindex_total(
+        &self,
+        scope: &PartitionScope,
+        claim: &Claim<Reindexing>,
+    ) -> Result<(), IndexError> {
         let mut tx = self.begin_in(scope).await?;
         let total = tx.reindex_count(claim.cursor.until).await?;
         tx.operation_total(claim.id, total).await?;
@@ -109,12 +117,12 @@ impl Db {
     async fn reindex_write(
         &self,
         scope: &PartitionScope,
-        claim: &mut Claim,
+        claim: &mut Claim<Reindexing>,
         owner: Uuid,
         mut derived: Derived,
     ) -> Result<Option<Step>, IndexError> {
         let Some((last, _)) = derived.instances.last().copied() else { return Ok(None) };
-        let cursor = Cursor { after: last, ..claim.cursor };
+        let cursor = Reindexing { after: last, ..claim.cursor };
         let count = derived.instances.len() as i64;
         let mut tx = self.begin_store(scope).await?;
         // Tags that are being deleted since must get no values any more.
@@ -122,7 +130,7 @@ impl Db {
         derived.keep_tags(|id| tags.iter().any(|tag| tag.id == id));
         let progress = (count, derived.failed() as i64);
         tx.index_derived(derived).await?;
-        let Some(is_canceled) = tx.operation_advance((claim.id, owner), cursor, progress).await?
+        let Some(is_canceled) = tx.operation_advance((claim.id, owner), &cursor, progress).await?
         else {
             return Ok(Some(Step::Lost));
         };
@@ -137,12 +145,12 @@ impl Db {
     async fn reindex_end(
         &self,
         scope: &PartitionScope,
-        claim: &Claim,
+        claim: &Claim<Reindexing>,
         owner: Uuid,
     ) -> Result<Step, IndexError> {
-        let cursor = Cursor { after: claim.cursor.until, ..claim.cursor };
+        let cursor = Reindexing { after: claim.cursor.until, ..claim.cursor };
         let mut tx = self.begin_store(scope).await?;
-        let Some(is_canceled) = tx.operation_advance((claim.id, owner), cursor, (0, 0)).await?
+        let Some(is_canceled) = tx.operation_advance((claim.id, owner), &cursor, (0, 0)).await?
         else {
             return Ok(Step::Lost);
         };
@@ -158,6 +166,18 @@ impl Db {
 }
 
 impl PartitionTx {
+    /// Asks for what the partition holds to be indexed for tags with these paths: from the first
+    /// instance to the last one there is, since later ones are indexed by their stores.
+    pub(super) async fn reindex_create(
+        &mut self,
+        id: Uuid,
+        paths: &[String],
+    ) -> Result<(), IndexError> {
+        let (query, conn) = self.statement(NEWEST);
+        let until = query.fetch_one(conn).await?.try_get(0)?;
+        self.operation_create(id, paths, None, &Reindexing { after: 0, until }).await
+    }
+
     /// The tags that an operation indexes still.
     async fn tags_of(&mut self, operation: Uuid) -> Result<Vec<KnownTag>, IndexError> {
         let mut tags = self.tags_known().await?;
@@ -172,7 +192,10 @@ impl PartitionTx {
 
     /// The next instances, with their metadata, by watermark; `None` at the end. (None at all:
     /// they were deleted while they were looked at, and others follow.)
-    async fn reindex_sources(&mut self, cursor: Cursor) -> Result<Option<Vec<Source>>, IndexError> {
+    async fn reindex_sources(
+        &mut self,
+        cursor: Reindexing,
+    ) -> Result<Option<Vec<Source>>, IndexError> {
         let (query, conn) = self.statement(SIZES);
         let query = query.bind(cursor.after).bind(cursor.until).bind(BATCH);
         let (mut watermarks, mut bytes) = (Vec::new(), 0);

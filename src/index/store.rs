@@ -94,6 +94,15 @@ pub struct NewBlob {
     pub length: u64,
 }
 
+/// Where the blob of a batch comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was written for the batch: nothing names it.
+    New,
+    /// It has been there, live or awaiting removal (see `undelete`).
+    Kept,
+}
+
 /// An instance whose bytes are in the blob of its batch.
 #[derive(Debug)]
 pub struct NewInstance<'a> {
@@ -161,6 +170,16 @@ impl PartitionTx {
         blob: &NewBlob,
         news: &[NewInstance<'_>],
     ) -> Result<Vec<Stored>, IndexError> {
+        self.store_rows(blob, Origin::New, news).await
+    }
+
+    /// As [`PartitionTx::store_batch`], of a blob that has come from `origin`.
+    pub(super) async fn store_rows(
+        &mut self,
+        blob: &NewBlob,
+        origin: Origin,
+        news: &[NewInstance<'_>],
+    ) -> Result<Vec<Stored>, IndexError> {
         let tags = self.tags_to_write().await?;
         // Ascending by SOP Instance UID: the order in which every store inserts. Of several with
         // one UID the first counts.
@@ -179,13 +198,15 @@ impl PartitionTx {
             if pending.is_empty() {
                 break;
             }
-            if !has_blob {
-                let (query, conn) = self.statement(BLOB_CREATE);
-                query.bind(blob.id).bind(bigint(blob.length)).execute(conn).await?;
-                has_blob = true;
-            }
             let batch: Vec<&NewInstance<'_>> = pending.values().copied().collect();
             let parents = self.parents(&batch, &mut made).await?;
+            if !has_blob {
+                match origin {
+                    Origin::New => self.blob_create(blob).await?,
+                    Origin::Kept => self.blob_hold(blob).await?,
+                }
+                has_blob = true;
+            }
             let created = self.create(blob, &batch, &parents).await?;
             for new in
                 batch.iter().filter(|new| created.contains_key(new.indexed.instance.as_str()))
@@ -216,11 +237,17 @@ impl PartitionTx {
         if watermarks.len() < first.len() {
             self.take_back_parents(&made).await?;
         }
-        if has_blob && watermarks.is_empty() {
+        if has_blob && watermarks.is_empty() && origin == Origin::New {
             let (query, conn) = self.statement(BLOB_TAKE_BACK);
             query.bind(blob.id).execute(conn).await?;
         }
         Ok(answers(news, &first, &existing, &watermarks))
+    }
+
+    pub(super) async fn blob_create(&mut self, blob: &NewBlob) -> Result<(), IndexError> {
+        let (query, conn) = self.statement(BLOB_CREATE);
+        query.bind(blob.id).bind(bigint(blob.length)).execute(conn).await?;
+        Ok(())
     }
 
     /// Which of `uids` the partition holds, and as what.

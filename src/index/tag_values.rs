@@ -19,6 +19,7 @@ use super::{
 };
 use crate::dicom::{
     attributes::Level,
+    kept,
     matching::Object,
     tag_values::{self, Kind},
 };
@@ -135,7 +136,7 @@ impl Derived {
 
     fn read(&mut self, source: &Source, tags: &[KnownTag]) {
         self.instances.push((source.watermark, source.parents.0));
-        let json = zstd::stream::decode_all(&*source.metadata).ok();
+        let json = kept::decompress(&source.metadata).ok();
         let object =
             json.as_deref().and_then(|json| serde_json::from_slice::<Object<'_>>(json).ok());
         let Some(object) = object else {

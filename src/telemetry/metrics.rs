@@ -50,6 +50,7 @@ impl Metrics {
             .set_buckets_for_metric(full(names::REQUEST_SECONDS), &REQUEST_BUCKETS)
             .and_then(|b| b.set_buckets_for_metric(full(names::BLOB_SECONDS), &WORK_BUCKETS))
             .and_then(|b| b.set_buckets_for_metric(full(names::WORKER_SECONDS), &WORK_BUCKETS))
+            .and_then(|b| b.set_buckets_for_metric(full(names::WEBHOOK_SECONDS), &WORK_BUCKETS))
             .and_then(PrometheusBuilder::install_recorder)
             .map_err(MetricsError)?;
         describe();
@@ -98,6 +99,14 @@ fn describe() {
     describe_histogram!(names::WORKER_SECONDS, Unit::Seconds, "Time of a background round");
     describe_counter!(names::WORKER_ITEMS, "Things that background rounds dealt with");
     describe_counter!(names::REINDEX_INSTANCES, "Instances read again for tags, by outcome");
+    describe_counter!(names::PURGE_BLOBS, "Removals of deleted blobs, by outcome");
+    describe_gauge!(names::PURGE_AWAITING, "Blobs that await removal");
+    describe_gauge!(names::PURGE_FAILED, "Blobs that could not be removed again and again");
+    describe_counter!(names::COMPACTION_BLOBS, "Blobs rewritten without dead bytes, by outcome");
+    describe_counter!(names::WEBHOOK_MESSAGES, "Messages sent to webhooks, each try, by outcome");
+    describe_histogram!(names::WEBHOOK_SECONDS, Unit::Seconds, "Time of one try to deliver one");
+    describe_counter!(names::WEBHOOK_EVENTS, "Events delivered to webhooks");
+    describe_counter!(names::WEBHOOK_DEAD_LETTERS, "Messages to webhooks that were given up");
     describe_counter!(names::DAMAGE_FOUND, "Damage found by the scrubber, by kind");
     describe_counter!(names::SCRUB_BYTES, Unit::Bytes, "Bytes read and hashed by the scrubber");
     describe_counter!(
@@ -107,6 +116,7 @@ fn describe() {
     // Rates need a first value: what may stay at zero for long is there from the start.
     metrics::counter!(names::POSTGRES_RESTARTS).absolute(0);
     metrics::counter!(names::STORE_BYTES).absolute(0);
+    metrics::counter!(names::WEBHOOK_DEAD_LETTERS).absolute(0);
     metrics::counter!(names::SCRUB_BYTES).absolute(0);
 }
 

@@ -34,6 +34,24 @@ pub const WORKER_ITEMS: &str = "collimator_worker_items_total";
 /// Instances read again for extended query tags. Counter. Label: [`OUTCOME`] (`indexed`, `failed`:
 /// a value could not be indexed).
 pub const REINDEX_INSTANCES: &str = "collimator_reindex_instances_total";
+/// Removals of deleted blobs. Counter. Label: [`OUTCOME`] (`removed`, `failed`: tried again later).
+pub const PURGE_BLOBS: &str = "collimator_purge_blobs_total";
+/// Blobs that await removal, their grace period included. Gauge.
+pub const PURGE_AWAITING: &str = "collimator_purge_awaiting_blobs";
+/// Blobs that could not be removed again and again. Gauge.
+pub const PURGE_FAILED: &str = "collimator_purge_failed_blobs";
+/// Blobs rewritten because they were mostly dead. Counter. Label: [`OUTCOME`] (`rewritten`,
+/// `failed`: tried again later).
+pub const COMPACTION_BLOBS: &str = "collimator_compaction_blobs_total";
+/// Messages sent to webhooks, each try. Counter. Label: [`OUTCOME`] (`delivered`, `status`, `timeout`,
+/// `connection`, `address`, `unsendable`).
+pub const WEBHOOK_MESSAGES: &str = "collimator_webhook_messages_total";
+/// Time of one try, in seconds. Histogram.
+pub const WEBHOOK_SECONDS: &str = "collimator_webhook_message_seconds";
+/// Events that were delivered to webhooks. Counter.
+pub const WEBHOOK_EVENTS: &str = "collimator_webhook_events_total";
+/// Messages to webhooks that were given up. Counter.
+pub const WEBHOOK_DEAD_LETTERS: &str = "collimator_webhook_dead_letters_total";
 /// Damage that the scrubber found and did not know. Counter. Label: [`KIND`].
 pub const DAMAGE_FOUND: &str = "collimator_damage_found_total";
 /// Bytes that the scrubber read and hashed. Counter.

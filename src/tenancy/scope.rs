@@ -32,13 +32,21 @@ pub enum Action {
     /// Add, change or delete extended query tags, or cancel operations: in one partition, or at
     /// the root, for all.
     ManageTags,
+    /// See the webhooks of one partition.
+    ReadWebhooks,
+    /// Add, change, test or remove webhooks of one partition.
+    ManageWebhooks,
 }
 
 impl Action {
     /// Whether the action works on exactly one partition.
     pub fn needs_one_partition(self) -> bool {
         match self {
-            Self::Retrieve | Self::Store | Self::Delete => true,
+            Self::Retrieve
+            | Self::Store
+            | Self::Delete
+            | Self::ReadWebhooks
+            | Self::ManageWebhooks => true,
             Self::Search
             | Self::ListPartitions
             | Self::ReadChanges
@@ -310,6 +318,19 @@ mod tests {
             check(true, Named::One(id("a")), &two, action, scope(&["a"]));
             check(true, Named::One(id("c")), &every, action, Err(Refused::Hidden));
             check(false, Named::One(id("a")), &every, action, Err(Refused::PartitionsOff));
+            check(false, Named::Nothing, &every, action, scope(&["microsoft.default"]));
+        }
+    }
+
+    #[test]
+    fn webhooks_are_those_of_one_partition() {
+        let every = Grants { every: true, ..grants(&["a"], true) };
+        for action in [Action::ReadWebhooks, Action::ManageWebhooks] {
+            check(true, Named::One(id("a")), &every, action, scope(&["a"]));
+            check(true, Named::One(id("c")), &every, action, Err(Refused::Hidden));
+            check(true, Named::Nothing, &every, action, Err(Refused::PartitionNeeded));
+            let several = Named::Several([id("a")].into());
+            check(true, several, &every, action, Err(Refused::PartitionNeeded));
             check(false, Named::Nothing, &every, action, scope(&["microsoft.default"]));
         }
     }

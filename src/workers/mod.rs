@@ -1,20 +1,26 @@
 //! Background tasks: what keeps the archive tidy without being asked.
 //!
 //! Owns the one loop that every task runs in ([`start`]) and the tasks: [`Sweep`] (blobs that no
-//! row knows), [`Remove`] (blobs whose last instance was deleted), [`Reindex`] (extended query
-//! tags), [`Feed`] (events of change feeds) and [`Scrub`] (damage). Holds:
+//! row knows), [`Remove`] (blobs whose last instance was deleted), [`Compact`] (blobs that are
+//! mostly dead), [`Reindex`] (extended query tags), [`Feed`] (events of change feeds) and [`Scrub`]
+//! (damage); and [`Webhooks`], which has a loop of its own. Holds:
 //! - A task takes no input, works from the database, and may be stopped or killed at any point and
 //!   run again; several servers may run the same task at once.
-//! - A task visits one partition at a time, with that partition's scope.
+//! - A task visits one partition at a time, with that partition's scope. (What finds out which of
+//!   them have webhooks to be told looks at all, and learns ids alone.)
 //! - The loop never ends by itself: an error or a panic is logged, counted, and tried again later.
 //!
 //! Absent: tasks that belong to a request.
 
+mod compact;
 mod feed;
+mod lease;
 mod reindex;
 mod remove;
 mod scrub;
 mod sweep;
+mod webhook_delivery;
+mod webhooks;
 
 use std::{error::Error, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -23,11 +29,13 @@ use rand::RngExt;
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use compact::Compact;
 pub use feed::Feed;
 pub use reindex::Reindex;
 pub use remove::Remove;
 pub use scrub::Scrub;
 pub use sweep::Sweep;
+pub use webhooks::Webhooks;
 
 use crate::{
     blob::BlobError,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{Chain, Done, Worker, WorkerError, partitions};
 use crate::{
     config::OperationsConfig,
-    index::{Claim, Db, IndexError, Step, TagStatus, Work},
+    index::{Claim, Db, IndexError, Reindexing, Step, TagStatus, Work},
     telemetry::names,
     tenancy::{PartitionId, PartitionScope, Scope},
 };
@@ -59,8 +59,8 @@ impl Reindex {
         if known.iter().any(|tag| !tag.is_met && tag.status == TagStatus::Adding) {
             tx.tags_meet().await?;
         }
-        tx.operations_purge(self.retention).await?;
-        let work = tx.operation_claim(self.owner).await?;
+        tx.operations_forget(self.retention).await?;
+        let work = tx.operation_claim::<Reindexing>(self.owner).await?;
         tx.commit().await?;
         for tag in known.iter().filter(|tag| tag.is_met && tag.status == TagStatus::Deleting) {
             if !self.remove(&scope, tag.id, done).await? {
@@ -105,7 +105,7 @@ impl Reindex {
     async fn work(
         &self,
         scope: &PartitionScope,
-        mut claim: Claim,
+        mut claim: Claim<Reindexing>,
         done: &mut Done,
     ) -> Result<(), WorkerError> {
         let begun = Instant::now();
@@ -146,7 +146,7 @@ impl Reindex {
         Ok(())
     }
 
-    fn failed(&self, scope: &PartitionScope, claim: &Claim, error: &IndexError) {
+    fn failed(&self, scope: &PartitionScope, claim: &Claim<Reindexing>, error: &IndexError) {
         let (partition, operation) = (scope.partition(), claim.id);
         tracing::warn!(%partition, %operation, error = %Chain(error), "a batch failed");
     }

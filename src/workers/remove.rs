@@ -1,18 +1,23 @@
-//! The remover: removes blobs whose last instance was deleted and whose grace period is over.
+//! The remover: removes blobs whose last instance was deleted and whose grace period is over, and
+//! forgets tombstones that are old enough.
 //!
+//! What is due in a partition is an operation of kind `purge`, which one server works on at a time.
 //! The store first, the row last: killed in between, the removal is repeated, and removing what is
-//! gone is a success. No transaction is open while the store works.
+//! gone is a success. No transaction is open while the store works. How often a removal was tried is
+//! in the database; a store that does not answer delays removals and loses none.
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use futures::StreamExt;
 use uuid::Uuid;
 
-use super::{Chain, Done, Worker, WorkerError, back_off, partitions};
+use super::{Chain, Done, Worker, WorkerError, lease, partitions};
 use crate::{
     blob::BlobStore,
-    index::Db,
-    tenancy::{PartitionId, Scope},
+    config::DeleteConfig,
+    index::{Claim, Db, OperationState, Purging, Waiting, Work},
+    telemetry::names,
+    tenancy::{PartitionId, PartitionScope, Scope},
 };
 
 /// Blobs claimed with one transaction.
@@ -20,88 +25,159 @@ const BATCH: i64 = 256;
 /// Batches of one partition in one round, so that one tenant's large deletion does not keep the
 /// others' waiting.
 const BATCHES: usize = 16;
-/// Wait before a removal that failed is tried again; doubled each time.
-const RETRY_FIRST: Duration = Duration::from_secs(60);
-/// Longest wait between two tries.
-const RETRY_CAP: Duration = Duration::from_secs(24 * 60 * 60);
-/// Most failing blobs whose tries are counted; those beyond wait the longest at once.
-const COUNTED: usize = 10_000;
+/// Tombstones forgotten in one transaction.
+const FORGOTTEN: i64 = 1_000;
+/// Shortest wait before an erasure under way is looked at again.
+const ERASURE: Duration = Duration::from_secs(2);
 
 /// Removes blobs awaiting removal.
 #[derive(Debug)]
 pub struct Remove {
     db: Db,
     blobs: BlobStore,
-    /// Tries that failed since this server started. Lost at a restart, which then tries sooner.
-    failures: Mutex<HashMap<(PartitionId, Uuid), u32>>,
+    /// Who holds claims.
+    owner: Uuid,
+    tombstones: Duration,
 }
 
 impl Remove {
-    /// A remover.
-    pub fn new(db: Db, blobs: BlobStore) -> Self {
-        Self { db, blobs, failures: Mutex::default() }
+    /// A remover that holds its claims under a name of its own.
+    pub fn new(db: Db, blobs: BlobStore, config: &DeleteConfig) -> Self {
+        Self { db, blobs, owner: Uuid::new_v4(), tombstones: config.tombstones }
     }
 
-    /// Removes one batch; says how many were due.
-    async fn batch(&self, id: &PartitionId, done: &mut Done) -> Result<usize, WorkerError> {
-        #[expect(clippy::disallowed_methods, reason = "a background task")]
-        let scope = Scope::for_maintenance(id);
-        let mut tx = self.db.begin_in(&scope).await?;
+    async fn partition(
+        &self,
+        scope: &PartitionScope,
+        all: &mut Waiting,
+        done: &mut Done,
+    ) -> Result<(), WorkerError> {
+        let mut tx = self.db.begin_in(scope).await?;
+        tx.purge_create().await?;
+        let work = tx.operation_claim::<Purging>(self.owner).await?;
+        tx.commit().await?;
+        match work {
+            Work::Nothing => {}
+            Work::Later(wait) => done.come_back(wait),
+            Work::Now(claim) => self.purge(scope, claim, done).await?,
+        }
+        let mut tx = self.db.begin_in(scope).await?;
+        let erasures = tx.erasures_settle().await?;
+        let waiting = tx.removals_waiting().await?;
+        tx.commit().await?;
+        if erasures > 0 {
+            done.come_back(waiting.next.map_or(ERASURE, |next| next.max(ERASURE)));
+        }
+        all.blobs += waiting.blobs;
+        all.failed += waiting.failed;
+        if !self.tombstones.is_zero() {
+            self.forget(scope, done).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is due, a bounded part of it.
+    async fn purge(
+        &self,
+        scope: &PartitionScope,
+        claim: Claim<Purging>,
+        done: &mut Done,
+    ) -> Result<(), WorkerError> {
+        let mut failed = 0;
+        for _ in 0..BATCHES {
+            let batch = self.batch(scope, &claim, done);
+            let Some((due, failures)) = batch.await? else { return Ok(()) };
+            failed += failures;
+            // A store that removes nothing is not asked for more.
+            let is_down = due > 0 && failures == due;
+            if due < BATCH as usize || is_down {
+                return self.end(scope, &claim).await;
+            }
+        }
+        let mut tx = self.db.begin_in(scope).await?;
+        tx.operation_release(&claim, self.owner, failed > 0).await?;
+        tx.commit().await?;
+        done.more = true;
+        Ok(())
+    }
+
+    async fn end(&self, scope: &PartitionScope, claim: &Claim<Purging>) -> Result<(), WorkerError> {
+        let mut tx = self.db.begin_in(scope).await?;
+        let failed = tx.operation_failures(claim.id).await?;
+        let error = format!("{failed} removals failed; they are tried again, later each time");
+        let (state, error) = match failed {
+            0 => (OperationState::Succeeded, None),
+            _ => (OperationState::Failed, Some(error.as_str())),
+        };
+        tx.operation_end(claim.id, state, error).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Removes one batch; says how many were due and how many failed. `None`: somebody else has the
+    /// operation now.
+    async fn batch(
+        &self,
+        scope: &PartitionScope,
+        claim: &Claim<Purging>,
+        done: &mut Done,
+    ) -> Result<Option<(usize, usize)>, WorkerError> {
+        let id = scope.partition();
+        let mut tx = self.db.begin_in(scope).await?;
         let due = tx.blob_removals_due(BATCH).await?;
         tx.commit().await?;
         let count = due.len();
         if count == 0 {
-            return Ok(0);
+            return Ok(Some((0, 0)));
         }
-        let mut removals = self.blobs.within(id).remove_many(due);
         let (mut removed, mut failed) = (Vec::new(), Vec::new());
-        while let Some((blob, outcome)) = removals.next().await {
-            match outcome {
-                Ok(()) => removed.push(blob),
-                Err(error) => {
-                    tracing::warn!(partition = %id, %blob, error = %Chain(&error), "blob stays");
-                    failed.push(blob);
+        let removing = async {
+            let mut removals = self.blobs.within(id).remove_many(due);
+            while let Some((blob, outcome)) = removals.next().await {
+                match outcome {
+                    Ok(()) => removed.push(blob),
+                    Err(error) => {
+                        tracing::warn!(partition = %id, %blob, error = %Chain(&error), "blob stays");
+                        failed.push((blob, error.to_string()));
+                    }
                 }
             }
-        }
-        let mut tx = self.db.begin_in(&scope).await?;
+        };
+        let held = lease::holding(&self.db, scope, (claim.id, self.owner), removing).await?;
+        let mut tx = self.db.begin_in(scope).await?;
+        let counts = (removed.len() as i64, failed.len() as i64);
+        let advanced = tx.operation_advance((claim.id, self.owner), &Purging {}, counts).await?;
+        // That they are gone is true whoever has the operation now.
         tx.blob_removed(&removed).await?;
-        for blob in &failed {
-            tx.blob_removal_failed(*blob, self.failed_again(id, *blob)).await?;
-        }
+        let given_up = tx.blob_removals_failed(&failed).await?;
         tx.commit().await?;
-        self.forget(id, &removed);
+        if given_up > 0 {
+            tracing::error!(partition = %id, blobs = given_up, "blobs cannot be removed");
+        }
+        tell("removed", removed.len() as u64);
+        tell("failed", failed.len() as u64);
         done.items += removed.len() as u64;
         done.failed += failed.len() as u64;
-        Ok(count)
+        Ok(held.and(advanced).map(|_| (count, failed.len())))
     }
 
-    /// How long to wait after one more failure.
-    fn failed_again(&self, id: &PartitionId, blob: Uuid) -> Duration {
-        let mut failures = self.counts();
-        let key = (id.clone(), blob);
-        if failures.len() >= COUNTED && !failures.contains_key(&key) {
-            return RETRY_CAP;
+    async fn forget(&self, scope: &PartitionScope, done: &mut Done) -> Result<(), WorkerError> {
+        for _ in 0..BATCHES {
+            let mut tx = self.db.begin_in(scope).await?;
+            let gone = tx.tombstones_forget(self.tombstones, FORGOTTEN).await?;
+            tx.commit().await?;
+            done.items += gone;
+            if gone < FORGOTTEN.unsigned_abs() {
+                return Ok(());
+            }
         }
-        let count = failures.entry(key).or_default();
-        *count = count.saturating_add(1);
-        back_off(RETRY_FIRST, *count, RETRY_CAP)
+        done.more = true;
+        Ok(())
     }
+}
 
-    fn forget(&self, id: &PartitionId, removed: &[Uuid]) {
-        let mut failures = self.counts();
-        if failures.is_empty() {
-            return;
-        }
-        for blob in removed {
-            failures.remove(&(id.clone(), *blob));
-        }
-    }
-
-    fn counts(&self) -> std::sync::MutexGuard<'_, HashMap<(PartitionId, Uuid), u32>> {
-        // Counts cannot be left half-changed.
-        self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
+fn tell(outcome: &'static str, blobs: u64) {
+    metrics::counter!(names::PURGE_BLOBS, names::OUTCOME => outcome).increment(blobs);
 }
 
 impl Worker for Remove {
@@ -110,16 +186,18 @@ impl Worker for Remove {
     }
 
     async fn run_once(&self) -> Result<Done, WorkerError> {
-        let mut done = Done::default();
+        let (mut done, mut all) = (Done::default(), Waiting::default());
         for id in partitions(&self.db).await? {
-            for batch in 1..=BATCHES {
-                let due = self.batch(&id, &mut done).await?;
-                if (due as i64) < BATCH {
-                    break;
-                }
-                done.more |= batch == BATCHES;
-            }
+            let scope = scope(&id);
+            self.partition(&scope, &mut all, &mut done).await?;
         }
+        metrics::gauge!(names::PURGE_AWAITING).set(all.blobs as f64);
+        metrics::gauge!(names::PURGE_FAILED).set(all.failed as f64);
         Ok(done)
     }
+}
+
+fn scope(id: &PartitionId) -> PartitionScope {
+    #[expect(clippy::disallowed_methods, reason = "a background task")]
+    Scope::for_maintenance(id)
 }

@@ -8,6 +8,7 @@
 //! work.
 
 mod liars;
+mod lost;
 mod servers;
 mod shim;
 mod suite;

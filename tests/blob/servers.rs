@@ -32,7 +32,7 @@ const START: Duration = Duration::from_secs(60);
 /// One store, and what keeps it alive.
 pub struct Subject {
     pub name: &'static str,
-    config: BlobConfig,
+    pub config: BlobConfig,
     /// The same with credentials that are wrong, where the store has any.
     pub wrong: Option<BlobConfig>,
     /// The same with a bucket that does not exist, where the store does not simply make it (both

@@ -28,6 +28,8 @@ pub enum Manner {
     ShiftsRanges,
     /// Dates every object a day back.
     LivesInThePast,
+    /// Ends an upload as told, and says that it failed.
+    LosesTheEnd,
 }
 
 struct Proxy {
@@ -88,6 +90,7 @@ impl Proxy {
         body: Bytes,
     ) -> Response {
         let range = headers.get(header::RANGE).cloned();
+        let is_end = method == Method::POST && url.contains("uploadId=");
         if self.manner == Manner::ShiftsRanges && range.is_some() {
             headers.insert(header::RANGE, "bytes=0-99".parse().expect("a header"));
         }
@@ -99,6 +102,9 @@ impl Proxy {
         let (status, mut headers) = (answer.status(), answer.headers().clone());
         headers.remove(header::TRANSFER_ENCODING);
         match self.manner {
+            Manner::LosesTheEnd if is_end && status.is_success() => {
+                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            }
             Manner::Gcs => {
                 if let Some(etag) = headers.get(header::ETAG) {
                     let generation = generation(etag.as_bytes()).to_string();

@@ -112,7 +112,7 @@ impl Sample {
     fn metadata(&self) -> Vec<u8> {
         match &*self.indexed.metadata {
             [] => self.indexed.instance.as_str().as_bytes().to_vec(),
-            json => zstd::bulk::compress(json, 1).unwrap(),
+            json => collimator::dicom::kept::compress(json).unwrap(),
         }
     }
 

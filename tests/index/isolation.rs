@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use collimator::{
     dicom::{VR, attributes::Level},
-    index::{DamageNote, TENANT_TABLES},
+    index::{
+        DamageNote, Db, DeadLetter, FeedAction, TENANT_TABLES, WebhookSecret, WebhookSettings,
+    },
 };
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
@@ -19,6 +21,7 @@ use crate::{
 async fn two_partitions() -> Database {
     let it = Database::new().await;
     for partition in ["a", "b"] {
+        add_webhook(&it.db, partition).await;
         add_tag(&it.db, partition, "00101010", VR::AS, Level::Study).await;
         let ages = ["041Y", "no age"]
             .map(|age| format!(r#"{{"00101010":{{"vr":"AS","Value":["{age}"]}}}}"#));
@@ -40,6 +43,10 @@ async fn two_partitions() -> Database {
         let mut tx = it.db.begin_in(&scope(partition)).await.unwrap();
         tx.delete(&study(3), std::time::Duration::ZERO).await.unwrap();
         tx.commit().await.unwrap();
+        store(&it.db, partition, &[Sample::new(5, 1, 1)]).await;
+        let mut tx = it.db.begin_in(&scope(partition)).await.unwrap();
+        tx.erase(&study(5), uuid::Uuid::new_v4(), "/studies/1.2.5").await.unwrap();
+        tx.commit().await.unwrap();
     }
     let mut conn = it.superuser().await;
     for table in TENANT_TABLES {
@@ -51,6 +58,32 @@ async fn two_partitions() -> Database {
         }
     }
     it
+}
+
+/// A webhook with a dead letter.
+async fn add_webhook(db: &Db, partition: &str) {
+    let settings = WebhookSettings {
+        url: "https://hooks.example/".to_owned(),
+        description: String::new(),
+        actions: vec![FeedAction::Create],
+        is_enabled: true,
+    };
+    let letter = DeadLetter {
+        first: 1,
+        last: 1,
+        events: 1,
+        reason: "timeout".to_owned(),
+        status: None,
+        attempts: 1,
+        first_attempt_at: None,
+        failed_at: None,
+        is_to_replay: false,
+    };
+    let mut tx = db.begin_webhooks(&scope(partition)).await.unwrap();
+    let id = Uuid::new_v4();
+    tx.webhook_create(id, &settings, &WebhookSecret::generate(), 0).await.unwrap();
+    tx.dead_letter_create(id, &letter).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 async fn rows_of(conn: &mut PgConnection, table: &str, partition: &str) -> i64 {

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod data;
+mod deletion;
 #[allow(dead_code, reason = "shared with the suite")]
 #[path = "../suite/harness/postgres.rs"]
 mod postgres;

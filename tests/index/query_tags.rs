@@ -11,8 +11,8 @@ use collimator::{
         names,
     },
     index::{
-        Condition, Db, DbOptions, NewTag, OperationState, QueryTag, SearchPlan, Step, TagState,
-        TagStatus, Within, Work,
+        Condition, Db, DbOptions, NewTag, OperationFilter, OperationState, QueryTag, Reindexing,
+        SearchPlan, Step, TagState, TagStatus, Within, Work,
     },
     tenancy::Scope,
 };
@@ -52,10 +52,10 @@ async fn add_to_root(db: &Db, tags: &[NewTag]) -> Uuid {
     operation
 }
 
-async fn claim(db: &Db, partition: &str, owner: Uuid) -> Work {
+async fn claim(db: &Db, partition: &str, owner: Uuid) -> Work<Reindexing> {
     let mut tx = db.begin_in(&scope(partition)).await.unwrap();
     tx.tags_meet().await.unwrap();
-    let work = tx.operation_claim(owner).await.unwrap();
+    let work = tx.operation_claim::<Reindexing>(owner).await.unwrap();
     tx.commit().await.unwrap();
     work
 }
@@ -202,7 +202,7 @@ async fn of_a_study_the_first_instance_with_a_value_speaks_until_it_is_deleted()
 
 async fn delete(db: &Db, target: &collimator::index::Target) {
     let mut tx = db.begin_in(&scope("a")).await.unwrap();
-    assert!(tx.delete(target, Duration::ZERO).await.unwrap() > 0);
+    assert!(!tx.delete(target, Duration::ZERO).await.unwrap().is_empty());
     tx.commit().await.unwrap();
 }
 
@@ -308,7 +308,7 @@ async fn a_tag_of_one_partition_is_nowhere_else() {
     let mut tx = it.db.begin(&scope("b")).await.unwrap();
     assert_eq!(tx.search_tags().await.unwrap(), []);
     assert_eq!(tx.operation(operation, DAY).await.unwrap(), None);
-    assert_eq!(tx.operations(10, 0).await.unwrap(), []);
+    assert_eq!(tx.operations(OperationFilter::default(), (10, 0)).await.unwrap(), []);
     // Nor is it common to several.
     let mut tx = it.db.begin(&several(&["a", "b"])).await.unwrap();
     assert_eq!(tx.search_tags().await.unwrap(), []);
@@ -403,13 +403,13 @@ async fn two_handles_claim_different_partitions_and_cancelled_work_stops() {
     assert_eq!(state(operations[0]).await, OperationState::Canceled);
 
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
-    assert_eq!(tx.operations_purge(DAY).await.unwrap(), 0);
+    assert_eq!(tx.operations_forget(DAY).await.unwrap(), 0);
     tx.commit().await.unwrap();
     let old =
         "UPDATE operation SET ended_at = now() - interval '2 days' WHERE ended_at IS NOT NULL";
     sqlx::query(old).execute(&mut it.superuser().await).await.unwrap();
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
-    assert_eq!(tx.operations_purge(DAY).await.unwrap(), 2);
+    assert_eq!(tx.operations_forget(DAY).await.unwrap(), 2);
     tx.commit().await.unwrap();
 }
 

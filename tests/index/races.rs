@@ -11,10 +11,10 @@ use crate::{
 };
 
 /// A small generator: the races differ, what each task does not.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, n: u32) -> u32 {
+    pub fn below(&mut self, n: u32) -> u32 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (self.0 >> 33) as u32 % n
     }
@@ -100,9 +100,10 @@ const BROKEN: &[(&str, &str)] = &[
     ),
 ];
 
-async fn assert_whole(it: &Database) {
+/// Checks what must hold, but for what a test says cannot.
+pub async fn assert_whole(it: &Database, but: &[&str]) {
     let mut conn = it.superuser().await;
-    for (what, sql) in BROKEN {
+    for (what, sql) in BROKEN.iter().filter(|(what, _)| !but.contains(what)) {
         let found = sqlx::query(*sql).fetch_all(&mut conn).await.unwrap().len();
         assert_eq!(found, 0, "{what}");
     }
@@ -142,7 +143,7 @@ async fn stores_and_deletes_at_once_leave_the_index_whole() {
                             1 => series(in_study, in_series),
                             _ => Sample::new(in_study, in_series, dice.below(6)).target(),
                         };
-                        tx.delete(&target, Duration::ZERO).await.map(|count| (0, count))
+                        tx.delete(&target, Duration::ZERO).await.map(|gone| (0, gone.len() as u64))
                     };
                     match outcome {
                         Ok((stored, deleted)) => {
@@ -162,7 +163,7 @@ async fn stores_and_deletes_at_once_leave_the_index_whole() {
         let (stored, deleted) = task.await.unwrap();
         (new, gone) = (new + stored, gone + deleted);
     }
-    assert_whole(&it).await;
+    assert_whole(&it, &[]).await;
     let mut conn = it.superuser().await;
     let left: i64 =
         sqlx::query("SELECT count(*) FROM instance").fetch_one(&mut conn).await.unwrap().get(0);
@@ -198,7 +199,7 @@ async fn one_of_many_equal_stores_is_new() {
         new += task.await.unwrap();
     }
     assert_eq!(new, 20);
-    assert_whole(&it).await;
+    assert_whole(&it, &[]).await;
 }
 
 #[tokio::test]
@@ -212,5 +213,5 @@ async fn stores_to_one_study_do_not_wait_for_each_other() {
     store_in(&mut second, &new_blob(), &[Sample::new(1, 1, 3)]).await.unwrap();
     second.commit().await.unwrap();
     first.commit().await.unwrap();
-    assert_whole(&it).await;
+    assert_whole(&it, &[]).await;
 }

@@ -220,27 +220,27 @@ async fn delete_leaves_tombstones_and_no_empty_parents() {
     let shared: Vec<Sample> = batch.iter().cloned().chain([Sample::new(2, 1, 1)]).collect();
     store_in(&mut tx, &blob, &shared).await.unwrap();
     tx.commit().await.unwrap();
-    let grace = Duration::from_secs(3600);
+    let grace = Duration::ZERO;
     let mut conn = it.superuser().await;
 
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
-    assert_eq!(tx.delete(&Sample::new(1, 1, 99).target(), grace).await.unwrap(), 0);
-    assert_eq!(tx.delete(&series(1, 99), grace).await.unwrap(), 0);
-    assert_eq!(tx.delete(&study(99), grace).await.unwrap(), 0);
-    assert_eq!(tx.delete(&batch[0].target(), grace).await.unwrap(), 1);
+    assert_eq!(tx.delete(&Sample::new(1, 1, 99).target(), grace).await.unwrap().len(), 0);
+    assert_eq!(tx.delete(&series(1, 99), grace).await.unwrap().len(), 0);
+    assert_eq!(tx.delete(&study(99), grace).await.unwrap().len(), 0);
+    assert_eq!(tx.delete(&batch[0].target(), grace).await.unwrap().len(), 1);
     assert_eq!(tx.presence(&batch[0].target()).await.unwrap(), Presence::Deleted);
     assert_eq!(tx.presence(&series(1, 1)).await.unwrap(), Presence::Live);
-    assert_eq!(tx.delete(&series(1, 1), grace).await.unwrap(), 1);
+    assert_eq!(tx.delete(&series(1, 1), grace).await.unwrap().len(), 1);
     assert_eq!(tx.presence(&series(1, 1)).await.unwrap(), Presence::Deleted);
     assert_eq!(tx.presence(&study(1)).await.unwrap(), Presence::Live);
-    assert_eq!(tx.delete(&study(1), grace).await.unwrap(), 1);
+    assert_eq!(tx.delete(&study(1), grace).await.unwrap().len(), 1);
     assert_eq!(tx.presence(&study(1)).await.unwrap(), Presence::Deleted);
     assert_eq!(tx.presence(&study(99)).await.unwrap(), Presence::Absent);
     tx.commit().await.unwrap();
     assert_eq!(number(&mut conn, "SELECT count(*) FROM blob_removal").await, 0, "one lives on");
 
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
-    assert_eq!(tx.delete(&study(2), Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(tx.delete(&study(2), Duration::ZERO).await.unwrap().len(), 1);
     tx.commit().await.unwrap();
     for table in ["study", "series", "instance", "instance_metadata", "frame_table", "blob"] {
         let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
@@ -255,7 +255,9 @@ async fn delete_leaves_tombstones_and_no_empty_parents() {
     assert_eq!(tx.blobs_known(&[blob.id, uuid::Uuid::nil()]).await.unwrap(), [blob.id]);
     assert_eq!(tx.blob_removals_due(10).await.unwrap(), [blob.id]);
     assert!(tx.blob_removals_due(10).await.unwrap().is_empty(), "claimed");
-    tx.blob_removal_failed(blob.id, Duration::ZERO).await.unwrap();
+    tx.blob_removals_failed(&[(blob.id, "it did not answer".to_owned())]).await.unwrap();
+    assert!(tx.blob_removals_due(10).await.unwrap().is_empty(), "it waits");
+    tx.removals_retry().await.unwrap();
     tx.commit().await.unwrap();
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
     assert_eq!(tx.blob_removals_due(10).await.unwrap(), [blob.id], "due again");

@@ -117,7 +117,8 @@ fn good(name: &str) -> String {
         "instance" => "1.2.1.1.1",
         "frames" => "1",
         "tag" => "00101010",
-        "operation" => "00000000000000000000000000000051",
+        "operation" | "webhook" => "00000000000000000000000000000051",
+        "letter" => "7",
         _ => "7FE00010",
     }
     .to_owned()

@@ -18,4 +18,6 @@ mod query_tags;
 mod retrieve;
 mod search;
 mod store;
+mod undelete;
 mod verify;
+mod webhooks;

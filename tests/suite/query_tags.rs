@@ -246,8 +246,24 @@ async fn operations_are_of_their_partitions() {
     // And is cancelled where nobody works on it at once.
     let cancelled = server.delete(href).await.is(200).json();
     assert_eq!(cancelled["status"], "canceled");
-    let done = server.delete(&href.replace("/operations", "/partitions/north/operations")).await;
-    assert_eq!(done.is(200).json()["status"], "succeeded");
+    server.delete(&href.replace("/operations", "/partitions/north/operations")).await.problem(409);
+    // Each is found by its kind and how far it is.
+    let listed = async |query: &str| {
+        let all = server.get(&format!("/operations?{query}")).await.is(200).json();
+        all.as_array().unwrap().len()
+    };
+    for (query, expected) in [
+        ("kind=reindex", 2),
+        ("kind=purge", 0),
+        ("status=succeeded", 1),
+        ("status=canceled&kind=reindex", 1),
+        ("status=running", 0),
+    ] {
+        assert_eq!(listed(query).await, expected, "{query}");
+    }
+    for query in ["kind=all", "status=done", "kind=purge&kind=purge"] {
+        server.get(&format!("/operations?{query}")).await.problem(400);
+    }
 }
 
 #[tokio::test]

@@ -6,11 +6,16 @@ mod data;
 #[allow(dead_code, reason = "shared with the tests of the index")]
 #[path = "../suite/harness/postgres.rs"]
 mod postgres;
+#[allow(dead_code, reason = "shared with the tests over HTTP")]
+#[path = "../suite/harness/receiver.rs"]
+mod receiver;
 
+mod compact;
 mod feed;
 mod reindex;
 mod remove;
 mod sweep;
+mod webhooks;
 
 use std::{
     collections::BTreeSet,
@@ -74,7 +79,7 @@ impl Archive {
 
     async fn delete(&self, id: &str, sample: &Sample, grace: Duration) {
         let mut tx = self.database.db.begin_in(&postgres::scope(id)).await.unwrap();
-        assert_eq!(tx.delete(&sample.target(), grace).await.unwrap(), 1);
+        assert_eq!(tx.delete(&sample.target(), grace).await.unwrap().len(), 1);
         tx.commit().await.unwrap();
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use collimator::{
     config::OperationsConfig,
     dicom::{Tag, VR, attributes::Level},
-    index::{NewTag, OperationState, TagStatus},
+    index::{NewTag, OperationState, Reindexing, TagStatus},
     tenancy::Scope,
     workers::{Reindex, Worker},
 };
@@ -118,7 +118,7 @@ async fn what_another_server_holds_is_come_back_for() {
     add_to_root(&archive).await;
     let mut tx = archive.database.db.begin_in(&scope("north")).await.unwrap();
     tx.tags_meet().await.unwrap();
-    tx.operation_claim(Uuid::new_v4()).await.unwrap();
+    tx.operation_claim::<Reindexing>(Uuid::new_v4()).await.unwrap();
     tx.commit().await.unwrap();
     let done = worker(&archive).run_once().await.unwrap();
     assert_eq!((done.items, done.more), (0, false));

@@ -2,12 +2,16 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use collimator::workers::{Done, Remove, Worker};
+use collimator::{
+    config::DeleteConfig,
+    index::{Operation, OperationFilter, OperationKind, OperationState, Presence},
+    workers::{Done, Remove, Worker},
+};
 
-use crate::{Archive, DAY, Sample, ids};
+use crate::{Archive, DAY, Sample, ids, postgres::scope};
 
 fn remover(archive: &Archive) -> Remove {
-    Remove::new(archive.database.db.clone(), archive.store.clone())
+    Remove::new(archive.database.db.clone(), archive.store.clone(), &DeleteConfig::default())
 }
 
 #[tokio::test]
@@ -32,6 +36,73 @@ async fn blobs_go_when_their_grace_is_over() {
     assert!(archive.blobs("south").await.is_empty());
     assert_eq!(archive.awaiting_removal().await, 1);
     assert_eq!(remover.run_once().await.unwrap(), Done::default());
+    // Each partition's is an operation of its own, which has ended.
+    for partition in ["north", "south"] {
+        let operations = purges(&archive, partition).await;
+        assert_eq!(operations.len(), 1, "{partition}");
+        let one = &operations[0];
+        let counts = (one.processed, one.total, one.failed);
+        assert_eq!((one.state, counts), (OperationState::Succeeded, (1, Some(1), 0)));
+    }
+}
+
+async fn purges(archive: &Archive, partition: &str) -> Vec<Operation> {
+    let filter = OperationFilter { kind: Some(OperationKind::Purge), state: None };
+    let mut tx = archive.database.db.begin(&scope(partition)).await.unwrap();
+    tx.operations(filter, (10, 0)).await.unwrap()
+}
+
+#[tokio::test]
+async fn servers_share_the_work_and_each_blob_is_removed_once() {
+    let archive = Archive::new(&["north", "south", "west"]).await;
+    for partition in ["north", "south", "west"] {
+        for n in 0..20 {
+            let ([blob], sample) = (ids(), Sample::new(n, 1, 1));
+            archive.store(partition, blob, sample.clone()).await;
+            archive.delete(partition, &sample, Duration::ZERO).await;
+        }
+    }
+    let (one, other) = (remover(&archive), remover(&archive));
+    let mut items = 0;
+    while archive.awaiting_removal().await > 0 {
+        let (one, other) = tokio::join!(one.run_once(), other.run_once());
+        items += one.unwrap().items + other.unwrap().items;
+    }
+    assert_eq!(items, 60);
+    for partition in ["north", "south", "west"] {
+        assert!(archive.blobs(partition).await.is_empty());
+        let operations = purges(&archive, partition).await;
+        assert_eq!(operations.iter().map(|one| one.processed).sum::<i64>(), 20, "{partition}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_forgotten_when_its_time_is_over() {
+    let archive = Archive::new(&["north"]).await;
+    let samples = [1, 2, 3].map(|study| Sample::new(study, 1, 1));
+    for sample in &samples {
+        let [blob] = ids();
+        archive.store("north", blob, sample.clone()).await;
+    }
+    archive.delete("north", &samples[0], Duration::ZERO).await;
+    archive.delete("north", &samples[1], 5 * DAY).await;
+    archive.delete("north", &samples[2], Duration::ZERO).await;
+    let mut conn = archive.database.superuser().await;
+    let age = "UPDATE deleted_instance SET deleted_at = deleted_at - interval '2 days'
+        WHERE study_instance_uid <> '1.2.3'";
+    sqlx::query(age).execute(&mut conn).await.unwrap();
+    remover(&archive).run_once().await.unwrap();
+    let presence = async |sample: &Sample| {
+        let mut tx = archive.database.db.begin_in(&scope("north")).await.unwrap();
+        tx.presence(&sample.target()).await.unwrap()
+    };
+    assert_eq!(presence(&samples[0]).await, Presence::Deleted, "for ever");
+    let config = DeleteConfig { tombstones: DAY, ..DeleteConfig::default() };
+    let daily = Remove::new(archive.database.db.clone(), archive.store.clone(), &config);
+    assert_eq!(daily.run_once().await.unwrap().items, 1);
+    assert_eq!(presence(&samples[0]).await, Presence::Absent);
+    assert_eq!(presence(&samples[1]).await, Presence::Deleted, "it can come back");
+    assert_eq!(presence(&samples[2]).await, Presence::Deleted, "younger than a day");
 }
 
 #[tokio::test]
@@ -69,6 +140,10 @@ async fn a_blob_that_cannot_be_removed_waits_and_holds_nobody_up() {
     assert!(archive.blobs("north").await.is_empty());
     assert_eq!(remover.run_once().await.unwrap(), Done::default(), "not due for a while");
     let first = wait(&archive).await;
+    let operations = purges(&archive, "north").await;
+    let one = &operations[0];
+    assert_eq!((one.state, one.processed, one.failed), (OperationState::Failed, 1, 1));
+    assert!(one.error.as_ref().is_some_and(|error| error.contains("1 removals")), "{one:?}");
 
     make_due(&archive).await;
     assert_eq!(
@@ -77,6 +152,27 @@ async fn a_blob_that_cannot_be_removed_waits_and_holds_nobody_up() {
     );
     let second = wait(&archive).await;
     assert!(second > first, "the wait doubles: {first}, {second}");
+
+    // After as many tries as that it counts as failed, is shown, and is tried once a day.
+    let mut conn = archive.database.superuser().await;
+    sqlx::query("UPDATE blob_removal SET attempts = 9").execute(&mut conn).await.unwrap();
+    make_due(&archive).await;
+    remover.run_once().await.unwrap();
+    let seen =
+        archive.database.db.begin(&scope("north")).await.unwrap().removals((10, 0)).await.unwrap();
+    assert_eq!((seen.len(), seen[0].awaiting, seen[0].failed), (1, 1, 1));
+    let error = &seen[0].errors[0];
+    assert_eq!((&error["blob"], &error["attempts"]), (&stuck.to_string().into(), &10.into()));
+    assert!(!error["error"].as_str().unwrap().is_empty());
+    assert!(wait(&archive).await > 8.0 * 3600.0);
+    // Or when somebody asks.
+    let mut tx = archive.database.db.begin_in(&scope("north")).await.unwrap();
+    tx.removals_retry().await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(wait(&archive).await < 1.0);
+    let seen =
+        archive.database.db.begin(&scope("north")).await.unwrap().removals((10, 0)).await.unwrap();
+    assert_eq!((seen[0].awaiting, seen[0].failed), (1, 0));
 
     std::fs::remove_dir(&path).unwrap();
     make_due(&archive).await;

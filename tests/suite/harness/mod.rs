@@ -4,7 +4,10 @@ pub mod client;
 pub mod corpus;
 #[expect(dead_code, reason = "shared with the tests of index and workers")]
 pub mod postgres;
+#[allow(dead_code, reason = "shared with the tests of faults")]
 pub mod process;
+#[expect(dead_code, reason = "shared with the tests of workers")]
+pub mod receiver;
 pub mod server;
 
 pub use client::{Answer, Client, http, send};

@@ -89,9 +89,24 @@ const MATRIX: &[(&str, &str, &str, Expect)] = &[
     ("GET", "/extendedquerytags/{tag}/errors", "", Absent),
     ("PATCH", "/extendedquerytags/{tag}", "", Absent),
     ("DELETE", "/extendedquerytags/{tag}", "", Absent),
+    ("POST", "/studies/{study}/$undelete", "", Absent),
+    ("GET", "/removals", "", Empty),
+    ("POST", "/removals/$retry", "", Empty),
     ("GET", "/operations", "", Empty),
     ("GET", "/operations/{operation}", "", Absent),
     ("DELETE", "/operations/{operation}", "", Absent),
+    ("POST", "/webhooks", "", Added),
+    ("GET", "/webhooks", "", Empty),
+    ("GET", "/webhooks/{webhook}", "", Absent),
+    ("PATCH", "/webhooks/{webhook}", "", Absent),
+    ("DELETE", "/webhooks/{webhook}", "", Absent),
+    ("POST", "/webhooks/{webhook}/$rotateSecret", "", Absent),
+    ("POST", "/webhooks/{webhook}/$test", "", Absent),
+    ("GET", "/webhooks/{webhook}/deadletters", "", Absent),
+    ("POST", "/webhooks/{webhook}/deadletters/$replay", "", Absent),
+    ("GET", "/webhooks/{webhook}/deadletters/{letter}", "", Absent),
+    ("DELETE", "/webhooks/{webhook}/deadletters/{letter}", "", Absent),
+    ("POST", "/webhooks/{webhook}/deadletters/{letter}/$replay", "", Absent),
 ];
 
 /// Routes that tell nothing of what a partition holds. With authentication off, everybody may see
@@ -117,7 +132,8 @@ enum Carrier {
     FirstPart,
 }
 
-/// UIDs of one instance, and an extended query tag with its operation. All have equal lengths, so that answers may be compared as they are.
+/// UIDs of one instance, an extended query tag with its operation, and a webhook with a dead letter.
+/// All have equal lengths, so that answers may be compared as they are.
 #[derive(Clone, Copy, Debug)]
 struct Uids {
     study: &'static str,
@@ -125,6 +141,7 @@ struct Uids {
     instance: &'static str,
     tag: &'static str,
     operation: &'static str,
+    webhook: &'static str,
 }
 
 /// Live in `north`.
@@ -134,6 +151,7 @@ const LIVE: Uids = Uids {
     instance: "1.2.51.1.1",
     tag: "00101010",
     operation: "00000000000000000000000000000051",
+    webhook: "00000000000000000000000000000151",
 };
 /// Deleted in `north`: 410 there.
 const DELETED: Uids = Uids {
@@ -142,6 +160,7 @@ const DELETED: Uids = Uids {
     instance: "1.2.52.1.1",
     tag: "00101020",
     operation: "00000000000000000000000000000052",
+    webhook: "00000000000000000000000000000152",
 };
 /// Nobody's.
 const UNUSED: Uids = Uids {
@@ -150,10 +169,15 @@ const UNUSED: Uids = Uids {
     instance: "1.2.53.1.1",
     tag: "00101030",
     operation: "00000000000000000000000000000053",
+    webhook: "00000000000000000000000000000153",
 };
 
-const SETTINGS: [(&str, &str); 2] =
-    [("features.enable_data_partition", "true"), ("tenancy.base_domain", "dicom.test")];
+const SETTINGS: [(&str, &str); 4] = [
+    ("features.enable_data_partition", "true"),
+    ("tenancy.base_domain", "dicom.test"),
+    ("webhooks.allow_http", "true"),
+    ("webhooks.allow_private", "true"),
+];
 
 impl Uids {
     fn file(self, patient: &str) -> Vec<u8> {
@@ -168,6 +192,8 @@ impl Uids {
             .replace("{instance}", self.instance)
             .replace("{tag}", self.tag)
             .replace("{operation}", self.operation)
+            .replace("{webhook}", self.webhook)
+            .replace("{letter}", "7")
             .replace("{frames}", "1")
             .replace("{*path}", "7FE00010")
             .replace("{partition}", "south")
@@ -196,6 +222,15 @@ fn every_published_route_is_attacked() {
     for (method, path) in all {
         let found = published.contains(&(method.to_owned(), path.to_owned()));
         assert!(found, "{method} {path} is in the matrix and not published");
+    }
+}
+
+/// The body of a change.
+fn change_of(template: &str) -> &'static str {
+    if template.contains("webhook") {
+        r#"{"state":"disabled"}"#
+    } else {
+        r#"{"queryStatus":"disabled"}"#
     }
 }
 
@@ -229,7 +264,7 @@ async fn attack(
         Carrier::Path | Carrier::Query | Carrier::FirstPart => {}
     }
     if is_change {
-        request = request.body(r#"{"queryStatus":"disabled"}"#);
+        request = request.body(change_of(template));
     }
     if is_store {
         let file = uids.file("OURS");
@@ -269,6 +304,9 @@ async fn north_and_south() -> Server {
     server.delete(&DELETED.fill("/partitions/north/studies/{study}")).await.is(204);
     server.get(&DELETED.fill("/partitions/north/studies/{study}")).await.problem(410);
     tags(&server).await;
+    for (webhook, is_live) in [(LIVE.webhook, true), (DELETED.webhook, false)] {
+        super::webhooks::add(&server, webhook, is_live).await;
+    }
     let own = Dicom::ct("1.2.9", "1.2.9.1", "1.2.9.1.1").file();
     server.store("/partitions/south/studies", &[own]).await.is(200);
     server
@@ -311,6 +349,9 @@ async fn north(server: &Server) -> (Vec<Answer>, Vec<String>) {
         "/partitions/north/extendedquerytags",
         "/partitions/north/extendedquerytags/00101010/errors",
         "/partitions/north/operations",
+        "/partitions/north/removals",
+        "/partitions/north/webhooks",
+        "/partitions/north/webhooks/00000000000000000000000000000151/deadletters",
         "/partitions/north/changefeed",
         "/partitions/north/changefeed/latest",
         "/partitions/north/studies/1.2.51/series/1.2.51.1/instances/1.2.51.1.1/frames/1",
@@ -411,7 +452,7 @@ async fn uids_of_another_partition_are_free_to_store() {
             .into_iter()
             .filter(|(m, t)| {
                 m == "POST"
-                    && base(t).starts_with("/studies")
+                    && ["/studies", "/studies/{study}"].contains(&base(t))
                     && t.contains("{partition}") == matches!(carrier, Carrier::Path)
             })
             .collect();
@@ -480,7 +521,7 @@ async fn a_partition_that_does_not_exist_is_answered_like_one_without_it() {
         let method: Method = method.parse().unwrap();
         let ask = async |partition: &str| {
             let request = server.request(method.clone(), &url(partition));
-            send(request.body(r#"{"queryStatus":"disabled"}"#)).await
+            send(request.body(change_of(path))).await
         };
         let nowhere = ask("nowhere").await;
         assert_eq!(nowhere.status, 404, "{method} {path}: {}", nowhere.text());
