@@ -74,7 +74,7 @@ impl Server {
         claim(&db, &blobs, &partitions).await.context("the blob store cannot be used")?;
         refuse_hidden_data(&partitions).await?;
         let archive = Archive::new(db.clone(), blobs.clone(), config);
-        let (wake_operations, wake_webhooks) = (archive.operations_wake(), archive.webhooks_wake());
+        let (wake_operations, news) = (archive.operations_wake(), archive.webhook_news());
         let sender = Sender::new(&config.webhooks);
         let webhooks =
             Webhooks::new(db.clone(), sender.clone(), &config.webhooks, partitions.enabled());
@@ -110,7 +110,7 @@ impl Server {
         });
         let end = CancellationToken::new();
         let mut background = background(config, &db, &blobs, metrics, wake_operations, &end);
-        background.push(webhooks.start(wake_webhooks, end.clone()));
+        background.push(webhooks.start(news, end.clone()));
         Ok(Self { address, stop, closing, serving, background, end, db })
     }
 

@@ -61,7 +61,7 @@ pub use retrieve::{InstanceHead, Instances};
 pub use search::{Extended, Filter, RetrieveUrl, Returned, SearchPage, Source};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use wanted::{Encoding, Wanted};
-pub use webhooks::{LetterRest, WebhookHealth, WebhookRefusal, WebhookStart};
+pub use webhooks::{LetterRest, WebhookHealth, WebhookNews, WebhookRefusal, WebhookStart};
 
 pub use crate::index::{
     Condition, DeadLetter, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation,
@@ -100,7 +100,7 @@ struct Parts {
     operations: OperationsConfig,
     wake_operations: Arc<Notify>,
     webhooks: WebhooksConfig,
-    wake_webhooks: Arc<Notify>,
+    webhook_news: Arc<WebhookNews>,
     codecs: CodecPool,
     headers: header_cache::HeaderCache,
     places: search::Places<RowKey>,
@@ -147,7 +147,7 @@ impl Archive {
             operations,
             wake_operations: Arc::default(),
             webhooks: config.webhooks.clone(),
-            wake_webhooks: Arc::default(),
+            webhook_news: Arc::default(),
             codecs,
             headers,
             places,
