@@ -84,7 +84,7 @@ impl Server {
             remove: archive.remove_wake(),
             compact: archive.compact_wake(),
         };
-        let wake_webhooks = archive.webhooks_wake();
+        let news = archive.webhook_news();
         let sender = Sender::new(&config.webhooks);
         let webhooks =
             Webhooks::new(db.clone(), sender.clone(), &config.webhooks, partitions.enabled());
@@ -120,7 +120,7 @@ impl Server {
         });
         let end = CancellationToken::new();
         let mut background = background(config, &db, &blobs, metrics, wake, &end);
-        background.push(webhooks.start(wake_webhooks, end.clone()));
+        background.push(webhooks.start(news, end.clone()));
         Ok(Self { address, stop, closing, serving, background, end, db })
     }
 

@@ -66,7 +66,7 @@ pub use search::{Extended, Filter, RetrieveUrl, Returned, SearchPage, Source};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use undelete::{Kept, Undeleted, WhyNot};
 pub use wanted::{Encoding, Wanted};
-pub use webhooks::{LetterRest, WebhookHealth, WebhookRefusal, WebhookStart};
+pub use webhooks::{LetterRest, WebhookHealth, WebhookNews, WebhookRefusal, WebhookStart};
 
 pub use crate::index::{
     Condition, DeadLetter, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation,
@@ -108,7 +108,7 @@ struct Parts {
     wake_remove: Arc<Notify>,
     wake_compact: Arc<Notify>,
     webhooks: WebhooksConfig,
-    wake_webhooks: Arc<Notify>,
+    webhook_news: Arc<WebhookNews>,
     codecs: CodecPool,
     ahead: runs::Ahead,
     headers: header_cache::HeaderCache,
@@ -158,7 +158,7 @@ impl Archive {
             wake_remove: Arc::default(),
             wake_compact: Arc::default(),
             webhooks: config.webhooks.clone(),
-            wake_webhooks: Arc::default(),
+            webhook_news: Arc::default(),
             codecs,
             ahead: runs::Ahead::default(),
             headers,

@@ -4,7 +4,10 @@
 //! whatever is committed from then on. Absent: which URLs may be called and how (`outbound`), sending
 //! what is in the feed (`workers`).
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use time::OffsetDateTime;
 use tokio::sync::Notify;
@@ -67,10 +70,32 @@ impl From<IndexError> for WebhookRefusal {
     }
 }
 
+/// Partitions whose webhooks were changed by this server, for who sends to them.
+#[derive(Debug, Default)]
+pub struct WebhookNews {
+    changed: Mutex<HashSet<PartitionScope>>,
+    notify: Notify,
+}
+
+impl WebhookNews {
+    /// Tells that webhooks of a partition were changed.
+    pub fn tell(&self, scope: &PartitionScope) {
+        // A set cannot be left half-changed.
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(scope.clone());
+        self.notify.notify_one();
+    }
+
+    /// Waits until webhooks are changed; answers where.
+    pub async fn wait(&self) -> HashSet<PartitionScope> {
+        self.notify.notified().await;
+        std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl Archive {
-    /// What is notified when a webhook may have something to be sent.
-    pub fn webhooks_wake(&self) -> Arc<Notify> {
-        self.0.wake_webhooks.clone()
+    /// What tells of changed webhooks.
+    pub fn webhook_news(&self) -> Arc<WebhookNews> {
+        self.0.webhook_news.clone()
     }
 
     /// Adds a webhook; its secret is in the answer.
@@ -99,7 +124,7 @@ impl Archive {
         tx.webhook_create(id, settings, &secret, cursor).await?;
         tx.commit().await?;
         tracing::info!(partition = %scope.partition(), webhook = %id, "webhook added");
-        self.0.wake_webhooks.notify_one();
+        self.0.webhook_news.tell(scope);
         Ok(self.webhook(scope, id).await?)
     }
 
@@ -147,7 +172,7 @@ impl Archive {
         change(&mut settings);
         tx.webhook_change(id, &settings).await?;
         tx.commit().await?;
-        self.0.wake_webhooks.notify_one();
+        self.0.webhook_news.tell(scope);
         self.webhook(scope, id).await
     }
 
@@ -243,7 +268,7 @@ impl Archive {
             return Err(ArchiveError::NotFound);
         }
         tx.commit().await?;
-        self.0.wake_webhooks.notify_one();
+        self.0.webhook_news.tell(scope);
         Ok(count)
     }
 

@@ -20,7 +20,6 @@ use std::{
 use futures::FutureExt;
 use rand::RngExt;
 use tokio::{
-    sync::Notify,
     task::{Id, JoinHandle, JoinSet},
     time::Instant,
 };
@@ -29,6 +28,7 @@ use uuid::Uuid;
 
 use super::{Chain, WorkerError, back_off, partitions, webhook_delivery::Delivery};
 use crate::{
+    archive::WebhookNews,
     config::WebhooksConfig,
     index::{Db, IndexError},
     outbound::Sender,
@@ -38,7 +38,7 @@ use crate::{
 /// Time between two looks for what is due, at least.
 const TICK: Duration = Duration::from_millis(200);
 /// How many times as long as a look takes the rest after it is, at least.
-const PAUSE: u32 = 4;
+const PAUSE: u32 = 9;
 /// Time between two looks for partitions that have webhooks.
 const SCAN: Duration = Duration::from_secs(30);
 /// Rest after a failure of the index, doubled with each further one, and at most.
@@ -80,19 +80,19 @@ impl Webhooks {
     }
 
     /// Runs until `stop` is cancelled, which cuts short what is being sent and lets others take it at
-    /// once. `wake` is notified when
-    /// webhooks were added or changed.
-    pub fn start(self, wake: Arc<Notify>, stop: CancellationToken) -> JoinHandle<()> {
+    /// once. `news` tells of
+    /// webhooks that are added or changed here.
+    pub fn start(self, news: Arc<WebhookNews>, stop: CancellationToken) -> JoinHandle<()> {
         tokio::spawn(async move {
             let mut known = Known::default();
-            stop.run_until_cancelled(self.run(&wake, &mut known)).await;
+            stop.run_until_cancelled(self.run(&news, &mut known)).await;
             known.tasks.shutdown().await;
             // Where that fails leases run out by themselves.
             let _ = tokio::time::timeout(FAREWELL, self.release(&known)).await;
         })
     }
 
-    async fn run(&self, wake: &Notify, known: &mut Known) {
+    async fn run(&self, news: &WebhookNews, known: &mut Known) {
         let mut failures = 0;
         loop {
             let begun = Instant::now();
@@ -114,8 +114,10 @@ impl Webhooks {
                     back_off(FAILED, failures, FAILED_CAP)
                 }
             };
-            if tokio::time::timeout(rest, wake.notified()).await.is_ok() {
-                known.scan_at = None;
+            if let Ok(changed) = tokio::time::timeout(rest, news.wait()).await {
+                let new = changed.into_iter().filter(|scope| !known.watched.contains(scope));
+                let new: Vec<_> = new.collect();
+                known.watched.extend(new);
                 // However often that is.
                 tokio::time::sleep_until(begun + TICK).await;
             }

@@ -1,9 +1,12 @@
 //! Webhooks as their owners see them: added, told, changed, tried out, removed.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answer, Client, Dicom, PARTITIONS, Server,
+    Answer, Client, Dicom, PARTITIONS, Server, postgres,
+    process::Process,
     receiver::{Receiver, Reply, secret},
     send, until,
 };
@@ -30,7 +33,7 @@ async fn patch(client: &Client, path: &str, body: Value) -> Answer {
     send(request.header("content-type", "application/json").body(body.to_string())).await
 }
 
-async fn store(server: &Server, within: &str, n: u32) {
+async fn store(server: &Client, within: &str, n: u32) {
     let ct = Dicom::ct(&format!("1.2.{n}"), &format!("1.2.{n}.1"), &format!("1.2.{n}.1.1")).file();
     server.store(&format!("{within}/studies"), &[ct]).await.is(200);
 }
@@ -200,6 +203,49 @@ async fn dead_letters_are_listed_replayed_and_removed() {
     until("all are told", async || server.get(href).await.json() == json!([])).await;
     let told: Vec<_> = receiver.got()[before..].iter().flat_map(|got| got.sequences()).collect();
     assert_eq!(told, [3, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_loses_no_message_and_changes_none() {
+    let data = postgres::tempdir();
+    let receiver = Receiver::start().await;
+    let settings = [&QUICK[..], &[("webhooks.batch", "2")]].concat();
+    let mut stored = 0;
+    for round in 0..3 {
+        let before = receiver.got().len();
+        if round < 2 {
+            receiver.script([Reply::Status(200), Reply::Hang]);
+        }
+        let process = Process::serve(data.path(), &settings);
+        let client = process.client.clone();
+        if round == 0 {
+            let body = json!({"url": receiver.url(), "from": "beginning"});
+            post(&client, "/webhooks", body).await.is(201);
+        }
+        for _ in 0..6 {
+            stored += 1;
+            store(&client, "", stored).await;
+        }
+        if round < 2 {
+            until("one is on its way", async || receiver.got().len() >= before + 2).await;
+            process.kill();
+        } else {
+            let last = i64::from(stored);
+            until("all are told", async || receiver.sequences().last() == Some(&last)).await;
+        }
+    }
+    let mut messages = BTreeMap::new();
+    let mut told: Vec<i64> = Vec::new();
+    for got in receiver.got() {
+        let sequences = got.sequences();
+        match messages.get(&got.id) {
+            Some(first) => assert_eq!(*first, sequences, "{got:?}"),
+            None => told.extend(&sequences),
+        }
+        messages.insert(got.id, sequences);
+    }
+    assert_eq!(told, (1..=i64::from(stored)).collect::<Vec<_>>());
+    assert!(receiver.sequences().len() > told.len(), "what was on its way comes again");
 }
 
 #[tokio::test]

@@ -9,12 +9,13 @@ use std::{
 
 use collimator::{
     app,
+    archive::WebhookNews,
     config::{Destination, WebhooksConfig},
     index::{FeedAction, Webhook, WebhookSecret, WebhookSettings},
     outbound::Sender,
     workers::Webhooks,
 };
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -40,18 +41,18 @@ fn quick() -> WebhooksConfig {
 /// A teller that runs until it is stopped, or dropped.
 struct Teller {
     stop: CancellationToken,
-    wake: Arc<Notify>,
+    news: Arc<WebhookNews>,
     task: JoinHandle<()>,
 }
 
 impl Teller {
     fn start(archive: &Archive, config: &WebhooksConfig) -> Self {
         app::choose_cryptography();
-        let (stop, wake) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let (stop, news) = (CancellationToken::new(), Arc::<WebhookNews>::default());
         let db = archive.database.db.clone();
         let webhooks = Webhooks::new(db, Sender::new(config), config, true);
-        let task = webhooks.start(wake.clone(), stop.clone());
-        Self { stop, wake, task }
+        let task = webhooks.start(news.clone(), stop.clone());
+        Self { stop, news, task }
     }
 
     /// Ends it as a kill does: nothing is written down any more.
@@ -330,7 +331,7 @@ async fn events_that_left_the_feed_are_counted() {
     // One that is added is found when somebody says so.
     let other = Receiver::start().await;
     add(&archive, "north", &other.url(), &ALL).await;
-    teller.wake.notify_one();
+    teller.news.tell(&postgres::scope("north"));
     until("it is told", async || !other.got().is_empty()).await;
     teller.kill().await;
 }

@@ -161,7 +161,7 @@ async fn who_takes_nothing_is_disabled() {
     // Enabled again, it goes on where it was.
     receiver.script([Reply::Status(500), Reply::Status(500)]);
     enable(&archive, id).await;
-    teller.wake.notify_one();
+    teller.news.tell(&postgres::scope("north"));
     disabled(Disabled::Failing).await;
     assert_eq!(letters(&archive, id).await.len(), 2);
     assert_eq!(get(&archive, "north", id).await.cursor, 2);
@@ -229,7 +229,7 @@ async fn one_that_is_removed_while_it_is_sent_to_is_gone() {
     tx.commit().await.unwrap();
     receiver.open();
     let own = add(&archive, "north", &other.url(), &ALL).await;
-    teller.wake.notify_one();
+    teller.news.tell(&postgres::scope("north"));
     store(&archive, "north", [2]).await;
     until("the other is told", async || get(&archive, "north", own).await.cursor == 2).await;
     assert_eq!(receiver.got().len(), 1);
