@@ -13,6 +13,7 @@ mod secret;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod webhooks;
 
 use std::{
@@ -25,10 +26,12 @@ use toml::{Table, Value};
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use secret::Secret;
 pub use sections::{
-    BlobConfig, BlobKind, ChangeFeedConfig, CompactionConfig, CorsConfig, DataConfig,
-    DatabaseConfig, DeleteConfig, FeaturesConfig, Identical, LimitsConfig, LogConfig, LogFormat,
-    MissingAccept, OperationsConfig, PartitionsConfig, QueryTagsConfig, RetrieveConfig,
-    ScrubConfig, SearchConfig, ServerConfig, StoreConfig, SweepConfig, TenancyConfig,
+    BlobConfig, BlobKind, CorsConfig, DataConfig, DatabaseConfig, FeaturesConfig, Identical,
+    LimitsConfig, LogConfig, LogFormat, MissingAccept, PartitionsConfig, QueryTagsConfig,
+    RetrieveConfig, SearchConfig, ServerConfig, StoreConfig, TenancyConfig,
+};
+pub use upkeep::{
+    ChangeFeedConfig, CompactionConfig, DeleteConfig, OperationsConfig, ScrubConfig, SweepConfig,
 };
 pub use webhooks::{Destination, WebhooksConfig};
 
