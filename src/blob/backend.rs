@@ -210,6 +210,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_by_its_key() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         use BlobKind::{Azure, Gcs, S3};
         for kind in [S3, Azure, Gcs] {
             assert!(open(&config(kind, |_| ()), Path::new("/nowhere")).is_ok(), "{kind:?}");
