@@ -92,8 +92,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     let mut at_start = BTreeMap::from([(false, 0), (true, 0)]);
     let mut process = Process::start(data.path(), &SETTINGS, |_| {}).ready().await.unwrap();
     let mut world = World::begin(Owner::all(3, Sizes::USUAL), &process.client).await;
-    // The others are those of `pair`.
-    for _ in 0..kills() - kills() / 4 {
+    for _ in 0..kills() {
         let in_start = rand::rng().random_ratio(1, 4);
         *at_start.entry(in_start).or_default() += 1;
         if in_start {
