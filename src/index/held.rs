@@ -55,14 +55,14 @@ impl Held {
     ) -> Result<Self, IndexError> {
         let open = AssertSqlSafe(open.to_owned()).into_sql_str();
         let begun = PgTransactionManager::begin(&mut conn, Some(open));
-        match tokio::time::timeout(patience, begun).await {
-            Ok(begun) => begun?,
-            Err(_) => {
-                conn.close_on_drop();
-                return Err(IndexError::Unavailable(sqlx::Error::PoolTimedOut));
-            }
-        }
-        Ok(Self { conn, is_busy: false })
+        let error = match tokio::time::timeout(patience, begun).await {
+            Ok(Ok(())) => return Ok(Self { conn, is_busy: false }),
+            Ok(Err(error)) => error,
+            Err(_) => sqlx::Error::PoolTimedOut,
+        };
+        // It may have failed behind its BEGIN, at a lock: then Postgres would refuse all that comes.
+        conn.close_on_drop();
+        Err(error.into())
     }
 
     pub(super) fn conn(&mut self) -> &mut PgConnection {

@@ -18,6 +18,8 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -28,6 +30,11 @@ use super::{
 
 /// Longest path of a socket, in bytes: the field in `sockaddr_un` less its NUL.
 const SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// How long a server that was killed may hold the lock still: until the last process that it was just
+/// making has become another program or is gone.
+const PATIENCE: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// The folders of one cluster, locked for this process.
 pub struct Place {
@@ -202,11 +209,17 @@ fn lock(state: &Path) -> Result<File, StartError> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true).mode(0o600);
     let file = options.open(&path).map_err(file_error(&path, "cannot be opened"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartError::InUse { state: state.to_owned() }),
-        Err(TryLockError::Error(source)) => {
-            Err(StartError::File { path, what: "cannot be locked", source })
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(AGAIN),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StartError::InUse { state: state.to_owned() });
+            }
+            Err(TryLockError::Error(source)) => {
+                return Err(StartError::File { path, what: "cannot be locked", source });
+            }
         }
     }
 }
