@@ -27,7 +27,7 @@ use crate::{
 const MUCH: usize = 512 * 1024;
 
 /// Bytes that the reader takes before other tasks of the thread get their turn.
-const SLICE: usize = 128 * 1024;
+pub(super) const SLICE: usize = 128 * 1024;
 
 /// Chunks below this size, in bytes, are copied together: each one that is kept costs memory of its
 /// own, and a client chooses how it cuts its body.
@@ -106,17 +106,8 @@ impl<'a> PartSink<'a> {
         }
         for slice in bytes.chunks(SLICE) {
             self.sha256.update(slice);
-            let mut left = slice;
-            loop {
-                match self.reader.push_some(&mut left) {
-                    Ok(more) => {
-                        tokio::task::consume_budget().await;
-                        if !more {
-                            break;
-                        }
-                    }
-                    Err(error) => return self.fail_reading(&error).await,
-                }
+            if let Err(error) = read_slice(&mut self.reader, slice).await {
+                return self.fail_reading(&error).await;
             }
         }
         if let Err(error) = self.keep(bytes).await {
@@ -234,6 +225,19 @@ async fn discard(upload: Upload) {
             error = &error as &dyn std::error::Error,
             "an upload was left to the sweeper"
         );
+    }
+}
+
+/// Has the reader take a slice; other tasks of the thread get their turns meanwhile.
+pub(super) async fn read_slice(
+    reader: &mut Reader<Indexer>,
+    mut slice: &[u8],
+) -> Result<(), DicomError> {
+    loop {
+        tokio::task::consume_budget().await;
+        if !reader.push_some(&mut slice)? {
+            return Ok(());
+        }
     }
 }
 

@@ -10,7 +10,11 @@ use futures::StreamExt;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Archive, ArchiveError, Target, part::read_through, repeated::repeated};
+use super::{
+    Archive, ArchiveError, Target,
+    part::{SLICE, read_slice, read_through},
+    repeated::repeated,
+};
 use crate::{
     blob::{BlobError, BlobStream},
     dicom::{
@@ -31,8 +35,6 @@ const BATCH_BYTES: usize = 8 << 20;
 const ROUNDS: u32 = 3;
 /// Most instances that did not come back whose reasons are told.
 const TOLD: usize = 200;
-/// Bytes that the reader takes before other tasks of the thread get their turn.
-const SLICE: usize = 128 * 1024;
 
 /// Why an instance did not come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,15 +223,7 @@ impl Archive {
             left -= chunk.len() as u64;
             for slice in chunk.chunks(SLICE) {
                 hash.update(slice);
-                let mut rest = slice;
-                while is_readable {
-                    match reader.push_some(&mut rest) {
-                        Ok(true) => tokio::task::consume_budget().await,
-                        Ok(false) => break,
-                        Err(_) => is_readable = false,
-                    }
-                }
-                tokio::task::consume_budget().await;
+                is_readable &= read_slice(&mut reader, slice).await.is_ok();
             }
         }
         if !is_readable || hash.finalize()[..] != tombstone.sha256[..] {

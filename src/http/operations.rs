@@ -161,7 +161,8 @@ fn percent(operation: &Operation) -> i64 {
     }
 }
 
-fn moment(at: OffsetDateTime) -> String {
+/// A moment as JSON tells it.
+pub fn moment(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
 }
 

@@ -2,11 +2,11 @@
 
 use axum::{Json, extract::State, http::Uri};
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     App,
     admit::{Admitted, ManageOperations, ReadOperations},
+    operations::moment,
     problem::Problem,
     query_tags::page,
 };
@@ -48,8 +48,4 @@ fn shown(removals: &Removals) -> Value {
         shown["next"] = json!(moment(next));
     }
     shown
-}
-
-fn moment(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_default()
 }

@@ -16,9 +16,16 @@ use std::{collections::BTreeMap, time::Duration};
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{IndexError, PartitionTx, located::bigint, lookup::one, removal::ATTEMPTS};
+use super::{
+    IndexError, PartitionTx,
+    located::{bigint, size},
+    lookup::one,
+    operations::back_off,
+    removal::{ATTEMPTS, RETRY_CAP, RETRY_FIRST},
+};
 
-const LOCK: &str = concat!(
+/// Locks a blob that is live; answers its length.
+pub(super) const LOCK: &str = concat!(
     "-- compaction_lock
     SELECT b.length FROM ",
     one!("length", "blob", "blob_id", "$2", "FOR UPDATE"),
@@ -145,9 +152,6 @@ pub(super) const STATEMENTS: &[&str] = &[
 
 /// Time for copying one blob, after which the copy is removed if it is not named.
 const LIFE: Duration = Duration::from_secs(60 * 60);
-/// Wait before a compaction that ended early is looked at again; doubled each time, up to a day.
-const RETRY_FIRST: Duration = Duration::from_secs(60);
-const RETRY_CAP: Duration = Duration::from_secs(24 * 60 * 60);
 /// Wait for a copy that came to nothing to leave the store.
 const LEFTOVER: Duration = Duration::from_secs(15);
 
@@ -362,9 +366,10 @@ impl PartitionTx {
         plan: &CompactionPlan,
         error: Option<&str>,
     ) -> Result<bool, IndexError> {
-        let doublings = plan.attempts.saturating_sub(1).clamp(0, 30).unsigned_abs();
-        let wait = RETRY_FIRST.saturating_mul(1 << doublings).min(RETRY_CAP);
-        let wait = if error.is_some() { wait } else { LEFTOVER };
+        let wait = match error {
+            Some(_) => back_off(RETRY_FIRST, plan.attempts.saturating_sub(1), RETRY_CAP),
+            None => LEFTOVER,
+        };
         if !self.compaction_wait(plan.from, wait, error, error.is_none()).await? {
             // It was committed after all: the copy is no leftover.
             return Ok(false);
@@ -399,8 +404,8 @@ impl PartitionTx {
         for (sql, table) in [(LIVE, "instance"), (RESTORABLE, "deleted_instance")] {
             let (query, conn) = self.statement(sql);
             for row in query.bind(blob).fetch_all(conn).await? {
-                let offset = super::located::size(&row, 1, table, "blob_offset")?;
-                let length = super::located::size(&row, 2, table, "length")?;
+                let offset = size(&row, 1, table, "blob_offset")?;
+                let length = size(&row, 2, table, "length")?;
                 let entry = (row.try_get(0)?, offset);
                 if table == "instance" {
                     content.live.push(entry);

@@ -41,7 +41,8 @@ const VICTIMS: &str = concat!(
         AND ($4::text IS NULL OR i.sop_instance_uid = $4)"
 );
 
-const BLOB_LOCK: &str = concat!(
+/// Locks those of some blobs that are live.
+pub(super) const BLOB_LOCK: &str = concat!(
     "-- delete_blob_lock
     SELECT b.blob_id FROM unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
     one!("blob_id", "blob", "blob_id", "n.key", "FOR UPDATE"),

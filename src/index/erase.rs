@@ -14,7 +14,8 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::{
-    IndexError, OperationKind, OperationState, PartitionTx, Target, lookup::one, removal::ATTEMPTS,
+    IndexError, OperationKind, OperationState, PartitionTx, Target, delete::BLOB_LOCK, lookup::one,
+    removal::ATTEMPTS,
 };
 
 /// Tombstones that still say where bytes are. `$3` and `$4` narrow to a series, an instance.
@@ -25,13 +26,6 @@ const TOMBSTONES: &str = concat!(
     " d
     WHERE ($3::text IS NULL OR d.series_instance_uid = $3)
         AND ($4::text IS NULL OR d.sop_instance_uid = $4)"
-);
-
-const LOCK: &str = concat!(
-    "-- erase_lock
-    SELECT b.blob_id FROM unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
-    one!("blob_id", "blob", "blob_id", "n.key", "FOR UPDATE"),
-    " b"
 );
 
 const LOCK_DEAD: &str = concat!(
@@ -69,11 +63,10 @@ const WANT: &str = concat!(
     RETURNING blob_id"
 );
 
-/// Of the others: removal, with as many tries as at first. What lingers for those who read it is not
-/// cut short.
+/// Of the others: removal. What lingers for those who read it is not cut short.
 const HURRY: &str = concat!(
     "-- erase_hurry
-    UPDATE blob_removal t SET due_at = least(t.due_at, now()), attempts = least(t.attempts, 1)
+    UPDATE blob_removal t SET due_at = least(t.due_at, now())
     FROM unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
     one!("ctid AS at, moved_to", "blob_removal", "blob_id", "n.key"),
     " x
@@ -105,6 +98,18 @@ const AWAIT: &str = concat!(
     one!("1", "blob_removal", "blob_id", "k.id"),
     " IS NOT NULL
     ON CONFLICT (partition_id, blob_id, operation_id) DO NOTHING"
+);
+
+/// What was tried before and is there still has as many tries as at first.
+const ANEW: &str = concat!(
+    "-- erase_anew
+    UPDATE blob_removal t SET due_at = least(t.due_at, now()), attempts = 1
+    FROM ",
+    one!("blob_id", "erasure_blob", "operation_id", "$2"),
+    " e CROSS JOIN LATERAL ",
+    one!("ctid AS at, attempts", "blob_removal", "blob_id", "e.blob_id"),
+    " x
+    WHERE t.partition_id = $1 AND t.ctid = x.at AND x.attempts > 0"
 );
 
 /// Those that are gone by now.
@@ -163,7 +168,7 @@ const GIVE_UP: &str = concat!(
 );
 
 pub(super) const STATEMENTS: &[&str] =
-    &[TOMBSTONES, LOCK, LOCK_DEAD, WIPE, WANT, HURRY, AWAIT, GONE, PROCESSED, PENDING, GIVE_UP];
+    &[TOMBSTONES, LOCK_DEAD, WIPE, WANT, HURRY, AWAIT, ANEW, GONE, PROCESSED, PENDING, GIVE_UP];
 
 /// What an erasure found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -208,7 +213,7 @@ impl PartitionTx {
             return Ok(Erased::default());
         }
         let blobs: Vec<Uuid> = blobs.into_iter().collect();
-        for sql in [LOCK, LOCK_DEAD] {
+        for sql in [BLOB_LOCK, LOCK_DEAD] {
             let (query, conn) = self.statement(sql);
             query.bind(&blobs).execute(conn).await?;
         }
@@ -225,6 +230,8 @@ impl PartitionTx {
         }
         let (query, conn) = self.statement(AWAIT);
         let awaited = query.bind(&blobs).bind(id).execute(conn).await?.rows_affected();
+        let (query, conn) = self.statement(ANEW);
+        query.bind(id).execute(conn).await?;
         let (resources, total) = ([resource.to_owned()], i64::try_from(awaited).ok());
         let cursor = serde_json::json!({});
         self.operation_insert(id, OperationKind::Erase, &resources, total, &cursor).await?;

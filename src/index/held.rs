@@ -21,7 +21,7 @@ pub(super) const WATCH: &str = "'250ms'";
 /// See the module.
 pub(super) struct Held {
     conn: PoolConnection<Postgres>,
-    /// Whether a statement runs that nobody may wait for any more.
+    /// Whether it is in the middle of something that nobody may bring to an end any more.
     pub(super) is_busy: bool,
 }
 
@@ -49,20 +49,21 @@ impl Held {
     }
 
     async fn begin_on(
-        mut conn: PoolConnection<Postgres>,
+        conn: PoolConnection<Postgres>,
         open: &str,
         patience: Duration,
     ) -> Result<Self, IndexError> {
         let open = AssertSqlSafe(open.to_owned()).into_sql_str();
-        let begun = PgTransactionManager::begin(&mut conn, Some(open));
-        let error = match tokio::time::timeout(patience, begun).await {
-            Ok(Ok(())) => return Ok(Self { conn, is_busy: false }),
-            Ok(Err(error)) => error,
-            Err(_) => sqlx::Error::PoolTimedOut,
-        };
-        // It may have failed behind its BEGIN, at a lock: then Postgres would refuse all that comes.
-        conn.close_on_drop();
-        Err(error.into())
+        // Until it has begun: it may fail, or nobody wait for it any more, behind its BEGIN, at a
+        // lock. Then the transaction would stay open, and hold what it has, or refuse all that comes.
+        let mut held = Self { conn, is_busy: true };
+        let begun = PgTransactionManager::begin(&mut held.conn, Some(open));
+        match tokio::time::timeout(patience, begun).await {
+            Ok(begun) => begun?,
+            Err(_) => return Err(sqlx::Error::PoolTimedOut.into()),
+        }
+        held.is_busy = false;
+        Ok(held)
     }
 
     pub(super) fn conn(&mut self) -> &mut PgConnection {

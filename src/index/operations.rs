@@ -217,6 +217,11 @@ pub enum Work<P> {
     Nothing,
 }
 
+/// `first`, doubled so often, at most `cap`.
+pub(super) fn back_off(first: Duration, doublings: i32, cap: Duration) -> Duration {
+    first.saturating_mul(1 << doublings.clamp(0, 30)).min(cap)
+}
+
 fn cursor<P: Progress>(text: &str) -> Result<P, IndexError> {
     serde_json::from_str(text)
         .map_err(|_| IndexError::Inconsistent { table: "operation", column: "cursor" })
@@ -336,9 +341,10 @@ impl PartitionTx {
         owner: Uuid,
         has_failed: bool,
     ) -> Result<(), IndexError> {
-        let doublings = claim.attempts.clamp(0, 16).unsigned_abs();
-        let wait = RETRY_FIRST.saturating_mul(1 << doublings).min(RETRY_CAP);
-        let wait = if has_failed { wait } else { Duration::ZERO };
+        let wait = match has_failed {
+            true => back_off(RETRY_FIRST, claim.attempts, RETRY_CAP),
+            false => Duration::ZERO,
+        };
         let (query, conn) = self.statement(RELEASE);
         query.bind(claim.id).bind(owner).bind(wait.as_secs_f64()).execute(conn).await?;
         Ok(())
@@ -364,14 +370,21 @@ impl PartitionTx {
         Ok(())
     }
 
-    /// How many things of an operation failed so far.
+    /// Ends an operation that has dealt with everything: it failed where something of it did, of
+    /// which `error` says what, behind how many there are.
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn operation_failures(&mut self, id: Uuid) -> Result<i64, IndexError> {
+    pub async fn operation_finish(&mut self, id: Uuid, error: &str) -> Result<(), IndexError> {
         let (query, conn) = self.statement(FAILURES);
         let row = query.bind(id).fetch_optional(conn).await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
+        match row.map(|row| row.try_get::<i64, _>(0)).transpose()?.unwrap_or(0) {
+            0 => self.operation_end(id, OperationState::Succeeded, None).await,
+            failed => {
+                let error = format!("{failed} {error}");
+                self.operation_end(id, OperationState::Failed, Some(&error)).await
+            }
+        }
     }
 
     /// Cancels an operation that can be: at once, or where somebody works on it after his batch.

@@ -89,9 +89,12 @@ const LIST: &str = "-- removals_list
     CROSS JOIN LATERAL (SELECT count(*) AS count,
             count(*) FILTER (WHERE attempts >= $2 AND error IS NOT NULL) AS failed
         FROM blob_compaction WHERE partition_id = p.id) c
-    CROSS JOIN LATERAL (SELECT array_agg(jsonb_build_object('blob', blob_id, 'attempts', attempts,
-            'nextAttempt', due_at, 'error', error)::text) AS blobs
-        FROM (SELECT * FROM blob_removal WHERE partition_id = p.id AND error IS NOT NULL
+    CROSS JOIN LATERAL (SELECT array_agg(jsonb_build_object('blob', blob_id, 'kind', kind,
+            'attempts', attempts, 'nextAttempt', due_at, 'error', error)::text) AS blobs
+        FROM ((SELECT 'purge' AS kind, blob_id, attempts, due_at, error FROM blob_removal
+                WHERE partition_id = p.id AND error IS NOT NULL ORDER BY due_at LIMIT 20)
+            UNION ALL (SELECT 'compact', blob_id, attempts, due_at, error FROM blob_compaction
+                WHERE partition_id = p.id AND error IS NOT NULL ORDER BY due_at LIMIT 20)
             ORDER BY due_at LIMIT 20) x) f
     WHERE r.count > 0 OR c.count > 0
     ORDER BY p.id LIMIT $3 OFFSET $4";
@@ -101,10 +104,10 @@ pub(super) const SCOPED_STATEMENTS: &[&str] = &[LIST];
 /// How long a claim on a due removal lasts. Removing a page of blobs takes seconds; removing one
 /// twice does no harm.
 const CLAIM: Duration = Duration::from_secs(600);
-/// Wait before a removal that failed is tried again; doubled each time.
-const RETRY_FIRST: Duration = Duration::from_secs(60);
+/// Wait before a removal (or a compaction) that failed is tried again; doubled each time.
+pub(super) const RETRY_FIRST: Duration = Duration::from_secs(60);
 /// Longest wait between two tries.
-const RETRY_CAP: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const RETRY_CAP: Duration = Duration::from_secs(24 * 60 * 60);
 /// Tries after which a removal (or a compaction) counts as failed, until somebody looks after it: it
 /// is tried once a day from then on.
 pub(super) const ATTEMPTS: i32 = 10;
@@ -128,7 +131,7 @@ pub struct Removals {
     pub compactions: i64,
     /// Those of them that could not be rewritten again and again.
     pub compactions_failed: i64,
-    /// The first twenty whose last try failed: JSON objects.
+    /// The first twenty of both whose last try failed: JSON objects.
     pub errors: Vec<serde_json::Value>,
 }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     IndexError, NewBlob, NewInstance, PartitionTx, Stored,
-    compaction::UNQUEUE,
+    compaction::{LOCK, UNQUEUE},
     located::{size, uid},
     lookup::one,
     store::Origin,
@@ -48,13 +48,6 @@ const PAGE: &str = concat!(
     " d"
 );
 
-const HOLD: &str = concat!(
-    "-- undelete_hold
-    SELECT b.blob_id FROM ",
-    one!("blob_id", "blob", "blob_id", "$2", "FOR UPDATE"),
-    " b"
-);
-
 /// The end of the last file of a blob that was queued before its length was kept.
 const LENGTH: &str = concat!(
     "-- undelete_length
@@ -82,7 +75,7 @@ const FORGET: &str = "-- undelete_forget
         ORDER BY deleted_at LIMIT $3) x
     WHERE t.partition_id = $1 AND t.ctid = x.at";
 
-pub(super) const STATEMENTS: &[&str] = &[PAGE, HOLD, LENGTH, TAKE, FORGET];
+pub(super) const STATEMENTS: &[&str] = &[PAGE, LENGTH, TAKE, FORGET];
 
 /// A deleted instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,7 +168,7 @@ impl PartitionTx {
 
     /// Holds a blob that was there before, taking it off the queue where it awaits removal.
     pub(super) async fn blob_hold(&mut self, blob: &NewBlob) -> Result<(), IndexError> {
-        let (query, conn) = self.statement(HOLD);
+        let (query, conn) = self.statement(LOCK);
         if query.bind(blob.id).fetch_optional(conn).await?.is_some() {
             return Ok(());
         }
@@ -191,7 +184,9 @@ impl PartitionTx {
             }
         };
         let length = u64::try_from(length).unwrap_or(0);
-        self.blob_create(&NewBlob { id: blob.id, length }).await
+        self.blob_create(&NewBlob { id: blob.id, length }).await?;
+        // While it was dead nobody looked whether it is mostly dead.
+        self.compaction_look(&[blob.id], Duration::ZERO).await
     }
 
     /// Forgets up to `limit` tombstones of what was deleted longer than `retention` ago and cannot

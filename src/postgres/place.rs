@@ -69,7 +69,11 @@ impl Place {
         let state = data_dir.join("pg");
         make(&state, mode)?;
         ours(&state)?;
-        let lock = lock(&state)?;
+        let until = Instant::now() + PATIENCE;
+        let lock = lock(&state, || {
+            thread::sleep(AGAIN);
+            Instant::now() < until
+        })?;
         let account = account::choose(&state.join("data"))?;
         let place = Self::reach(state, account, lock)?;
         place.make_own("run")?;
@@ -204,16 +208,16 @@ fn ours(state: &Path) -> Result<(), StartError> {
     fs::set_permissions(state, permissions).map_err(file_error(state, "cannot be changed"))
 }
 
-fn lock(state: &Path) -> Result<File, StartError> {
+/// Takes the lock; `again` is asked, while somebody holds it, whether to try once more.
+fn lock(state: &Path, mut again: impl FnMut() -> bool) -> Result<File, StartError> {
     let path = state.join("owner.lock");
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true).mode(0o600);
     let file = options.open(&path).map_err(file_error(&path, "cannot be opened"))?;
-    let until = Instant::now() + PATIENCE;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(AGAIN),
+            Err(TryLockError::WouldBlock) if again() => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(StartError::InUse { state: state.to_owned() });
             }
@@ -292,6 +296,24 @@ mod tests {
         let refused = short_folder(state.path(), None);
         fs::remove_dir(&made).unwrap();
         assert!(matches!(refused, Err(StartError::File { .. })));
+    }
+
+    #[test]
+    fn a_lock_is_waited_for_while_its_holder_lets_go() {
+        let state = tempfile::tempdir().unwrap();
+        let mut holder = Some(lock(state.path(), || false).unwrap());
+        let refused = lock(state.path(), || false);
+        assert!(matches!(refused, Err(StartError::InUse { .. })));
+        let mut asked = 0;
+        let taken = lock(state.path(), || {
+            asked += 1;
+            if asked == 2 {
+                drop(holder.take());
+            }
+            true
+        });
+        assert!(taken.is_ok());
+        assert_eq!(asked, 2);
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl Compact {
         }
         let mut tx = self.db.begin_in(&scope).await?;
         if is_all {
-            tx.operation_end(claim.id, OperationState::Succeeded, None).await?;
+            let error = "blobs were not rewritten; they are tried again, later each time";
+            tx.operation_finish(claim.id, error).await?;
         } else {
             tx.operation_release(&claim, self.owner, false).await?;
             done.more = true;
@@ -227,7 +228,9 @@ impl Compact {
             let (partition, blob) = (scope.partition(), plan.from);
             tracing::error!(%partition, %blob, "blob cannot be rewritten");
         }
-        let advanced = tx.operation_advance(held, &Compacting {}, (0, 1)).await?;
+        // What changed meanwhile was looked at, and is again.
+        let counts = if error.is_some() { (0, 1) } else { (1, 0) };
+        let advanced = tx.operation_advance(held, &Compacting {}, counts).await?;
         tx.commit().await?;
         Ok((false, advanced))
     }

@@ -15,7 +15,7 @@ use super::{Chain, Done, Worker, WorkerError, lease, partitions};
 use crate::{
     blob::BlobStore,
     config::DeleteConfig,
-    index::{Claim, Db, OperationState, Purging, Waiting, Work},
+    index::{Claim, Db, Purging, Waiting, Work},
     telemetry::names,
     tenancy::{PartitionId, PartitionScope, Scope},
 };
@@ -103,13 +103,8 @@ impl Remove {
 
     async fn end(&self, scope: &PartitionScope, claim: &Claim<Purging>) -> Result<(), WorkerError> {
         let mut tx = self.db.begin_in(scope).await?;
-        let failed = tx.operation_failures(claim.id).await?;
-        let error = format!("{failed} removals failed; they are tried again, later each time");
-        let (state, error) = match failed {
-            0 => (OperationState::Succeeded, None),
-            _ => (OperationState::Failed, Some(error.as_str())),
-        };
-        tx.operation_end(claim.id, state, error).await?;
+        let error = "removals failed; they are tried again, later each time";
+        tx.operation_finish(claim.id, error).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -18,6 +18,10 @@ use crate::{
     search::several,
 };
 
+/// Whether somebody waits for an advisory lock.
+const WAITS: &str = "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+    WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted)";
+
 fn above(after: i64, limit: i64) -> FeedRange {
     FeedRange { after, up_to: i64::MAX, limit, metadata: false }
 }
@@ -327,9 +331,7 @@ async fn stores_do_not_wait_for_who_numbers_nor_he_for_them() {
     let db = it.db.clone();
     let horizon = tokio::spawn(async move { db.feed_horizon().await.unwrap() });
     let mut conn = it.superuser().await;
-    let waits = "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-        WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted)";
-    while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut conn).await.unwrap() {
+    while !sqlx::query_scalar::<_, bool>(WAITS).fetch_one(&mut conn).await.unwrap() {
         assert!(!horizon.is_finished());
     }
     numbering.commit().await.unwrap();
@@ -337,6 +339,36 @@ async fn stores_do_not_wait_for_who_numbers_nor_he_for_them() {
     writing.commit().await.unwrap();
     assert_eq!(number(&it, "a", 10).await, 2);
     assert_eq!(sequences(&page(&it, "a", above(0, 10)).await), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_transaction_that_could_not_begin_leaves_no_broken_connection() {
+    let options = DbOptions { max_connections: 1, ..DbOptions::default() };
+    let it = Database::with(options).await;
+    store(&it.db, "a", &[Sample::new(1, 1, 1)]).await;
+    let mut other = it.superuser().await;
+    let held = sqlx::query("SELECT pg_advisory_lock($1, 0)").bind(0x4346_4401_i32);
+    held.execute(&mut other).await.unwrap();
+    // Refused at a lock, behind its BEGIN.
+    let Err(error) = it.db.begin_numbering(&scope("a")).await else { panic!("it did not wait") };
+    assert!(error.is_retryable(), "{error:?}");
+    // There is no other connection to take.
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    assert!(tx.feed_pending().await.unwrap());
+    drop(tx);
+    // Nor does one that nobody waits for any more.
+    let db = it.db.clone();
+    let waiting = tokio::spawn(async move { db.begin_numbering(&scope("a")).await.map(drop) });
+    while !sqlx::query_scalar::<_, bool>(WAITS).fetch_one(&mut other).await.unwrap() {
+        assert!(!waiting.is_finished());
+    }
+    waiting.abort();
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    assert!(tx.feed_pending().await.unwrap());
+    drop(tx);
+    let let_go = sqlx::query("SELECT pg_advisory_unlock($1, 0)").bind(0x4346_4401_i32);
+    let_go.execute(&mut other).await.unwrap();
+    assert_eq!(number(&it, "a", 10).await, 1);
 }
 
 async fn at(conn: &mut PgConnection, sql: &'static str) -> OffsetDateTime {

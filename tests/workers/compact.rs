@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, time::Duration};
 use bytes::Bytes;
 use collimator::{
     config::{CompactionConfig, DeleteConfig},
-    index::{CompactionPlan, CompactionRule, NewBlob, Operation, OperationState, Planned, Target},
+    index::{
+        CompactionPlan, CompactionRule, NewBlob, NewInstance, Operation, OperationFilter,
+        OperationKind, OperationState, Planned, Target,
+    },
     workers::{Compact, Done, Remove, Worker},
 };
 use sha2::{Digest, Sha256};
@@ -186,6 +189,37 @@ async fn what_can_come_back_moves_along_until_it_cannot() {
     assert_nowhere(&archive, 1, 1).await;
 }
 
+#[tokio::test]
+async fn what_stays_dead_of_a_blob_that_came_back_is_rewritten() {
+    let archive = Archive::new(&[P]).await;
+    let [blob] = ids();
+    fill(&archive, blob, &[(1, 1), (1, 2), (1, 3), (2, 4)]).await;
+    for n in 1..=3 {
+        archive.delete(P, &sample(1, n), Duration::ZERO).await;
+    }
+    archive.delete(P, &sample(2, 4), DAY).await;
+    // All of it is dead, and leaves as a whole.
+    let compactor = compactor(&archive, 0.45);
+    assert_eq!(compactor.run_once().await.unwrap().items, 0);
+    assert_eq!((queued(&archive).await, archive.awaiting_removal().await), (0, 1));
+    let mut tx = archive.database.db.begin_store(&scope(P)).await.unwrap();
+    let (page, _) = tx.undelete_page(&data::study_uid(2), None, 10).await.unwrap();
+    let (back, tombstone) = (sample(2, 4), &page[0]);
+    let new = NewInstance {
+        indexed: &back.indexed,
+        metadata: b"metadata",
+        offset: tombstone.offset,
+        length: tombstone.length,
+        sha256: back.sha256,
+    };
+    tx.undelete_batch(blob, &[new], &[tombstone.watermark]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(assert_whole(&archive, 2, 4).await, blob);
+    assert_eq!(compactor.run_once().await.unwrap().items, 1);
+    assert_ne!(assert_whole(&archive, 2, 4).await, blob);
+    assert_eq!(queued(&archive).await, 0);
+}
+
 async fn planned(archive: &Archive, blob: Uuid) -> CompactionPlan {
     let mut tx = archive.database.db.begin_in(&scope(P)).await.unwrap();
     let Planned::Copy(plan) = tx.compaction_plan(blob, ANY).await.unwrap() else {
@@ -282,6 +316,13 @@ async fn a_store_that_fails_or_bytes_that_are_damaged_leave_the_blob_as_it_is() 
         sqlx::query_as::<_, (i32, String)>(seen).fetch_one(&mut conn).await.unwrap()
     };
     assert_eq!(seen().await, (1, "a file in the blob is damaged".to_owned()));
+    let mut tx = archive.database.db.begin(&scope(P)).await.unwrap();
+    let error = &tx.removals((10, 0)).await.unwrap()[0].errors[0];
+    assert_eq!((&error["blob"], &error["kind"]), (&blob.to_string().into(), &"compact".into()));
+    let filter = OperationFilter { kind: Some(OperationKind::Compact), state: None };
+    let told = tx.operations(filter, (10, 0)).await.unwrap().remove(0);
+    assert_eq!((told.state, told.processed, told.failed), (OperationState::Failed, 0, 1));
+    drop(tx);
     // No copy of it is left.
     let remover = remover(&archive);
     remover.run_once().await.unwrap();
@@ -431,4 +472,33 @@ async fn an_erasure_that_cannot_be_done_says_so() {
     let id = erase(&archive, &data::study(1)).await;
     remover.run_once().await.unwrap();
     assert_eq!(operation(&archive, id).await.state, OperationState::Succeeded);
+}
+
+#[tokio::test]
+async fn an_erasure_that_is_asked_for_again_waits_for_what_could_not_be_removed() {
+    let archive = Archive::new(&[P]).await;
+    let [blob] = ids();
+    fill(&archive, blob, &[(1, 1), (2, 2)]).await;
+    let first = erase(&archive, &data::study(1)).await;
+    assert_eq!(compactor(&archive, 1.0).run_once().await.unwrap().items, 1);
+    // What was replaced cannot be removed.
+    let path = archive.file(P, blob);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let mut conn = archive.database.superuser().await;
+    let tried = "UPDATE blob_removal SET due_at = now(), attempts = 9";
+    sqlx::query(tried).execute(&mut conn).await.unwrap();
+    let remover = remover(&archive);
+    remover.run_once().await.unwrap();
+    assert_eq!(operation(&archive, first).await.state, OperationState::Failed);
+    // That it failed so often before is no failure of this one; it is tried at once.
+    let again = erase(&archive, &data::study(1)).await;
+    assert_eq!(remover.run_once().await.unwrap().failed, 1);
+    assert!(!operation(&archive, again).await.state.has_ended());
+    std::fs::remove_dir(&path).unwrap();
+    let due = "UPDATE blob_removal SET due_at = now()";
+    sqlx::query(due).execute(&mut conn).await.unwrap();
+    remover.run_once().await.unwrap();
+    assert_eq!(operation(&archive, again).await.state, OperationState::Succeeded);
+    assert_whole(&archive, 2, 2).await;
 }
