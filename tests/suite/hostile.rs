@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use collimator::http::routes;
+use futures::{StreamExt, stream};
 use tokio::time::timeout;
 
 use crate::harness::{Dicom, Server};
@@ -128,6 +129,7 @@ fn good(name: &str) -> String {
 async fn junk_in_paths_queries_and_headers_of_every_route() {
     let server = server().await;
     let end = "Connection: close\r\nContent-Length: 0\r\n\r\n";
+    let mut requests = Vec::new();
     for (method, template) in routes().published() {
         // What deletes must not succeed; every other route may answer as it likes.
         let own = |name: &str| match name {
@@ -137,18 +139,24 @@ async fn junk_in_paths_queries_and_headers_of_every_route() {
         let path = fill(&template, own);
         for segment in SEGMENTS {
             let path = fill(&template, |_| (*segment).to_owned());
-            ask(&server, &latin(&format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{end}"))).await;
+            requests.push(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{end}"));
         }
         for query in QUERIES {
-            let line = format!("{method} {path}?{query} HTTP/1.1\r\nHost: x\r\n{end}");
-            ask(&server, &latin(&line)).await;
+            requests.push(format!("{method} {path}?{query} HTTP/1.1\r\nHost: x\r\n{end}"));
         }
         for header in HEADERS {
             let host = if header.starts_with("Host") { "" } else { "Host: x\r\n" };
-            let line = format!("{method} {path} HTTP/1.1\r\n{host}{header}\r\n{end}");
-            ask(&server, &latin(&line)).await;
+            requests.push(format!("{method} {path} HTTP/1.1\r\n{host}{header}\r\n{end}"));
         }
     }
+    // Several at once: there are thousands.
+    let asked = stream::iter(requests).for_each_concurrent(8, |request| {
+        let server = &server;
+        async move {
+            ask(server, &latin(&request)).await;
+        }
+    });
+    asked.await;
     check_alive(&server).await;
 }
 
