@@ -4,11 +4,14 @@
 //! the log-in is one that cannot break the fence, and the blob store keeps what it promises; the
 //! private Postgres is stopped after everything that uses it.
 
+mod database;
+mod signals;
+mod verifying;
+
 use std::{
     io::Write as _,
     net::SocketAddr,
     path::PathBuf,
-    str::FromStr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,16 +28,19 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     archive::Archive,
     blob::BlobStore,
-    config::{BlobKind, Config, DatabaseConfig, LogFormat, SearchConfig, Secret},
+    config::{BlobKind, Config, DatabaseConfig, LogFormat},
     control::{Health, Partitions},
     http::{self, App, listen},
-    index::{self, Db, DbOptions, IndexError},
+    index::Db,
     outbound::Sender,
-    postgres::{self, Attached, Embedded, StartError},
     telemetry::{self, Metrics},
-    verify::{self, Asked, Report},
     workers::{self, Compact, Feed, Reindex, Remove, Scrub, Sweep, Webhooks},
 };
+
+pub use verifying::verify;
+
+use database::{Database, db_options, login};
+use signals::Signals;
 
 /// Longest time between two rounds of the task that removes deleted blobs.
 const REMOVE_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
@@ -100,6 +106,7 @@ impl Server {
             search: config.search.clone(),
             change_feed: config.change_feed.clone(),
             sender,
+            testing: Default::default(),
             cors: config.cors.clone(),
             metrics: metrics.clone(),
             closing: closing.clone(),
@@ -257,172 +264,10 @@ pub fn migrate(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `collimator verify`: holds rows, blobs and change feeds against each other, and changes nothing.
-/// Says whether nothing was wrong.
-///
-/// # Errors
-/// Whatever kept it from looking at everything.
-pub fn verify(config: Config, asked: Asked) -> anyhow::Result<bool> {
-    telemetry::logs::init(config.log.format == LogFormat::Json, &config.log.level)?;
-    choose_cryptography();
-    let lines: Option<verify::Output> = match &asked.report {
-        Some(path) => {
-            let made = std::fs::File::create(path);
-            Some(Box::new(made.with_context(|| format!("cannot write {}", path.display()))?))
-        }
-        None if asked.json => Some(Box::new(std::io::stdout())),
-        None => None,
-    };
-    let text: Option<verify::Output> =
-        if asked.json { None } else { Some(Box::new(std::io::stdout())) };
-    let database = Database::find(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let verified = runtime.block_on(async {
-        let mut signals = Signals::listen()?;
-        tokio::select! {
-            verified = look_through(&config, &database, &asked, Report::new(text, lines)) => verified,
-            signal = signals.next() => anyhow::bail!("stopped by {signal} before the end"),
-        }
-    });
-    drop(runtime);
-    database.stop();
-    verified
-}
-
-/// Opens what is there, as the log-in that serves, and looks through it.
-async fn look_through(
-    config: &Config,
-    database: &Database,
-    asked: &Asked,
-    report: Report,
-) -> anyhow::Result<bool> {
-    let options = DbOptions {
-        max_connections: config.database.max_connections.min(4),
-        ..db_options(&config.database, &config.search)
-    };
-    // The server whose Postgres it is may be starting just now.
-    let until = Instant::now() + config.database.connect_timeout;
-    let db = loop {
-        let opened = async { Db::open(reader(config, database).await?, options).await };
-        match opened.await {
-            Err(error) if error.is_unavailable() && Instant::now() < until => {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            opened => break opened.context("the database cannot be used")?,
-        }
-    };
-    if let Some(dir) = blob_folder(config).filter(|dir| !dir.is_dir()) {
-        anyhow::bail!("there is no folder of blobs at {}", dir.display());
-    }
-    let blobs = BlobStore::open(&config.blob, &config.data.dir)
-        .context("the blob store cannot be opened")?;
-    let verified = verify::archive(&db, &blobs, asked, config.sweep.orphan_grace, report).await;
-    db.close().await;
-    Ok(verified?)
-}
-
-/// The log-in that serves, without migrations.
-async fn reader(config: &Config, database: &Database) -> Result<PgConnectOptions, IndexError> {
-    let unreadable = |_| IndexError::Unsafe("its URL is not one of Postgres");
-    if let Some(url) = &config.database.app_url {
-        return options("database.app_url", url).map_err(unreadable);
-    }
-    let owner = database.owner().map_err(unreadable)?;
-    let login = index::app_login(owner.clone()).await?;
-    Ok(owner.username(&login.role).password(&login.password))
-}
-
 /// The folder of local blobs.
 fn blob_folder(config: &Config) -> Option<PathBuf> {
     let own = || config.data.dir.join("blobs");
     (config.blob.kind == BlobKind::Local).then(|| config.blob.dir.clone().unwrap_or_else(own))
-}
-
-/// The Postgres of this run: somebody's, our own, or that of a server that runs.
-enum Database {
-    Given(Secret),
-    Private(Box<Embedded>),
-    Attached(Attached),
-}
-
-impl Database {
-    fn open(config: &Config) -> anyhow::Result<Self> {
-        if let Some(url) = &config.database.url {
-            return Ok(Self::Given(url.clone()));
-        }
-        std::fs::create_dir_all(&config.data.dir).with_context(|| {
-            format!("cannot make the data folder {}", config.data.dir.display())
-        })?;
-        let bin = config.database.postgres_bin.as_deref();
-        let embedded = Embedded::start(&config.data.dir, bin)
-            .context("the private Postgres cannot be started")?;
-        Ok(Self::Private(Box::new(embedded)))
-    }
-
-    /// The Postgres of an archive that is there: one that runs is used as it is.
-    fn find(config: &Config) -> anyhow::Result<Self> {
-        let dir = &config.data.dir;
-        if config.database.url.is_none() && !postgres::exists(dir) {
-            anyhow::bail!("there is no archive in {} (data.dir, database.url)", dir.display());
-        }
-        match Self::open(config) {
-            Err(error) if matches!(error.downcast_ref(), Some(StartError::InUse { .. })) => {
-                Ok(Self::Attached(Attached::find(dir)?))
-            }
-            other => other,
-        }
-    }
-
-    fn owner(&self) -> anyhow::Result<PgConnectOptions> {
-        match self {
-            Self::Given(url) => options("database.url", url),
-            Self::Private(embedded) => Ok(embedded.owner_options()),
-            Self::Attached(attached) => Ok(attached.owner_options()),
-        }
-    }
-
-    fn stop(self) {
-        if let Self::Private(embedded) = self {
-            embedded.stop();
-        }
-    }
-}
-
-fn options(key: &str, url: &Secret) -> anyhow::Result<PgConnectOptions> {
-    // The error of sqlx could repeat the URL, and with it the password.
-    PgConnectOptions::from_str(url.expose())
-        .map_err(|_| anyhow::anyhow!("{key} is not a connection URL of Postgres"))
-}
-
-fn db_options(config: &DatabaseConfig, search: &SearchConfig) -> DbOptions {
-    DbOptions {
-        max_connections: config.max_connections,
-        connect_timeout: config.connect_timeout,
-        statement_timeout: config.statement_timeout,
-        prepared_statements: config.prepared_statements,
-        search_timeout: search.timeout,
-    }
-}
-
-/// The log-in that serves requests, after the migrations where they are to run.
-async fn login(
-    config: &DatabaseConfig,
-    owner: PgConnectOptions,
-) -> anyhow::Result<PgConnectOptions> {
-    let failed = "the database cannot be migrated";
-    if let Some(url) = &config.app_url {
-        let app = options("database.app_url", url)?;
-        if config.migrate_on_start {
-            index::migrate_for(owner, app.get_username()).await.context(failed)?;
-        }
-        return Ok(app);
-    }
-    let login = if config.migrate_on_start {
-        index::migrate(owner.clone()).await.context(failed)?
-    } else {
-        index::app_login(owner.clone()).await.context("the database cannot be used")?
-    };
-    Ok(owner.username(&login.role).password(&login.password))
 }
 
 /// Makes the blob store this archive's. One that nobody has claimed is only taken while the
@@ -491,42 +336,4 @@ fn greet(config: &Config, database: &Database, address: SocketAddr) {
          curl -H 'Content-Type: application/dicom' --data-binary @image.dcm {base}{place}/studies\n",
         version = env!("CARGO_PKG_VERSION"),
     );
-}
-
-/// SIGTERM and SIGINT (Ctrl-C elsewhere).
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn listen() -> anyhow::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    #[cfg(not(unix))]
-    fn listen() -> anyhow::Result<Self> {
-        Ok(Self {})
-    }
-
-    #[cfg(unix)]
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-
-    #[cfg(not(unix))]
-    async fn next(&mut self) -> &'static str {
-        let _ = tokio::signal::ctrl_c().await;
-        "Ctrl-C"
-    }
 }

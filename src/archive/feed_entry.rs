@@ -26,11 +26,14 @@ pub fn entry(event: &FeedEvent, number: i64, style: EntryStyle) -> Value {
     shown["studyInstanceUid"] = json!(event.study.as_str());
     shown["seriesInstanceUid"] = json!(event.series.as_str());
     shown["sopInstanceUid"] = json!(event.instance.as_str());
-    shown["action"] = json!(word(match event.action {
-        FeedAction::Create => ["create", "Create"],
-        FeedAction::Update => ["update", "Update"],
-        FeedAction::Delete => ["delete", "Delete"],
-    }));
+    shown["action"] = json!(word([
+        event.action.as_str(),
+        match event.action {
+            FeedAction::Create => "Create",
+            FeedAction::Update => "Update",
+            FeedAction::Delete => "Delete",
+        },
+    ]));
     shown["timestamp"] = json!(event.occurred_at.format(&Rfc3339).unwrap_or_default());
     shown["state"] = json!(word(match event.state {
         FeedState::Current => ["current", "Current"],

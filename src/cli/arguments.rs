@@ -83,7 +83,7 @@ pub(super) struct VerifyOptions {
     #[arg(long)]
     pub quick: bool,
     /// Read no more than this in a second, for example 100MiB
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = rate)]
     pub rate: Option<ByteSize>,
     /// Report as JSON, one object a line, in place of text
     #[arg(long, conflicts_with = "report")]
@@ -91,6 +91,12 @@ pub(super) struct VerifyOptions {
     /// Write such a report to a file besides
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+}
+
+/// A size that lets something pass: with none, nothing would ever end.
+fn rate(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    if size.as_u64() == 0 { Err("has to be above zero".to_owned()) } else { Ok(size) }
 }
 
 #[derive(Debug, PartialEq, Subcommand)]

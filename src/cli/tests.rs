@@ -84,5 +84,7 @@ fn verify_says_by_its_exit_code_what_it_found() {
         assert!(asked.contains(part), "{part} in {asked}");
     }
     assert!(outcome("verify --json --report f").is_err(), "one or the other");
-    assert!(outcome("verify --rate soon").is_err());
+    for rate in ["soon", "0", "0MiB", "-1"] {
+        assert!(outcome(&format!("verify --quick --rate {rate}")).is_err(), "{rate}");
+    }
 }

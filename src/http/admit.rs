@@ -64,41 +64,25 @@ pub struct ReadWebhooks;
 /// Asks to change webhooks.
 pub struct ManageWebhooks;
 
-impl Asks for Read {
-    const ACTION: Action = Action::Retrieve;
-    type Scope = PartitionScope;
-    type Urls = PartitionUrls;
-    fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(PartitionScope, PartitionUrls), Problem> {
-        one(scope, &urls)
-    }
+macro_rules! asks_in_one {
+    ($($question:ty: $action:expr;)*) => {$(
+        impl Asks for $question {
+            const ACTION: Action = $action;
+            type Scope = PartitionScope;
+            type Urls = PartitionUrls;
+            fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(Self::Scope, Self::Urls), Problem> {
+                one(scope, &urls)
+            }
+        }
+    )*};
 }
 
-impl Asks for Remove {
-    const ACTION: Action = Action::Delete;
-    type Scope = PartitionScope;
-    type Urls = PartitionUrls;
-    fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(PartitionScope, PartitionUrls), Problem> {
-        one(scope, &urls)
-    }
-}
-
-impl Asks for ReadWebhooks {
-    const ACTION: Action = Action::ReadWebhooks;
-    type Scope = PartitionScope;
-    type Urls = PartitionUrls;
-    fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(PartitionScope, PartitionUrls), Problem> {
-        one(scope, &urls)
-    }
-}
-
-impl Asks for ManageWebhooks {
-    const ACTION: Action = Action::ManageWebhooks;
-    type Scope = PartitionScope;
-    type Urls = PartitionUrls;
-    fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(PartitionScope, PartitionUrls), Problem> {
-        one(scope, &urls)
-    }
-}
+asks_in_one!(
+    Read: Action::Retrieve;
+    Remove: Action::Delete;
+    ReadWebhooks: Action::ReadWebhooks;
+    ManageWebhooks: Action::ManageWebhooks;
+);
 
 impl Asks for Search {
     const ACTION: Action = Action::Search;

@@ -15,6 +15,8 @@ use crate::{
     telemetry::Metrics,
 };
 
+use super::webhooks::Testing;
+
 /// The server as its handlers see it. Cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<Parts>);
@@ -41,6 +43,8 @@ pub struct Parts {
     pub change_feed: ChangeFeedConfig,
     /// Calls receivers of webhooks.
     pub sender: Sender,
+    /// Whose webhooks are being tried out.
+    pub testing: Testing,
     /// `[cors]`.
     pub cors: CorsConfig,
     /// What was counted and timed.

@@ -11,12 +11,6 @@ use crate::archive::{FeedAction, WebhookSettings, WebhookStart};
 /// Longest description, in characters.
 const LONGEST: usize = 256;
 
-const ACTIONS: [(&str, FeedAction); 3] = [
-    ("create", FeedAction::Create),
-    ("update", FeedAction::Update),
-    ("delete", FeedAction::Delete),
-];
-
 /// What somebody wants a webhook to be; members that were not sent are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -102,7 +96,7 @@ impl Change {
         WebhookSettings {
             url,
             description: self.description.unwrap_or_default(),
-            actions: self.actions.unwrap_or_else(|| ACTIONS.map(|(_, action)| action).to_vec()),
+            actions: self.actions.unwrap_or_else(|| FeedAction::ALL.to_vec()),
             is_enabled: self.is_enabled.unwrap_or(true),
         }
     }
@@ -151,13 +145,12 @@ fn is_plain(text: &str) -> bool {
 fn actions(value: &Value) -> Option<Vec<FeedAction>> {
     let listed = value.as_array()?;
     let mut found = Vec::new();
-    for word in listed.iter().take(ACTIONS.len() + 1) {
-        let word = word.as_str()?.to_ascii_lowercase();
-        let (_, action) = ACTIONS.iter().find(|(known, _)| *known == word)?;
-        if found.contains(action) {
+    for word in listed.iter().take(FeedAction::ALL.len() + 1) {
+        let action = FeedAction::of(&word.as_str()?.to_ascii_lowercase())?;
+        if found.contains(&action) {
             return None;
         }
-        found.push(*action);
+        found.push(action);
     }
     Some(found).filter(|found| !found.is_empty())
 }
@@ -180,15 +173,6 @@ fn start(value: &Value) -> Option<WebhookStart> {
             Some(WebhookStart::After(0))
         }
         _ => None,
-    }
-}
-
-/// The word for an action.
-pub fn word(action: FeedAction) -> &'static str {
-    match action {
-        FeedAction::Create => "create",
-        FeedAction::Update => "update",
-        FeedAction::Delete => "delete",
     }
 }
 

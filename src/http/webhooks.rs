@@ -26,7 +26,7 @@ use super::{
     problem::Problem,
     query_tags::page,
     urls::PartitionUrls,
-    webhook_body::{Change, word},
+    webhook_body::Change,
 };
 use crate::{
     archive::{DeadLetter, LetterRest, WebhookHealth, WebhookRefusal, WebhookSecret},
@@ -35,26 +35,28 @@ use crate::{
 };
 
 /// Partitions of which a webhook is being tried out: one at a time of each.
-static TESTING: Mutex<BTreeSet<PartitionId>> = Mutex::new(BTreeSet::new());
+#[derive(Debug, Default)]
+pub struct Testing(Mutex<BTreeSet<PartitionId>>);
 
-/// A place in [`TESTING`].
-struct Testing(PartitionId);
+/// A place among these, until it is dropped.
+struct Tested<'a>(&'a Testing, &'a PartitionId);
 
 impl Testing {
-    fn begin(partition: &PartitionId) -> Option<Self> {
-        testing().insert(partition.clone()).then(|| Self(partition.clone()))
+    fn begin<'a>(&'a self, partition: &'a PartitionId) -> Option<Tested<'a>> {
+        self.set().insert(partition.clone()).then_some(Tested(self, partition))
+    }
+
+    fn set(&self) -> MutexGuard<'_, BTreeSet<PartitionId>> {
+        // A set cannot be left half-changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Testing {
+impl Drop for Tested<'_> {
     fn drop(&mut self) {
-        testing().remove(&self.0);
+        let Self(testing, partition) = self;
+        testing.set().remove(*partition);
     }
-}
-
-fn testing() -> MutexGuard<'static, BTreeSet<PartitionId>> {
-    // A set cannot be left half-changed.
-    TESTING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `{webhook}` of a path: its id.
@@ -166,7 +168,7 @@ pub async fn test(
     Named(id): Named,
 ) -> Result<Json<Value>, Problem> {
     let webhook = app.archive.webhook(&caller.scope, id).await?.webhook;
-    let Some(_testing) = Testing::begin(caller.scope.partition()) else {
+    let Some(_tested) = app.testing.begin(caller.scope.partition()) else {
         return Err(Problem::conflict("a webhook of this partition is being tested"));
     };
     let body = json!({
@@ -176,9 +178,7 @@ pub async fn test(
     });
     let body = Bytes::from(body.to_string());
     let message_id = format!("msg_{}_test_{}", id.simple(), Uuid::new_v4().simple());
-    let old = webhook.old_secret.as_ref().map(|(secret, _)| secret.expose());
-    let secrets: Vec<_> = [webhook.secret.expose()].into_iter().chain(old).collect();
-    let url = &webhook.settings.url;
+    let (url, secrets) = (&webhook.settings.url, webhook.secrets());
     let message = Message { url, id: &message_id, secrets: &secrets, body: &body };
     let shown = match app.sender.send(&message).await {
         Ok(()) => json!({ "delivered": true }),
@@ -291,7 +291,7 @@ fn shown(health: &WebhookHealth, urls: &PartitionUrls) -> Value {
         "id": webhook.id.simple().to_string(),
         "url": settings.url,
         "description": settings.description,
-        "actions": settings.actions.iter().copied().map(word).collect::<Vec<_>>(),
+        "actions": settings.actions.iter().map(|action| action.as_str()).collect::<Vec<_>>(),
         "state": if settings.is_enabled { "enabled" } else { "disabled" },
         "createdTime": moment(webhook.created_at),
         "lastUpdatedTime": moment(webhook.updated_at),

@@ -195,8 +195,8 @@ impl Db {
         let timeout = self.shared.options.statement_timeout;
         let held = self.start(&settings_of(scope, &more), timeout).await?;
         let inner = self.scoped(held, scope);
-        let (partition, holds_tags) = (scope.partition().clone(), !locks.is_empty());
-        Ok(PartitionTx { inner, partition, holds_tags })
+        let partition = scope.partition().clone();
+        Ok(PartitionTx { inner, partition, holds_tags: false })
     }
 
     /// Opens a transaction on the registry of partitions.

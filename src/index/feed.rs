@@ -182,6 +182,25 @@ pub enum FeedAction {
     Delete,
 }
 
+impl FeedAction {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Create, Self::Update, Self::Delete];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// The action of a word.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == word)
+    }
+}
+
 /// What became of the instance since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedState {
@@ -247,9 +266,7 @@ impl Db {
             format!("SELECT pg_advisory_xact_lock({OF_PARTITION}, {key})"),
             format!("SELECT pg_advisory_xact_lock_shared({OF_ALL}, 0)"),
         ];
-        let mut tx = self.begin_holding(scope, &locks).await?;
-        tx.holds_tags = false;
-        Ok(tx)
+        self.begin_holding(scope, &locks).await
     }
 }
 
@@ -382,12 +399,7 @@ fn event(row: &PgRow, metadata: bool) -> Result<FeedEvent, IndexError> {
         sequence: row.try_get(1)?,
         position: row.try_get(2)?,
         occurred_at: row.try_get(3)?,
-        action: match row.try_get(4)? {
-            "create" => FeedAction::Create,
-            "update" => FeedAction::Update,
-            "delete" => FeedAction::Delete,
-            _ => return Err(wrong("action")),
-        },
+        action: FeedAction::of(row.try_get(4)?).ok_or_else(|| wrong("action"))?,
         study: uid(row, 5, TABLE, "study_instance_uid")?,
         series: uid(row, 6, TABLE, "series_instance_uid")?,
         instance: uid(row, 7, TABLE, "sop_instance_uid")?,

@@ -37,26 +37,33 @@ const TAKE: &str = "-- scrub_take
     WHERE t.partition_id = $1 AND t.ctid = x.at
     RETURNING t.created_at";
 
-/// `$4`: where it is now; NULL: where it was.
-const ADVANCE: &str = "-- scrub_advance
-    UPDATE scrub_pass t SET cursor = coalesce($4::text::jsonb, t.cursor),
-        lease_until = now() + make_interval(secs => $5)
+/// The pass of `$2` that is under way and `$3` holds, to be updated.
+macro_rules! held {
+    () => {
+        "
     FROM (SELECT ctid AS at FROM scrub_pass
         WHERE partition_id = $1 AND created_at >= $2 AND created_at <= $2
             AND ended_at IS NULL AND lease_owner = $3
         ORDER BY created_at FOR UPDATE) x
     WHERE t.partition_id = $1 AND t.ctid = x.at
-    RETURNING t.created_at";
+    RETURNING t.created_at"
+    };
+}
 
-const RELEASE: &str = "-- scrub_release
+/// `$4`: where it is now; NULL: where it was.
+const ADVANCE: &str = concat!(
+    "-- scrub_advance
+    UPDATE scrub_pass t SET cursor = coalesce($4::text::jsonb, t.cursor),
+        lease_until = now() + make_interval(secs => $5)",
+    held!()
+);
+
+const RELEASE: &str = concat!(
+    "-- scrub_release
     UPDATE scrub_pass t SET lease_owner = NULL, lease_until = NULL,
-        ended_at = CASE WHEN $4 THEN now() END
-    FROM (SELECT ctid AS at FROM scrub_pass
-        WHERE partition_id = $1 AND created_at >= $2 AND created_at <= $2
-            AND ended_at IS NULL AND lease_owner = $3
-        ORDER BY created_at FOR UPDATE) x
-    WHERE t.partition_id = $1 AND t.ctid = x.at
-    RETURNING t.created_at";
+        ended_at = CASE WHEN $4 THEN now() END",
+    held!()
+);
 
 /// Passes before `$2`.
 const FORGET: &str = "-- scrub_forget

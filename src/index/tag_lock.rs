@@ -49,7 +49,9 @@ impl Db {
     pub async fn begin_store(&self, scope: &PartitionScope) -> Result<PartitionTx, IndexError> {
         let key = key(scope.partition());
         let own = format!("SELECT pg_advisory_xact_lock_shared({OF_PARTITIONS}, {key})");
-        self.begin_holding(scope, &[root_shared(), own]).await
+        let mut tx = self.begin_holding(scope, &[root_shared(), own]).await?;
+        tx.holds_tags = true;
+        Ok(tx)
     }
 
     /// Opens a transaction that changes which extended query tags a partition has of its own.
@@ -59,7 +61,9 @@ impl Db {
     pub async fn begin_tags(&self, scope: &PartitionScope) -> Result<PartitionTx, IndexError> {
         let key = key(scope.partition());
         let own = format!("SELECT pg_advisory_xact_lock({OF_PARTITIONS}, {key})");
-        self.begin_holding(scope, &[patience(), root_shared(), own]).await
+        let mut tx = self.begin_holding(scope, &[patience(), root_shared(), own]).await?;
+        tx.holds_tags = true;
+        Ok(tx)
     }
 
     /// Opens a transaction that changes which extended query tags the root has.

@@ -8,7 +8,10 @@
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Db, IndexError, PartitionTx, lookup::one};
+use super::{
+    Db, IndexError, PartitionTx,
+    lookup::{one, series_uid_of_i, study_uid_of_i},
+};
 use crate::tenancy::PartitionScope;
 
 /// One moment, and nothing written in it.
@@ -18,7 +21,9 @@ const MOMENT: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY
 const INSTANCES: &str = concat!(
     "-- verify_instances
     SELECT i.watermark, i.sop_instance_uid, i.transfer_syntax_uid, i.blob_id, i.blob_offset,
-        i.length, i.data_set_offset, octet_length(i.sha256), s.study_instance_uid,
+        i.length, i.data_set_offset, octet_length(i.sha256), ",
+    study_uid_of_i!(),
+    ",
         e.series_instance_uid, e.study_key = i.study_key, b.length, octet_length(m.metadata),
         f.number_of_frames, f.native_offset, f.native_length, octet_length(f.fragments),
         octet_length(f.starts), substring(f.fragments FROM 1 FOR 12),
@@ -26,9 +31,6 @@ const INSTANCES: &str = concat!(
         t.term IS NOT NULL
     FROM (SELECT * FROM instance WHERE partition_id = $1 AND watermark > $2
         ORDER BY watermark LIMIT $3) i
-    LEFT JOIN LATERAL ",
-    one!("study_instance_uid", "study", "study_key", "i.study_key"),
-    " s ON true
     LEFT JOIN LATERAL ",
     one!("series_instance_uid, study_key", "series", "series_key", "i.series_key"),
     " e ON true
@@ -58,17 +60,15 @@ const METADATA: &str = concat!(
 /// Where an instance is, and what it is called.
 const PLACE: &str = concat!(
     "-- verify_place
-    SELECT i.watermark, i.sop_instance_uid, s.study_instance_uid, e.series_instance_uid, i.blob_id,
-        i.blob_offset, i.length, i.sha256
+    SELECT i.watermark, i.sop_instance_uid, ",
+    study_uid_of_i!(),
+    ", ",
+    series_uid_of_i!(),
+    ",
+        i.blob_id, i.blob_offset, i.length, i.sha256
     FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
     one!("*", "instance", "watermark", "n.key"),
-    " i
-    LEFT JOIN LATERAL ",
-    one!("study_instance_uid", "study", "study_key", "i.study_key"),
-    " s ON true
-    LEFT JOIN LATERAL ",
-    one!("series_instance_uid", "series", "series_key", "i.series_key"),
-    " e ON true"
+    " i"
 );
 
 pub(super) const STATEMENTS: &[&str] = &[INSTANCES, METADATA, PLACE];
@@ -150,9 +150,7 @@ impl Db {
     /// # Errors
     /// [`IndexError::Unavailable`].
     pub async fn begin_verify(&self, scope: &PartitionScope) -> Result<PartitionTx, IndexError> {
-        let mut tx = self.begin_holding(scope, &[MOMENT.to_owned()]).await?;
-        tx.holds_tags = false;
-        Ok(tx)
+        self.begin_holding(scope, &[MOMENT.to_owned()]).await
     }
 }
 

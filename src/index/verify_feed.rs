@@ -7,7 +7,10 @@
 use sqlx::{Row, postgres::PgRow};
 use time::OffsetDateTime;
 
-use super::{IndexError, PartitionTx, lookup::one};
+use super::{
+    IndexError, PartitionTx,
+    lookup::{one, series_uid_of_i, study_uid_of_i},
+};
 
 /// A page of events that `$which` says, and what is there of the instance of each.
 macro_rules! events {
@@ -63,18 +66,16 @@ const FIRST: &str = "-- verify_first_event
 
 const STANDING: &str = concat!(
     "-- verify_standing
-    SELECT n.key, i.stored_at, s.study_instance_uid, e.series_instance_uid, i.sop_instance_uid,
-        d.deleted_at, d.study_instance_uid, d.series_instance_uid, d.sop_instance_uid
+    SELECT n.key, i.stored_at, ",
+    study_uid_of_i!(),
+    ", ",
+    series_uid_of_i!(),
+    ",
+        i.sop_instance_uid, d.deleted_at, d.study_instance_uid, d.series_instance_uid, d.sop_instance_uid
     FROM unnest($2::bigint[]) AS n(key)
     LEFT JOIN LATERAL ",
     one!("*", "instance", "watermark", "n.key"),
     " i ON true
-    LEFT JOIN LATERAL ",
-    one!("study_instance_uid", "study", "study_key", "i.study_key"),
-    " s ON true
-    LEFT JOIN LATERAL ",
-    one!("series_instance_uid", "series", "series_key", "i.series_key"),
-    " e ON true
     LEFT JOIN LATERAL ",
     one!("*", "deleted_instance", "watermark", "n.key"),
     " d ON true"

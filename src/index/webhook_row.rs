@@ -118,6 +118,14 @@ pub struct Webhook {
     pub updated_at: OffsetDateTime,
 }
 
+impl Webhook {
+    /// What messages are signed with: the secret, and the one before while that holds.
+    pub fn secrets(&self) -> Vec<&[u8; 32]> {
+        let old = self.old_secret.as_ref().map(|(secret, _)| secret);
+        [&self.secret].into_iter().chain(old).map(WebhookSecret::expose).collect()
+    }
+}
+
 /// What is written down before a message is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
@@ -150,28 +158,16 @@ pub struct Settled<'a> {
     pub failure: Option<(&'a str, Option<u16>)>,
 }
 
-/// The word for an action, as it is kept.
-fn word(action: FeedAction) -> &'static str {
-    match action {
-        FeedAction::Create => "create",
-        FeedAction::Update => "update",
-        FeedAction::Delete => "delete",
-    }
-}
-
+/// Actions as they are kept.
 pub(super) fn words(actions: &[FeedAction]) -> Vec<&'static str> {
-    actions.iter().copied().map(word).collect()
+    actions.iter().map(|action| action.as_str()).collect()
 }
 
 pub(super) fn read(row: &PgRow) -> Result<Webhook, IndexError> {
     let wrong = |column| IndexError::Inconsistent { table: "webhook", column };
     let actions: Vec<String> = row.try_get(3)?;
-    let actions = actions.iter().map(|word| match word.as_str() {
-        "create" => Ok(FeedAction::Create),
-        "update" => Ok(FeedAction::Update),
-        "delete" => Ok(FeedAction::Delete),
-        _ => Err(wrong("actions")),
-    });
+    let actions =
+        actions.iter().map(|word| FeedAction::of(word).ok_or_else(|| wrong("actions")));
     let disabled = match row.try_get::<Option<&str>, _>(5)? {
         None => None,
         Some("request") => Some(Disabled::Request),

@@ -111,12 +111,15 @@ const REMOVE: &str = concat!(
     one!("ctid", "webhook", "webhook_id", "$2")
 );
 
+/// A message keeps the time of its first try, also while a dead letter is sent; what is left of one
+/// whose events have gone is another one.
 const TAKE: &str = concat!(
     "-- webhook_take
     UPDATE webhook t SET cursor = $3, batch_until = $4, attempts = $5, lost = $6,
         old_secret = CASE WHEN t.old_secret_until > now() THEN t.old_secret END,
-        first_attempt_at =
-            CASE WHEN $4::bigint IS NOT NULL THEN coalesce(t.first_attempt_at, now()) END,
+        first_attempt_at = CASE
+            WHEN $5 > 1 OR ($5 = t.attempts AND $4::bigint = t.batch_until) THEN t.first_attempt_at
+            WHEN $4 IS NOT NULL THEN now() END,
         lease_owner = $7, lease_until = now() + make_interval(secs => $8)
     WHERE t.partition_id = $1 AND t.ctid = ",
     one!("ctid", "webhook", "webhook_id", "$2")
@@ -201,9 +204,7 @@ impl Db {
     pub async fn begin_webhooks(&self, scope: &PartitionScope) -> Result<PartitionTx, IndexError> {
         let key = tag_lock::key(scope.partition());
         let lock = format!("SELECT pg_advisory_xact_lock({OF_PARTITION}, {key})");
-        let mut tx = self.begin_holding(scope, &[PATIENCE.to_owned(), lock]).await?;
-        tx.holds_tags = false;
-        Ok(tx)
+        self.begin_holding(scope, &[PATIENCE.to_owned(), lock]).await
     }
 }
 

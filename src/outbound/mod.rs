@@ -4,7 +4,7 @@
 //! they are sent ([`Sender`]). Holds: nothing but what the configuration lets be called is
 //! connected to, whatever a URL, a name or an answer says: addresses are looked at after names were
 //! resolved, where the connection is made; redirects are not followed; no proxy of the environment
-//! is used. What is read of an answer is its head. Logs name hosts, and nothing else of a URL.
+//! is used. What counts of an answer is its head. Logs name hosts, and nothing else of a URL.
 //!
 //! Absent: what is sent, when, and what becomes of it (`workers`); SQL.
 

@@ -105,9 +105,9 @@ impl Sender {
         &self.0.guard
     }
 
-    async fn client(&self) -> Result<&Client, reqwest::Error> {
+    async fn client(&self) -> Result<&Client, Failure> {
         let make = async || {
-            Client::builder()
+            let builder = Client::builder()
                 .dns_resolver(self.0.guard.clone())
                 .no_proxy()
                 .redirect(Policy::none())
@@ -115,8 +115,16 @@ impl Sender {
                 .timeout(self.0.timeout)
                 .pool_idle_timeout(IDLE)
                 .pool_max_idle_per_host(4)
-                .user_agent(concat!("collimator/", env!("CARGO_PKG_VERSION")))
-                .build()
+                .user_agent(concat!("collimator/", env!("CARGO_PKG_VERSION")));
+            // It reads the certificates of the system.
+            match tokio::task::spawn_blocking(move || builder.build()).await {
+                Ok(Ok(client)) => return Ok(client),
+                Ok(Err(error)) => {
+                    tracing::error!(error = %error.without_url(), "webhooks cannot be called");
+                }
+                Err(error) => tracing::error!(%error, "webhooks cannot be called"),
+            }
+            Err(Failure::of(Reason::Unsendable))
         };
         self.0.client.get_or_try_init(make).await
     }
@@ -138,10 +146,7 @@ impl Sender {
     async fn try_send(&self, message: &Message<'_>) -> Result<(), Failure> {
         // Looked at each time: the configuration may be another one than when it was written down.
         let url = self.0.guard.check(message.url).map_err(|_| Failure::of(Reason::Address))?;
-        let client = self.client().await.map_err(|error| {
-            tracing::error!(error = %error.without_url(), "webhooks cannot be called");
-            Failure::of(Reason::Unsendable)
-        })?;
+        let client = self.client().await?;
         let timestamp = OffsetDateTime::now_utc().unix_timestamp();
         let signature = sign(message.secrets.iter().copied(), message.id, timestamp, message.body);
         let request = client

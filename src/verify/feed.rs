@@ -9,7 +9,7 @@
 //! Events get their numbers while this goes on. So those that have one are read first, then those
 //! that have none, and then those that got one meanwhile: each is read at least once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use time::OffsetDateTime;
 
@@ -23,7 +23,7 @@ use crate::index::{VerifyEvent, VerifyStanding};
 const PAGE: i64 = 1_000;
 /// Marks looked up again at once.
 const AGAIN: usize = 500;
-/// Lost instances whose UIDs are remembered.
+/// Lost instances whose UIDs are remembered, and contradicted events whose watermarks are.
 const NAMED: usize = 1_000;
 
 /// A window of watermarks, and how far the feed was read for it.
@@ -38,6 +38,8 @@ pub(super) struct Pass {
     /// Instances of events that are nowhere, and of which no deletion is told so far.
     lost: Marks,
     names: BTreeMap<i64, [String; 3]>,
+    /// Watermarks of events that were told to be contradicted.
+    contradicted: BTreeSet<i64>,
     /// The numbered event that was read last.
     last: Option<Numbers>,
     /// The lowest watermark beyond the window.
@@ -66,8 +68,13 @@ impl Pass {
     fn new(from: i64) -> Self {
         let [live, deleted, lost] = [from; 3].map(Marks::new);
         let part = Part::Live { after: from - 1 };
-        let (names, last, beyond) = Default::default();
-        Self { from, part, live, deleted, lost, names, last, beyond }
+        let (names, contradicted, last, beyond) = Default::default();
+        Self { from, part, live, deleted, lost, names, contradicted, last, beyond }
+    }
+
+    /// Whether the feed is read for the first time; what it says by itself is looked at then.
+    fn is_first(&self) -> bool {
+        self.from <= 1
     }
 
     /// Marks a page of watermarks; says after which one the next begins, where there is more.
@@ -104,6 +111,29 @@ impl Pass {
             }
         }
     }
+
+    /// How an event contradicts what is under its watermark in the same moment. Told once: the event
+    /// may be read again, with a number, and for the next window.
+    fn contradiction(&mut self, event: &VerifyEvent) -> Option<&'static str> {
+        let [.., instance] = &event.uids;
+        let other = |uid: &String| uid != instance;
+        let reason = if event.is_deletion && event.live.is_some() {
+            "it tells a deletion of what is there"
+        } else if event.live.as_ref().is_some_and(other)
+            || event.deleted.as_ref().is_some_and(other)
+        {
+            "its watermark is another instance's"
+        } else {
+            return None;
+        };
+        if !self.is_first() || self.contradicted.contains(&event.watermark) {
+            return None;
+        }
+        if self.contradicted.len() < NAMED {
+            self.contradicted.insert(event.watermark);
+        }
+        Some(reason)
+    }
 }
 
 impl Checker {
@@ -112,7 +142,7 @@ impl Checker {
             Some(pass) if pass.from == from => pass,
             _ => Pass::new(from),
         };
-        let is_first = from <= 1;
+        let is_first = pass.is_first();
         if is_first && pass.part == (Part::Live { after: from - 1 }) {
             // Begun anew: what was counted before comes again.
             self.tally.events = 0;
@@ -144,7 +174,7 @@ impl Checker {
                     }
                     reached = event.sequence.unwrap_or(reached);
                     pass.explain(event);
-                    self.contradicted(event);
+                    self.contradicted(&mut pass, event);
                 }
                 let is_meanwhile = matches!(pass.part, Part::NumberedMeanwhile { .. });
                 if is_first && !is_meanwhile {
@@ -161,7 +191,7 @@ impl Checker {
                 let page = tx.verify_events(false, after, PAGE).await?;
                 for event in &page {
                     pass.explain(event);
-                    self.contradicted(event);
+                    self.contradicted(&mut pass, event);
                 }
                 if is_first {
                     self.tally.events += page.len() as u64;
@@ -212,24 +242,9 @@ impl Checker {
         Ok(())
     }
 
-    /// Holds an event against what is under its watermark in the same moment.
-    fn contradicted(&mut self, event: &VerifyEvent) {
-        let [.., instance] = &event.uids;
-        let other = |uid: &String| uid != instance;
-        let reason = if event.is_deletion && event.live.is_some() {
-            "it tells a deletion of what is there"
-        } else if event.live.as_ref().is_some_and(other)
-            || event.deleted.as_ref().is_some_and(other)
-        {
-            "its watermark is another instance's"
-        } else {
-            return;
-        };
-        let finding = told(Kind::EventContradicted, event).detail(reason);
-        // It may be read a second time, with a number.
-        let is_told = |f: &Finding| f.kind == finding.kind && f.watermark == finding.watermark;
-        if !self.findings.iter().any(is_told) {
-            self.found(finding);
+    fn contradicted(&mut self, pass: &mut Pass, event: &VerifyEvent) {
+        if let Some(reason) = pass.contradiction(event) {
+            self.found(told(Kind::EventContradicted, event).detail(reason));
         }
     }
 
@@ -335,6 +350,20 @@ mod tests {
         assert_eq!(pass.deleted.some(0, 9), [5]);
         assert_eq!(pass.lost.some(0, 9), [7]);
         assert_eq!(pass.beyond, Some(WINDOW + 3));
+    }
+
+    #[test]
+    fn what_contradicts_is_told_once_however_often_it_is_read() {
+        let there = VerifyEvent { live: Some("1.2.3.4".into()), ..event(5, true) };
+        let other = VerifyEvent { live: Some("1.2.3.5".into()), ..event(6, false) };
+        let mut pass = Pass::new(1);
+        assert!(pass.contradiction(&there).is_some() && pass.contradiction(&other).is_some());
+        // By then it has a number.
+        let again = VerifyEvent { sequence: Some(9), position: Some(9), ..there.clone() };
+        assert_eq!(pass.contradiction(&again), None);
+        assert_eq!(pass.contradiction(&event(7, true)), None, "it is gone, as told");
+        let mut next = Pass::new(WINDOW + 1);
+        assert_eq!(next.contradiction(&there), None, "it was told when the first window was read");
     }
 
     #[test]

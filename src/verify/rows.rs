@@ -11,8 +11,8 @@ use crate::{
 
 /// Rows of a page.
 const PAGE: i64 = 1_000;
-/// Studies of a page: each is counted.
-const STUDIES: i64 = 100;
+/// Series or studies of a page: all instances of each are counted.
+const COUNTED: i64 = 100;
 /// Metadata read at once, in bytes as it is kept, unless one instance has more.
 const METADATA_BYTES: usize = 4 << 20;
 /// Bytes of a SHA-256.
@@ -112,7 +112,7 @@ impl Checker {
 
     pub(super) async fn series(&mut self, after: i64) -> Result<Cursor, VerifyError> {
         let mut tx = self.db.begin_verify(&self.scope).await?;
-        let rows = tx.verify_series(after, PAGE).await?;
+        let rows = tx.verify_series(after, COUNTED).await?;
         for row in &rows {
             let about =
                 |kind| Finding::new(kind).study(row.study.as_deref()).series(Some(&row.series));
@@ -130,14 +130,14 @@ impl Checker {
         }
         self.tally.series += rows.len() as u64;
         Ok(match rows.last() {
-            Some(last) if rows.len() as i64 == PAGE => Cursor::Series { after: last.key },
+            Some(last) if rows.len() as i64 == COUNTED => Cursor::Series { after: last.key },
             _ => Cursor::Studies { after: 0 },
         })
     }
 
     pub(super) async fn studies(&mut self, after: i64) -> Result<Cursor, VerifyError> {
         let mut tx = self.db.begin_verify(&self.scope).await?;
-        let rows = tx.verify_studies(after, STUDIES).await?;
+        let rows = tx.verify_studies(after, COUNTED).await?;
         for row in &rows {
             let about = |kind| Finding::new(kind).study(Some(&row.study));
             let (series, instances) = row.counts;
@@ -158,7 +158,7 @@ impl Checker {
         }
         self.tally.studies += rows.len() as u64;
         Ok(match rows.last() {
-            Some(last) if rows.len() as i64 == STUDIES => Cursor::Studies { after: last.key },
+            Some(last) if rows.len() as i64 == COUNTED => Cursor::Studies { after: last.key },
             _ => Cursor::Belonging { table: 0, after: 0 },
         })
     }

@@ -9,12 +9,11 @@ use std::{
 
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use tokio::time::{Instant, MissedTickBehavior};
-use uuid::Uuid;
 
 use super::{Asked, Checker, Cursor, Outcome, Pace, Report, Thoroughness, VerifyError};
 use crate::{
     blob::{BlobError, BlobStore},
-    index::Db,
+    index::{Db, IndexError},
     tenancy::{InvalidPartitionId, PartitionId, PartitionScope, Scope},
 };
 
@@ -134,14 +133,7 @@ async fn look(
     report: &mut Report,
 ) -> Result<(), RunError> {
     let pace = Pace::new(wanted.rate);
-    let mut total = 0;
-    if wanted.how.bytes {
-        for id in &wanted.partitions {
-            let mut tx = db.begin_verify(&scope(id)).await.map_err(VerifyError::from)?;
-            let (_, bytes) = tx.verify_extent(Uuid::nil()).await.map_err(VerifyError::from)?;
-            total += u64::try_from(bytes).unwrap_or(0);
-        }
-    }
+    let total = if wanted.how.bytes { total(db, &wanted.partitions).await? } else { 0 };
     let mut shown = Shown::new(total, &pace);
     for id in &wanted.partitions {
         let cursor = Cursor::default();
@@ -167,6 +159,20 @@ async fn look(
     Ok(())
 }
 
+/// Bytes that are to be read; 0 where there are too many blobs to count them: that is no reason not
+/// to look at them.
+async fn total(db: &Db, partitions: &[PartitionId]) -> Result<u64, VerifyError> {
+    let mut total = 0;
+    for id in partitions {
+        match db.begin_verify(&scope(id)).await?.verify_bytes().await {
+            Ok(bytes) => total += u64::try_from(bytes).unwrap_or(0),
+            Err(IndexError::TimedOut) => return Ok(0),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(total)
+}
+
 /// A step, again where the database or the store is away for a moment.
 async fn step(checker: &mut Checker) -> Result<bool, VerifyError> {
     for wait in RETRIES {
@@ -189,6 +195,7 @@ fn scope(id: &PartitionId) -> PartitionScope {
 /// Progress: a bar on a terminal, a line now and then elsewhere.
 struct Shown {
     bar: Option<ProgressBar>,
+    /// Bytes to be read; 0: nobody knows.
     total: u64,
     passed: Arc<std::sync::atomic::AtomicU64>,
     told: Instant,
@@ -239,8 +246,11 @@ impl Shown {
             }
             None if self.told.elapsed() >= TOLD => {
                 self.told = Instant::now();
-                let (passed, total) = (HumanBytes(passed), HumanBytes(self.total));
-                eprintln!("verify: {id}: {stage}, {passed} of {total} read");
+                let of = match self.total {
+                    0 => String::new(),
+                    total => format!(" of {}", HumanBytes(total)),
+                };
+                eprintln!("verify: {id}: {stage}, {}{of} read", HumanBytes(passed));
             }
             None => {}
         }

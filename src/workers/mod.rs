@@ -25,7 +25,7 @@ mod webhooks;
 use std::{error::Error, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use rand::RngExt;
+use rand::{RngExt, seq::SliceRandom};
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -178,10 +178,7 @@ fn back_off(first: Duration, failures: u32, cap: Duration) -> Duration {
 async fn partitions(db: &Db) -> Result<Vec<PartitionId>, IndexError> {
     let listed = db.registry().await?.partition_list().await?;
     let mut ids: Vec<PartitionId> = listed.into_iter().map(|partition| partition.id).collect();
-    let mut rng = rand::rng();
-    for last in (1..ids.len()).rev() {
-        ids.swap(last, rng.random_range(0..=last));
-    }
+    ids.shuffle(&mut rand::rng());
     Ok(ids)
 }
 

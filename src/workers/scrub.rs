@@ -8,7 +8,10 @@
 //!
 //! Holds: nothing is repaired. Absent: what is looked at (`verify`).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -164,15 +167,15 @@ impl Scrub {
         if !tx.scrub_advance(pass, cursor).await? {
             return Ok(false);
         }
-        let mut new = Vec::new();
+        let mut new = BTreeSet::new();
         if !notes.is_empty() {
             let all: Vec<DamageNote> = notes.values().cloned().collect();
-            new = tx.damage_note(&all).await?;
+            new.extend(tx.damage_note(&all).await?);
         }
         tx.commit().await?;
         let partition = scope.partition();
         for ((kind, subject), note) in notes {
-            let is_new = new.iter().any(|(k, s)| (k.as_str(), s) == (kind, &subject));
+            let is_new = new.contains(&(kind.to_owned(), subject));
             if is_new {
                 metrics::counter!(names::DAMAGE_FOUND, names::KIND => kind).increment(1);
             }

@@ -41,7 +41,7 @@ const AT_ONCE: usize = 2;
 const PAGES: usize = 10;
 /// Events numbered in one transaction.
 const NUMBERED: i64 = 1_000;
-/// Why a dead letter whose events have left the feed is not sent.
+/// Why a dead letter is not sent of which nothing is left that the webhook is told of.
 const REMOVED: &str = "removed";
 
 /// Sends messages. Cheap to clone.
@@ -295,9 +295,7 @@ impl Delivery {
         batch: &Batch,
     ) -> Result<Option<Result<(), Failure>>, IndexError> {
         let webhook = &batch.webhook;
-        let old = webhook.old_secret.as_ref().map(|(secret, _)| secret.expose());
-        let secrets: Vec<_> = [webhook.secret.expose()].into_iter().chain(old).collect();
-        let url = &webhook.settings.url;
+        let (url, secrets) = (&webhook.settings.url, webhook.secrets());
         let message = Message { url, id: &batch.id, secrets: &secrets, body: &batch.body };
         let mut sent = std::pin::pin!(self.0.sender.send(&message));
         loop {

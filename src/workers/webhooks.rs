@@ -18,7 +18,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use rand::RngExt;
+use rand::{RngExt, seq::SliceRandom};
 use tokio::{
     task::{Id, JoinHandle, JoinSet},
     time::Instant,
@@ -80,8 +80,7 @@ impl Webhooks {
     }
 
     /// Runs until `stop` is cancelled, which cuts short what is being sent and lets others take it at
-    /// once. `news` tells of
-    /// webhooks that are added or changed here.
+    /// once. `news` tells of webhooks that are added or changed here.
     pub fn start(self, news: Arc<WebhookNews>, stop: CancellationToken) -> JoinHandle<()> {
         tokio::spawn(async move {
             let mut known = Known::default();
@@ -156,7 +155,10 @@ impl Webhooks {
             *busy.entry(partition.clone()).or_insert(0) += 1;
             due.retain(|(_, other)| other != id);
         }
-        let first = rand::rng().random_range(0..=known.watched.len());
+        let mut rng = rand::rng();
+        // One that always has something must not always come before those after it.
+        due.shuffle(&mut rng);
+        let first = rng.random_range(0..=known.watched.len());
         for (partition, id) in turns(due, &busy, (room, (self.most / PART).max(1)), first) {
             let scope = known.watched.iter().find(|one| *one.partition() == partition).cloned();
             let Some(scope) = scope else { continue };

@@ -106,6 +106,13 @@ async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// Gives numbers to events of north that have none.
+async fn number(archive: &Archive) {
+    let mut tx = archive.database.db.begin_numbering(&postgres::scope("north")).await.unwrap();
+    tx.feed_number(10).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
 /// Has a statement run as the superuser.
 async fn run(archive: &Archive, sql: &'static str) {
     let mut conn = archive.database.superuser().await;
@@ -317,9 +324,7 @@ async fn events_that_left_the_feed_are_counted() {
     let archive = Archive::new(&["north"]).await;
     let receiver = Receiver::start().await;
     store(&archive, "north", 1..=5).await;
-    let mut tx = archive.database.db.begin_numbering(&postgres::scope("north")).await.unwrap();
-    tx.feed_number(10).await.unwrap();
-    tx.commit().await.unwrap();
+    number(&archive).await;
     run(&archive, "DELETE FROM change_feed WHERE sequence < 4").await;
     let id = add(&archive, "north", &receiver.url(), &ALL).await;
     let teller = Teller::start(&archive, &quick());

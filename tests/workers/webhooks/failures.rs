@@ -9,7 +9,7 @@ use collimator::{
 use sqlx::Connection;
 use uuid::Uuid;
 
-use super::{ALL, Teller, add, get, quick, run, store, until};
+use super::{ALL, Teller, add, get, number, quick, run, store, until};
 use crate::{
     Archive, postgres,
     receiver::{Receiver, Reply},
@@ -136,6 +136,32 @@ async fn what_is_given_up_can_be_replayed() {
     until("that is said", async || letters(&archive, id).await[0].reason == "removed").await;
     assert_eq!(receiver.got().len(), sent);
     teller.kill().await;
+}
+
+#[tokio::test]
+async fn a_message_whose_events_are_gone_lends_its_first_try_to_none() {
+    let archive = Archive::new(&["north"]).await;
+    let receiver = Receiver::start().await;
+    receiver.usually(Reply::Status(500));
+    store(&archive, "north", [1]).await;
+    let id = add(&archive, "north", &receiver.url(), &ALL).await;
+    let teller = Teller::start(&archive, &quick());
+    until("it is tried", async || get(&archive, "north", id).await.attempts > 1).await;
+    teller.kill().await;
+    store(&archive, "north", [2]).await;
+    number(&archive).await;
+    run(
+        &archive,
+        "DELETE FROM change_feed WHERE sequence = 1;
+        UPDATE webhook SET first_attempt_at = '2001-01-01Z', lease_until = NULL",
+    )
+    .await;
+    let teller = Teller::start(&archive, &quick());
+    until("the next is tried", async || get(&archive, "north", id).await.cursor == 1).await;
+    teller.kill().await;
+    let webhook = get(&archive, "north", id).await;
+    assert_eq!((webhook.batch_until, webhook.lost), (Some(2), 1));
+    assert!(webhook.first_attempt_at.is_some_and(|at| at.year() > 2001), "{webhook:?}");
 }
 
 #[tokio::test]
