@@ -29,8 +29,9 @@ use crate::{
     archive::Archive,
     blob::BlobStore,
     config::{BlobKind, Config, DatabaseConfig, LogFormat},
-    control::{Health, Partitions},
+    control::{Access, Health, Partitions},
     http::{self, App, listen},
+    identity::Authenticator,
     index::Db,
     outbound::Sender,
     telemetry::{self, Metrics},
@@ -81,7 +82,12 @@ impl Server {
             .context("the blob store cannot be opened")?
             .with_upload_life(config.sweep.orphan_grace / 2);
         blobs.probe().await.context("the blob store cannot be used")?;
-        let partitions = Partitions::new(db.clone(), &config.features, &config.partitions);
+        let partitions = Partitions::new(
+            db.clone(),
+            Access::new(db.clone()),
+            &config.features,
+            &config.partitions,
+        );
         claim(&db, &blobs, &partitions).await.context("the blob store cannot be used")?;
         refuse_hidden_data(&partitions).await?;
         let archive = Archive::new(db.clone(), blobs.clone(), config);
@@ -98,6 +104,7 @@ impl Server {
         let app = App::new(http::Parts {
             archive,
             partitions,
+            identity: Authenticator::new(&config.auth),
             health: Health::new(db.clone(), blobs.clone()),
             server: config.server.clone(),
             tenancy: config.tenancy.clone(),

@@ -22,6 +22,7 @@ pub mod config;
 pub mod control;
 pub mod dicom;
 pub mod http;
+pub mod identity;
 pub mod index;
 pub mod outbound;
 pub mod postgres;

@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             "control",
             "http",
+            "identity",
             "index",
             "outbound",
             "postgres",
@@ -35,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "archive",
             "control",
+            "identity",
             "outbound",
             "render",
             "codec",
@@ -64,6 +66,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("control", &["index", "blob", "dicom", "tenancy", "config", "telemetry"]),
     ("index", &["tenancy", "dicom", "config", "telemetry"]),
     ("blob", &["tenancy", "config", "telemetry"]),
+    ("identity", &["tenancy", "config", "telemetry"]),
     ("outbound", &["config", "telemetry"]),
     ("config", &["tenancy", "dicom"]),
     ("postgres", &["telemetry"]),

@@ -7,6 +7,7 @@
 //! Invariants: a `Config` that exists is valid; all errors of one load are told together; no error
 //! and no `Debug` shows a secret. Absent: reading any of it again while the server runs.
 
+mod auth;
 mod layers;
 mod reader;
 mod secret;
@@ -23,6 +24,7 @@ use std::{
 
 use toml::{Table, Value};
 
+pub use auth::AuthConfig;
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use secret::Secret;
 pub use sections::{
@@ -47,6 +49,7 @@ pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 pub struct Config {
     pub server: ServerConfig,
     pub data: DataConfig,
+    pub auth: AuthConfig,
     pub features: FeaturesConfig,
     pub partitions: PartitionsConfig,
     pub tenancy: TenancyConfig,
@@ -90,6 +93,7 @@ impl Config {
         Self {
             server: ServerConfig::read(r),
             data: DataConfig { dir: data_dir(r, sources) },
+            auth: AuthConfig::read(r),
             features: FeaturesConfig::read(r),
             partitions: PartitionsConfig::read(r),
             tenancy: TenancyConfig::read(r),
@@ -202,6 +206,7 @@ macro_rules! section_defaults {
 
 section_defaults!(
     server: ServerConfig,
+    auth: AuthConfig,
     features: FeaturesConfig,
     partitions: PartitionsConfig,
     tenancy: TenancyConfig,

@@ -1,8 +1,9 @@
-//! The control plane: partitions and readiness. (Grants, keys, tags and operations get their rooms
-//! here.)
+//! The control plane: partitions, what principals may do in them, and readiness.
 
+mod access;
 mod health;
 mod partitions;
 
+pub use access::Access;
 pub use health::{Check, Health};
 pub use partitions::{ControlError, Partition, Partitions};

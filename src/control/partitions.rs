@@ -8,10 +8,14 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use super::Access;
 use crate::{
     config::{FeaturesConfig, PartitionsConfig},
     index::{Db, IndexError},
-    tenancy::{Action, Grants, Named, PartitionId, Principal, Refused, Scope, decide},
+    tenancy::{
+        Circumstances, Grants, Membership, Named, PartitionId, Permission, Principal, Reach,
+        Refused, Scope, check, decide,
+    },
 };
 
 pub use crate::index::Partition;
@@ -31,6 +35,7 @@ pub enum ControlError {
 #[derive(Clone)]
 pub struct Partitions {
     db: Db,
+    access: Access,
     enabled: bool,
     create_on_store: bool,
     known: Arc<RwLock<BTreeSet<PartitionId>>>,
@@ -38,9 +43,15 @@ pub struct Partitions {
 
 impl Partitions {
     /// The registry over an opened index.
-    pub fn new(db: Db, features: &FeaturesConfig, partitions: &PartitionsConfig) -> Self {
+    pub fn new(
+        db: Db,
+        access: Access,
+        features: &FeaturesConfig,
+        partitions: &PartitionsConfig,
+    ) -> Self {
         Self {
             db,
+            access,
             enabled: features.enable_data_partition,
             create_on_store: partitions.create_on_store,
             known: Arc::default(),
@@ -90,32 +101,65 @@ impl Partitions {
     pub async fn scope(
         &self,
         who: &Principal,
+        around: &Circumstances,
         named: &Named,
-        action: Action,
+        permission: Permission,
     ) -> Result<Scope, ControlError> {
-        let Principal::Anonymous = who;
-        let partitions = match named {
-            _ if !self.enabled => BTreeSet::new(),
-            Named::Nothing if action.needs_one_partition() => BTreeSet::new(),
-            Named::Nothing => self.all().await?,
-            Named::One(one) => self.existing([one]).await?,
-            Named::Several(several) => self.existing(several).await?,
+        let reach = self.reach_of(who);
+        let partitions = match (named, reach) {
+            _ if !self.enabled => BTreeSet::from([PartitionId::default()]),
+            (Named::Nothing, Some(these)) => self.existing(these).await?,
+            (Named::Nothing, None) if permission.needs_one_partition() => BTreeSet::new(),
+            (Named::Nothing, None) => self.all().await?,
+            (Named::One(one), _) => {
+                self.existing([one].into_iter().filter(in_reach(reach))).await?
+            }
+            (Named::Several(several), _) => {
+                self.existing(several.iter().filter(in_reach(reach))).await?
+            }
         };
-        let grants = Grants { partitions, every: true, may_create: self.create_on_store };
-        Ok(decide(self.enabled, who, named, &grants, action)?)
+        let may_create = match named {
+            Named::One(one) if self.create_on_store && in_reach(reach)(&one) => {
+                check(who, &Membership::default(), around, Permission::Store).is_ok()
+            }
+            _ => false,
+        };
+        let partitions = self.access.verdicts(who, around, partitions, permission).await?;
+        let grants = Grants { partitions, every: reach.is_none(), may_create };
+        Ok(decide(self.enabled, named, &grants, permission)?)
     }
 
     /// The partitions that `who` may see, by id.
     ///
     /// # Errors
     /// Where the index fails.
-    pub async fn list(&self, who: &Principal) -> Result<Vec<Partition>, IndexError> {
-        let Principal::Anonymous = who;
+    pub async fn list(
+        &self,
+        who: &Principal,
+        around: &Circumstances,
+    ) -> Result<Vec<Partition>, IndexError> {
+        let reach = self.reach_of(who);
         let mut partitions = self.db.registry().await?.partition_list().await?;
-        if !self.enabled {
-            partitions.retain(|partition| partition.id.is_default());
-        }
+        partitions.retain(|partition| match self.enabled {
+            true => in_reach(reach)(&&partition.id),
+            false => partition.id.is_default(),
+        });
+        let ids = partitions.iter().map(|partition| partition.id.clone()).collect();
+        let verdicts = self.access.verdicts(who, around, ids, Permission::ListPartitions).await?;
+        partitions.retain(|partition| verdicts.get(&partition.id).is_some_and(Result::is_ok));
         Ok(partitions)
+    }
+
+    /// The partitions that a credential is good for; `None`: every one. While partitions are off,
+    /// all is in one, and every credential is good for that.
+    fn reach_of<'a>(&self, who: &'a Principal) -> Option<&'a BTreeSet<PartitionId>> {
+        match who {
+            Principal::Known(known) if self.enabled => match &known.reach {
+                Reach::These(these) => Some(these),
+                Reach::Every => None,
+            },
+            _ => None,
+        }
     }
 
     /// Makes sure that a partition exists, before the first instance is stored to it.
@@ -163,4 +207,9 @@ impl Partitions {
     fn remember(&self, partition: &PartitionId) {
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(partition.clone());
     }
+}
+
+/// Whether a partition is in a reach.
+fn in_reach<'a>(reach: Option<&'a BTreeSet<PartitionId>>) -> impl Fn(&&PartitionId) -> bool + 'a {
+    move |partition| reach.is_none_or(|these| these.contains(*partition))
 }

@@ -3,10 +3,13 @@
 //! A handler without [`Admitted`] in its signature is visibly public. (Store decides late, since
 //! its first part may name the partition: it calls [`decide`] itself.)
 
+use std::sync::Arc;
+
 use axum::{extract::FromRequestParts, http::request::Parts};
 
 use super::{
     App,
+    caller::Caller,
     carrier::Carried,
     problem::Problem,
     urls::{PartitionUrls, Urls},
@@ -14,13 +17,13 @@ use super::{
 use crate::{
     archive::{ArchiveError, FeedScope, TagScope},
     control::ControlError,
-    tenancy::{Action, Named, PartitionScope, Principal, Scope},
+    tenancy::{Named, PartitionScope, Permission, Scope},
 };
 
 /// What a request asks for; the scope's type follows from the question.
 pub trait Asks: Send + Sync + 'static {
-    /// The action to be allowed.
-    const ACTION: Action;
+    /// What has to be permitted.
+    const PERMISSION: Permission;
     /// One partition or several.
     type Scope: Send;
     /// The URLs that answers are made of.
@@ -65,9 +68,9 @@ pub struct ReadWebhooks;
 pub struct ManageWebhooks;
 
 macro_rules! asks_in_one {
-    ($($question:ty: $action:expr;)*) => {$(
+    ($($question:ty: $permission:expr;)*) => {$(
         impl Asks for $question {
-            const ACTION: Action = $action;
+            const PERMISSION: Permission = $permission;
             type Scope = PartitionScope;
             type Urls = PartitionUrls;
             fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(Self::Scope, Self::Urls), Problem> {
@@ -78,14 +81,14 @@ macro_rules! asks_in_one {
 }
 
 asks_in_one!(
-    Read: Action::Retrieve;
-    Remove: Action::Delete;
-    ReadWebhooks: Action::ReadWebhooks;
-    ManageWebhooks: Action::ManageWebhooks;
+    Read: Permission::Retrieve;
+    Remove: Permission::Delete;
+    ReadWebhooks: Permission::ReadWebhooks;
+    ManageWebhooks: Permission::ManageWebhooks;
 );
 
 impl Asks for Search {
-    const ACTION: Action = Action::Search;
+    const PERMISSION: Permission = Permission::Search;
     type Scope = Scope;
     type Urls = Urls;
     fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(Scope, Urls), Problem> {
@@ -97,9 +100,9 @@ impl Asks for Search {
 ///
 /// # Errors
 /// As [`decide`], for who has no request to answer any more.
-pub async fn all_readable(app: &App) -> Result<Scope, ArchiveError> {
-    let (who, named) = (Principal::Anonymous, Named::Nothing);
-    match app.partitions.scope(&who, &named, Action::ReadChanges).await {
+pub async fn all_readable(app: &App, caller: &Caller) -> Result<Scope, ArchiveError> {
+    let Ok(Caller { who, around, .. }) = caller.now() else { return Err(ArchiveError::NotFound) };
+    match app.partitions.scope(&who, &around, &Named::Nothing, Permission::ReadChanges).await {
         Ok(scope) => Ok(scope),
         Err(ControlError::Refused(_)) => Err(ArchiveError::NotFound),
         Err(ControlError::Index(error)) => Err(error.into()),
@@ -107,7 +110,7 @@ pub async fn all_readable(app: &App) -> Result<Scope, ArchiveError> {
 }
 
 impl Asks for ReadChanges {
-    const ACTION: Action = Action::ReadChanges;
+    const PERMISSION: Permission = Permission::ReadChanges;
     /// With whether it is all that there is to read.
     type Scope = (FeedScope, bool);
     type Urls = Urls;
@@ -154,9 +157,9 @@ fn root_or_one(scope: Scope, urls: &Urls, at: At) -> Result<(TagScope, TagUrls),
 }
 
 macro_rules! asks_at_root_or_in_one {
-    ($($question:ty: $action:expr, $scope:ty, $narrow:expr;)*) => {$(
+    ($($question:ty: $permission:expr, $scope:ty, $narrow:expr;)*) => {$(
         impl Asks for $question {
-            const ACTION: Action = $action;
+            const PERMISSION: Permission = $permission;
             type Scope = $scope;
             type Urls = TagUrls;
             fn narrow(scope: Scope, urls: Urls, at: At) -> Result<($scope, TagUrls), Problem> {
@@ -169,10 +172,10 @@ macro_rules! asks_at_root_or_in_one {
 }
 
 asks_at_root_or_in_one!(
-    ReadTags: Action::ReadTags, TagScope, |_, tags| tags;
-    ManageTags: Action::ManageTags, TagScope, |_, tags| tags;
-    ReadOperations: Action::ReadTags, Scope, |scope, _| scope;
-    ManageOperations: Action::ManageTags, Scope, |scope, _| scope;
+    ReadTags: Permission::ReadTags, TagScope, |_, tags| tags;
+    ManageTags: Permission::ManageTags, TagScope, |_, tags| tags;
+    ReadOperations: Permission::ReadOperations, Scope, |scope, _| scope;
+    ManageOperations: Permission::ManageOperations, Scope, |scope, _| scope;
 );
 
 /// A request that may do what it asks for.
@@ -181,14 +184,16 @@ pub struct Admitted<A: Asks> {
     pub scope: A::Scope,
     /// How answers are addressed.
     pub urls: A::Urls,
+    /// Who it is.
+    pub caller: Caller,
 }
 
 impl<A: Asks> FromRequestParts<App> for Admitted<A> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let carried = Carried::read(parts, &app.server, &app.tenancy, A::ACTION)?;
-        let scope = decide(app, &carried, A::ACTION).await?;
+        let carried = Carried::read(parts, &app.server, &app.tenancy, A::PERMISSION)?;
+        let (caller, scope) = decide(app, parts, &carried, A::PERMISSION).await?;
         let urls = urls(app, parts, &carried)?;
         let at = match &carried.named {
             _ if !app.partitions.enabled() => At::Alone,
@@ -196,19 +201,29 @@ impl<A: Asks> FromRequestParts<App> for Admitted<A> {
             Named::One(_) | Named::Several(_) => At::Named,
         };
         let (scope, urls) = A::narrow(scope, urls, at)?;
-        Ok(Self { scope, urls })
+        Ok(Self { scope, urls, caller })
     }
 }
 
-/// Decides what a request may touch, once its carriers agreed.
+/// Decides who calls and what the request may touch, once its carriers agreed.
 ///
 /// # Errors
 /// The refusal, as it is answered.
-pub async fn decide(app: &App, carried: &Carried, action: Action) -> Result<Scope, Problem> {
-    match app.partitions.scope(&Principal::Anonymous, &carried.named, action).await {
-        Ok(scope) => Ok(scope),
+pub async fn decide(
+    app: &App,
+    parts: &Parts,
+    carried: &Carried,
+    permission: Permission,
+) -> Result<(Caller, Scope), Problem> {
+    let caller = Caller::of(app, parts).await?;
+    let Caller { who, around, .. } = &caller;
+    match app.partitions.scope(who, around, &carried.named, permission).await {
+        Ok(scope) => {
+            let deed = Arc::new(caller.deed(parts, permission));
+            Ok((caller, scope.for_deed(deed)))
+        }
         Err(ControlError::Refused(refused)) => Err(refused.into()),
-        Err(ControlError::Index(error)) => Err(crate::archive::ArchiveError::from(error).into()),
+        Err(ControlError::Index(error)) => Err(ArchiveError::from(error).into()),
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     problem::Problem,
     routes::OPERATIONS,
 };
-use crate::tenancy::{Action, Named, PartitionId, Refused};
+use crate::tenancy::{Named, PartitionId, Permission, Refused};
 
 /// `OPTIONS` at the root of a service: all of it; at a path: what lies there and below.
 pub async fn describe(
@@ -35,7 +35,7 @@ pub async fn describe(
 ) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     // Named like a search's, since a list of partitions does no harm here.
-    let carried = Carried::read(&parts, &app.server, &app.tenancy, Action::Search)?;
+    let carried = Carried::read(&parts, &app.server, &app.tenancy, Permission::Search)?;
     refuse_partitions_that_are_off(&app, &carried.named)?;
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
     let choice = choose(&accept, &CAPABILITIES)?;

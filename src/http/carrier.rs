@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{ServerConfig, TenancyConfig},
-    tenancy::{Action, InvalidPartitionId, Named, PartitionId},
+    tenancy::{InvalidPartitionId, Named, PartitionId, Permission},
 };
 
 /// Name of the query parameter, of the header (in any case) and of the first part's key.
@@ -152,7 +152,7 @@ impl Carried {
         request: &Parts,
         server: &ServerConfig,
         tenancy: &TenancyConfig,
-        action: Action,
+        action: Permission,
     ) -> Result<Self, CarrierError> {
         let mut found = Vec::new();
         if let Some(segment) = partition_segment(request.uri.path()) {
@@ -319,13 +319,17 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    fn read(uri: &str, headers: &[(&str, &str)], action: Action) -> Result<Carried, CarrierError> {
+    fn read(
+        uri: &str,
+        headers: &[(&str, &str)],
+        action: Permission,
+    ) -> Result<Carried, CarrierError> {
         let tenancy = TenancyConfig { base_domain: Some("dicom.example.org".into()) };
         Carried::read(&request(uri, headers), &ServerConfig::default(), &tenancy, action)
     }
 
     fn names(uri: &str, headers: &[(&str, &str)]) -> Result<(String, Style), CarrierError> {
-        read(uri, headers, Action::Search).map(|carried| {
+        read(uri, headers, Permission::Search).map(|carried| {
             let text = match carried.named {
                 Named::Nothing => String::new(),
                 Named::One(id) => id.to_string(),
@@ -414,25 +418,25 @@ mod tests {
     #[test]
     fn lists_are_for_actions_on_several_partitions() {
         let uri = "/studies?microsoft.partitionId=a,b";
-        for action in [Action::Store, Action::Retrieve, Action::Delete] {
+        for action in [Permission::Store, Permission::Retrieve, Permission::Delete] {
             let error = read(uri, &[], action).unwrap_err();
             assert!(matches!(error, CarrierError::Invalid { carrier: Carrier::Query, .. }));
         }
         let long = (0..=MAX_LISTED).map(|n| format!("p{n}")).collect::<Vec<_>>().join(",");
         let uri = format!("/studies?microsoft.partitionId={long}");
-        assert_eq!(read(&uri, &[], Action::Search), Err(CarrierError::TooMany));
+        assert_eq!(read(&uri, &[], Permission::Search), Err(CarrierError::TooMany));
     }
 
     #[test]
     fn the_first_part_of_a_store_is_a_carrier_too() {
-        let plain = || read("/studies", &[], Action::Store).unwrap();
+        let plain = || read("/studies", &[], Permission::Store).unwrap();
         let json = br#"[{"key":"note","value":"x"},{"key":"microsoft.partitionId","value":"A"}]"#;
         let carried = plain().with_first_part(json).unwrap();
         assert_eq!(carried.named, Named::One("a".parse().unwrap()));
         assert_eq!(carried.style, Style::Path);
         assert_eq!(plain().with_first_part(b"[]").unwrap(), plain());
 
-        let path = |id: &str| read(&format!("/partitions/{id}/studies"), &[], Action::Store);
+        let path = |id: &str| read(&format!("/partitions/{id}/studies"), &[], Permission::Store);
         assert_eq!(path("a").unwrap().with_first_part(json).unwrap().style, Style::Path);
         assert_eq!(
             path("b").unwrap().with_first_part(json),

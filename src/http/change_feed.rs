@@ -21,6 +21,7 @@ use super::{
     App,
     accept::{AcceptSet, choose, offers},
     admit::{self, Admitted, ReadChanges},
+    caller::Caller,
     problem::Problem,
     urls::{self, Urls},
 };
@@ -79,11 +80,11 @@ impl Shape {
 }
 
 /// Who reads, and where he reads all that there is, how that is decided again when there is more.
-fn reader(app: &App, (scope, is_all): (FeedScope, bool)) -> FeedReader {
-    let app = app.clone();
+fn reader(app: &App, caller: &Caller, (scope, is_all): (FeedScope, bool)) -> FeedReader {
+    let (app, caller) = (app.clone(), caller.clone());
     let renew: Renew = Arc::new(move || {
-        let app = app.clone();
-        async move { admit::all_readable(&app).await }.boxed()
+        let (app, caller) = (app.clone(), caller.clone());
+        async move { admit::all_readable(&app, &caller).await }.boxed()
     });
     FeedReader::new(scope, is_all.then_some(renew))
 }
@@ -99,7 +100,7 @@ pub async fn page(
     let choice = choose(&accept, &offers::CHANGES);
     let is_stream = choice.is_ok_and(|choice| choice.media_type == EVENTS);
     let shape = Shape::of(&app, caller.urls, &parts.uri);
-    let mut reader = reader(&app, caller.scope);
+    let mut reader = reader(&app, &caller.caller, caller.scope);
     let asked = query::read(&parts.uri, matches!(reader.scope, FeedScope::Union(_)))?;
     if is_stream {
         let after = query::resumed(&parts.headers, &asked)?;
@@ -135,7 +136,8 @@ pub async fn latest(
 ) -> Result<Response, Problem> {
     let metadata = query::metadata(&uri)?;
     let shape = Shape::of(&app, caller.urls, &uri);
-    let latest = app.archive.feed_latest(&mut reader(&app, caller.scope), metadata).await?;
+    let latest =
+        app.archive.feed_latest(&mut reader(&app, &caller.caller, caller.scope), metadata).await?;
     let mut response = match latest {
         None => StatusCode::NO_CONTENT.into_response(),
         Some(told) => {

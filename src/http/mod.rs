@@ -12,6 +12,7 @@ pub mod accept;
 mod admit;
 mod bulk_value;
 mod bulkdata;
+mod caller;
 mod capabilities;
 pub mod carrier;
 mod change_feed;

@@ -1,17 +1,23 @@
 //! `GET /partitions`: the partitions that the principal may see.
 
-use axum::{Json, extract::State, http::Uri};
+use axum::{
+    Json,
+    extract::{Request, State},
+};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
+use super::caller::Caller;
 use super::{App, problem::Problem, urls};
-use crate::{archive::ArchiveError, control::Partition, tenancy::Principal};
+use crate::{archive::ArchiveError, control::Partition};
 
 /// Lists partitions by id. Under `/v1` and `/v2` the members are those of Microsoft's server.
-pub async fn list(State(app): State<App>, uri: Uri) -> Result<Json<Vec<Value>>, Problem> {
-    let partitions =
-        app.partitions.list(&Principal::Anonymous).await.map_err(ArchiveError::from)?;
-    let versioned = !urls::split_version(uri.path()).0.is_empty();
+pub async fn list(State(app): State<App>, request: Request) -> Result<Json<Vec<Value>>, Problem> {
+    let (parts, _) = request.into_parts();
+    let caller = Caller::of(&app, &parts).await?;
+    let listed = app.partitions.list(&caller.who, &caller.around).await;
+    let partitions = listed.map_err(ArchiveError::from)?;
+    let versioned = !urls::split_version(parts.uri.path()).0.is_empty();
     let shape = if versioned { microsoft } else { own };
     Ok(Json(partitions.iter().map(shape).collect()))
 }

@@ -16,7 +16,10 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::tenancy::Refused;
+use crate::{
+    identity::AuthError,
+    tenancy::{Denied, Refused},
+};
 
 /// A failed request, ready to be answered. Boxed, so that results stay small.
 #[derive(Debug)]
@@ -75,6 +78,18 @@ impl Problem {
         reason: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self::bad_request("a part of the request is not valid").with_error(field, reason)
+    }
+
+    /// 401: there is no credential that can be believed (RFC 9110 §15.5.2, RFC 6750 §3). `detail`
+    /// says what is wrong with it.
+    pub fn unauthorized(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail)
+            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// 403: the caller is known and may not.
+    pub fn forbidden(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Forbidden", detail)
     }
 
     /// 404: it does not exist, or it is not the caller's: one answer for both.
@@ -349,6 +364,7 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Hidden => Self::not_found(),
+            Refused::Denied(denied) => denied.into(),
             Refused::PartitionNeeded => Self::bad_request(
                 "the request must name exactly one partition: by the path \
                  /partitions/{id}/..., the query parameter or the header microsoft.partitionId",
@@ -357,6 +373,27 @@ impl From<Refused> for Problem {
                 "data partitions are not enabled on this server, and the request names one",
             ),
         }
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        let said = denied.to_string();
+        match denied {
+            // Another token would do (RFC 9470).
+            Denied::Revoked | Denied::Mfa | Denied::Age => Self::unauthorized(said),
+            Denied::Permission(_)
+            | Denied::Principal
+            | Denied::Partition
+            | Denied::ReadOnly
+            | Denied::Address => Self::forbidden(said),
+        }
+    }
+}
+
+impl From<AuthError> for Problem {
+    fn from(why: AuthError) -> Self {
+        Self::unauthorized(why.to_string())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
         TenancyConfig,
     },
     control::{Health, Partitions},
+    identity::Authenticator,
     outbound::Sender,
     telemetry::Metrics,
 };
@@ -27,6 +28,8 @@ pub struct Parts {
     pub archive: Archive,
     /// The registry of partitions.
     pub partitions: Partitions,
+    /// Finds out who calls.
+    pub identity: Authenticator,
     /// What readiness depends on.
     pub health: Health,
     /// `[server]`.

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     archive::StoreSession,
-    tenancy::{Action, PartitionScope},
+    tenancy::{PartitionScope, Permission},
 };
 
 /// What the `type` of a request body can be; the second where the root part names the partition.
@@ -41,7 +41,7 @@ pub async fn store(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let carried = Carried::read(&parts, &app.server, &app.tenancy, Action::Store)?;
+    let carried = Carried::read(&parts, &app.server, &app.tenancy, Permission::Store)?;
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
     let media_type = choose(&accept, &offers::STORED)?.media_type;
     let form = (media_type, Charset::of(&parts.headers, parts.uri.query(), media_type)?);
@@ -89,7 +89,7 @@ async fn begin(
         carried = carried.with_first_part(&json)?;
         head = reader.next_head().await?;
     }
-    let scope = admit::decide(app, &carried, Action::Store).await?;
+    let (_, scope) = admit::decide(app, parts, &carried, Permission::Store).await?;
     let urls = admit::urls(app, parts, &carried)?;
     let (scope, urls) = admit::one(scope, &urls)?;
     match head {

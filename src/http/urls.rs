@@ -351,7 +351,7 @@ mod tests {
     use axum::http::{HeaderValue, Request};
 
     use super::*;
-    use crate::tenancy::Action;
+    use crate::tenancy::Permission;
 
     fn request(uri: &str, headers: &[(&str, &str)]) -> Parts {
         let mut parts = Request::builder().uri(uri).body(()).unwrap().into_parts().0;
@@ -385,7 +385,7 @@ mod tests {
     fn study(server: &ServerConfig, on: bool, uri: &str, headers: &[(&str, &str)]) -> String {
         let tenancy = TenancyConfig { base_domain: Some("pacs.org".into()) };
         let request = request(uri, headers);
-        let carried = match Carried::read(&request, server, &tenancy, Action::Search) {
+        let carried = match Carried::read(&request, server, &tenancy, Permission::Search) {
             Ok(carried) => carried,
             Err(error) => return error.to_string(),
         };

@@ -3,7 +3,7 @@
 use collimator::{
     dicom::{attributes::Level, matching::Test},
     index::{Condition, Db, Include, RequestKey, SearchPlan, SearchRow, Within},
-    tenancy::{Action, Grants, Named, PartitionId, Principal, Scope, decide},
+    tenancy::{Grants, Named, PartitionId, Permission, Scope, decide},
 };
 
 use crate::{
@@ -13,9 +13,10 @@ use crate::{
 
 /// A scope of several partitions.
 pub fn several(partitions: &[&str]) -> Scope {
-    let ids: Vec<PartitionId> = partitions.iter().map(|id| id.parse().unwrap()).collect();
-    let grants = Grants { partitions: ids.into_iter().collect(), every: true, may_create: false };
-    decide(true, &Principal::Anonymous, &Named::Nothing, &grants, Action::Search).unwrap()
+    let partition = |id: &&str| (id.parse::<PartitionId>().unwrap(), Ok(()));
+    let partitions = partitions.iter().map(partition).collect();
+    let grants = Grants { partitions, every: true, may_create: false };
+    decide(true, &Named::Nothing, &grants, Permission::Search).unwrap()
 }
 
 pub fn plan(level: Level, conditions: Vec<Condition>) -> SearchPlan {
