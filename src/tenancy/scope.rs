@@ -257,7 +257,11 @@ mod tests {
         action: Permission,
         expected: Result<Scope, Refused>,
     ) {
-        let got = decide(on, &named, grants, action);
+        let mut grants = grants.clone();
+        if !on {
+            grants.partitions = [(PartitionId::default(), Ok(()))].into();
+        }
+        let got = decide(on, &named, &grants, action);
         assert_eq!(got, expected, "{on} {named:?} {action:?}");
     }
 
