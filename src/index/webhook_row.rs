@@ -166,8 +166,7 @@ pub(super) fn words(actions: &[FeedAction]) -> Vec<&'static str> {
 pub(super) fn read(row: &PgRow) -> Result<Webhook, IndexError> {
     let wrong = |column| IndexError::Inconsistent { table: "webhook", column };
     let actions: Vec<String> = row.try_get(3)?;
-    let actions =
-        actions.iter().map(|word| FeedAction::of(word).ok_or_else(|| wrong("actions")));
+    let actions = actions.iter().map(|word| FeedAction::of(word).ok_or_else(|| wrong("actions")));
     let disabled = match row.try_get::<Option<&str>, _>(5)? {
         None => None,
         Some("request") => Some(Disabled::Request),
