@@ -124,10 +124,10 @@ fn sources(options: Options, environment: Vec<(OsString, OsString)>) -> Sources 
     }
 }
 
-/// Refuses an address that is not loopback while authentication is off (and it always is, so far).
+/// Refuses an address that is not loopback while authentication is off.
 fn guard(config: &Config, insecure: bool) -> Result<(), Refusal> {
     let address = config.server.listen;
-    if insecure || address.ip().to_canonical().is_loopback() {
+    if insecure || config.auth.enabled || address.ip().to_canonical().is_loopback() {
         Ok(())
     } else {
         Err(Refusal::Exposed(address))
