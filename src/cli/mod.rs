@@ -137,8 +137,8 @@ fn guard(config: &Config, insecure: bool) -> Result<(), Refusal> {
 fn exposed(address: std::net::SocketAddr) -> String {
     format!(
         "refusing to listen on {address}: authentication is off, so whoever reaches this address \
-         could read and delete everything. Listen on a loopback address such as 127.0.0.1:{}, or \
-         give --insecure-no-auth if something else keeps strangers out.",
+         could read and delete everything. Listen on a loopback address such as 127.0.0.1:{}, turn on \
+         auth.enabled, or give --insecure-no-auth if something else keeps strangers out.",
         address.port()
     )
 }

@@ -298,7 +298,11 @@ impl Forgery {
                 let changed = with(claims, "sub", json!("root"));
                 format!("{head}.{}.{signature}", b64(changed.to_string()))
             }
-            Self::Truncated => good[..good.len() - 4].to_owned(),
+            Self::Truncated => {
+                let mut bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
+                bytes.pop();
+                format!("{signed}.{}", b64(bytes))
+            }
             Self::Unsigned => format!("{signed}."),
             Self::TwoParts => signed.to_owned(),
             Self::FiveParts => format!("{good}.{payload}.{signature}"),
