@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use toml::Value;
+use toml::{Table, Value};
 use url::Url;
 
 use super::{
@@ -175,5 +175,15 @@ impl<'a> Reader<'a> {
             let texts = value.as_array()?.iter().map(|item| item.as_str().map(str::to_owned));
             texts.collect()
         })
+    }
+
+    /// A list of tables.
+    pub fn tables(&mut self, key: &'static str) -> Option<Vec<&'a Table>> {
+        let listed = self.value(key)?.as_array();
+        let tables = listed.and_then(|items| items.iter().map(Value::as_table).collect());
+        if tables.is_none() {
+            self.refuse(key, "a list of tables");
+        }
+        tables
     }
 }

@@ -11,6 +11,7 @@ mod crash;
 mod delete;
 mod hostile;
 mod http;
+mod identity;
 mod isolation;
 mod oracle;
 mod partitions;

@@ -2,6 +2,8 @@
 
 pub mod client;
 pub mod corpus;
+pub mod issuer;
+pub mod mint;
 #[expect(dead_code, reason = "shared with the tests of index and workers")]
 pub mod postgres;
 #[allow(dead_code, reason = "shared with the tests of faults")]
