@@ -29,8 +29,8 @@ use crate::{
     archive::Archive,
     blob::BlobStore,
     config::{BlobKind, Config, DatabaseConfig, LogFormat},
-    control::{Access, Health, Partitions},
-    http::{self, App, listen},
+    control::{Access, Health, LinkKeys, Partitions},
+    http::{self, App, Edge, listen},
     identity::Authenticator,
     index::Db,
     outbound::Sender,
@@ -74,6 +74,7 @@ impl Server {
     /// Whatever keeps the server from doing its work, in words for the operator.
     pub async fn start(config: &Config, owner: PgConnectOptions) -> anyhow::Result<Self> {
         choose_cryptography();
+        let tls = listen::Tls::load(&config.tls).context("TLS cannot be set up")?;
         let metrics = Metrics::install().context("metrics cannot be recorded")?;
         let app = login(&config.database, owner).await?;
         let options = db_options(&config.database, &config.search);
@@ -105,6 +106,7 @@ impl Server {
             archive,
             partitions,
             identity: Authenticator::new(&config.auth),
+            edge: Edge::new(config, LinkKeys::new(db.clone())),
             health: Health::new(db.clone(), blobs.clone()),
             server: config.server.clone(),
             tenancy: config.tenancy.clone(),
@@ -125,16 +127,18 @@ impl Server {
         let (stop, mut stopped) = watch::channel(false);
         let router = http::router(app);
         let server = config.server.clone();
+        let serving_tls = tls.clone();
         let serving = tokio::spawn(async move {
             let shutdown = async move {
                 // The sender is dropped only together with the server.
                 let _ = stopped.wait_for(|stop| *stop).await;
             };
-            listen::serve(listener, router, &server, shutdown).await
+            listen::serve(listener, router, &server, serving_tls, shutdown).await
         });
         let end = CancellationToken::new();
         let mut background = background(config, &db, &blobs, metrics, wake, &end);
         background.push(webhooks.start(news, end.clone()));
+        background.extend(tls.map(|tls| tokio::spawn(tls.watch(end.clone()))));
         Ok(Self { address, stop, closing, serving, background, end, db })
     }
 
@@ -310,6 +314,7 @@ async fn refuse_hidden_data(partitions: &Partitions) -> anyhow::Result<()> {
 fn greet(config: &Config, database: &Database, address: SocketAddr) {
     let base = match &config.server.public_url {
         Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None if config.tls.is_on() => format!("https://{address}"),
         None => format!("http://{address}"),
     };
     let bucket = &config.blob.bucket;

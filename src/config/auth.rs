@@ -18,6 +18,12 @@ pub struct AuthConfig {
     pub jwks_min_refresh: Duration,
     /// `auth.issuers`: whose access tokens are taken. Names are unique, and so are the issuers.
     pub issuers: Vec<IssuerConfig>,
+    /// `auth.failures`: credentials that may fail from one address within the window.
+    pub failures: u32,
+    /// `auth.failure_window`: time in which failures are forgotten.
+    pub failure_window: Duration,
+    /// `auth.open_metrics`: whether `/metrics` needs no credential.
+    pub open_metrics: bool,
 }
 
 impl AuthConfig {
@@ -27,6 +33,9 @@ impl AuthConfig {
             clock_skew: r.time("auth.clock_skew", 0..=5 * MINUTE),
             jwks_min_refresh: r.time("auth.jwks_min_refresh", 1..=HOUR),
             issuers: IssuerConfig::read_all(r, "auth.issuers"),
+            failures: r.count("auth.failures", 1..=1_000_000),
+            failure_window: r.time("auth.failure_window", 1..=24 * HOUR),
+            open_metrics: r.flag("auth.open_metrics"),
         };
         // Everything that can vouch for somebody; with none of it nobody could ever ask.
         let vouches = [!config.issuers.is_empty()];

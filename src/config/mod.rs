@@ -13,11 +13,13 @@ mod issuer;
 #[cfg(test)]
 mod issuer_tests;
 mod layers;
+mod links;
 mod reader;
 mod secret;
 mod sections;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod upkeep;
 mod webhooks;
 
@@ -27,16 +29,19 @@ use std::{
 };
 
 use toml::{Table, Value};
+use zeroize::Zeroize as _;
 
 pub use auth::AuthConfig;
 pub use issuer::{Algorithm, ClaimPath, IssuerConfig, PartitionRule, SmartScopes, is_loopback};
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
+pub use links::LinksConfig;
 pub use secret::Secret;
 pub use sections::{
-    BlobConfig, BlobKind, CorsConfig, DataConfig, DatabaseConfig, FeaturesConfig, Identical,
-    LimitsConfig, LogConfig, LogFormat, MissingAccept, PartitionsConfig, QueryTagsConfig,
-    RetrieveConfig, SearchConfig, ServerConfig, StoreConfig, TenancyConfig,
+    AddressHeader, BlobConfig, BlobKind, CorsConfig, DataConfig, DatabaseConfig, FeaturesConfig,
+    Identical, LimitsConfig, LogConfig, LogFormat, MissingAccept, PartitionsConfig,
+    QueryTagsConfig, RetrieveConfig, SearchConfig, ServerConfig, StoreConfig, TenancyConfig,
 };
+pub use tls::{CertificateName, CertificatePrincipal, ClientAuth, TlsConfig};
 pub use upkeep::{
     ChangeFeedConfig, CompactionConfig, DeleteConfig, OperationsConfig, ScrubConfig, SweepConfig,
 };
@@ -53,8 +58,10 @@ pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 #[expect(missing_docs, reason = "each section's type says what it is")]
 pub struct Config {
     pub server: ServerConfig,
+    pub tls: TlsConfig,
     pub data: DataConfig,
     pub auth: AuthConfig,
+    pub links: LinksConfig,
     pub features: FeaturesConfig,
     pub partitions: PartitionsConfig,
     pub tenancy: TenancyConfig,
@@ -85,20 +92,31 @@ impl Config {
     /// Everything that is wrong, at once.
     pub fn load(sources: &Sources) -> Result<Self, ConfigErrors> {
         let mut errors = Vec::new();
-        let merged = layers::merge(&defaults(), sources, &mut errors);
+        let mut merged = layers::merge(&defaults(), sources, &mut errors);
         let mut reader = Reader::new(&merged, errors);
         let config = Self::read(&mut reader, sources);
-        if !reader.errors.is_empty() {
-            return Err(ConfigErrors(reader.errors));
+        let Reader { ref errors, .. } = reader;
+        let loaded = if errors.is_empty() {
+            Ok(Self { effective: show(&merged, &reader, &config), ..config })
+        } else {
+            Err(ConfigErrors(errors.clone()))
+        };
+        // Secrets stay where they are used, and nowhere else. (The environment is the caller's.)
+        for key in std::mem::take(&mut reader.secrets) {
+            if let Some(Value::String(text)) = merged.get_mut(key).map(|slot| &mut slot.value) {
+                text.zeroize();
+            }
         }
-        Ok(Self { effective: show(&merged, &reader, &config), ..config })
+        loaded
     }
 
     fn read(r: &mut Reader, sources: &Sources) -> Self {
         Self {
             server: ServerConfig::read(r),
+            tls: TlsConfig::read(r),
             data: DataConfig { dir: data_dir(r, sources) },
             auth: AuthConfig::read(r),
+            links: LinksConfig::read(r),
             features: FeaturesConfig::read(r),
             partitions: PartitionsConfig::read(r),
             tenancy: TenancyConfig::read(r),
@@ -211,7 +229,9 @@ macro_rules! section_defaults {
 
 section_defaults!(
     server: ServerConfig,
+    tls: TlsConfig,
     auth: AuthConfig,
+    links: LinksConfig,
     features: FeaturesConfig,
     partitions: PartitionsConfig,
     tenancy: TenancyConfig,

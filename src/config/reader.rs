@@ -1,17 +1,27 @@
 //! Typed reading of merged values, with every error collected and every key that was read noted.
 
 use std::{
-    collections::BTreeSet, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration,
+    collections::BTreeSet,
+    io::Read as _,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
 };
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 use toml::{Table, Value};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::{
     Secret,
     layers::{ConfigError, Merged},
 };
+
+/// Longest secret that a file can hold, in bytes.
+const LONGEST_SECRET: u64 = 64 << 10;
 
 /// Reads each key once. A value that is wrong is told in `errors` and a placeholder is returned,
 /// so that one load tells everything that is wrong; the placeholder never leaves `Config::load`.
@@ -74,6 +84,29 @@ impl<'a> Reader<'a> {
     pub fn secret(&mut self, key: &'static str) -> Option<Secret> {
         self.secrets.insert(key);
         self.optional(key).map(Secret::new)
+    }
+
+    /// A secret, or what the file holds that `file_key` names, without white space at its ends.
+    pub fn secret_or_file(&mut self, key: &'static str, file_key: &'static str) -> Option<Secret> {
+        let (own, file) = (self.secret(key), self.path(file_key));
+        let Some(file) = file else { return own };
+        if own.is_some() {
+            self.conflict(format!("{key} and {file_key} must not both be set"));
+            return own;
+        }
+        // What is longer is no key, and an endless file must not be read.
+        let read = std::fs::File::open(&file).and_then(|file| {
+            let mut text = Zeroizing::new(String::new());
+            file.take(LONGEST_SECRET + 1).read_to_string(&mut text)?;
+            Ok(text)
+        });
+        let text = read.ok().filter(|text| text.len() as u64 <= LONGEST_SECRET);
+        let secret = text.as_ref().map(|text| text.trim()).filter(|text| !text.is_empty());
+        if secret.is_none() {
+            let expected = "a file that can be read and holds text, of 64 KiB at the most";
+            self.refuse(file_key, expected);
+        }
+        secret.map(Secret::new)
     }
 
     pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
@@ -185,5 +218,19 @@ impl<'a> Reader<'a> {
             self.refuse(key, "a list of tables");
         }
         tables
+    }
+
+    /// A list of networks and addresses.
+    pub fn networks(&mut self, key: &'static str) -> Vec<IpNet> {
+        let read = |text: &String| match text.parse::<IpNet>() {
+            Ok(network) => Some(network),
+            Err(_) => text.parse::<IpAddr>().ok().map(Into::into),
+        };
+        let networks: Option<Vec<_>> = self.list(key).iter().map(read).collect();
+        if networks.is_none() {
+            let expected = "a list of addresses such as 10.0.0.7 and networks such as 10.1.0.0/16";
+            self.refuse(key, expected);
+        }
+        networks.unwrap_or_default()
     }
 }

@@ -3,15 +3,17 @@
 use std::fmt;
 
 use url::Url;
+use zeroize::Zeroizing;
 
-/// A secret: keys, and URLs that hold a password. `Debug` and `Display` mask it.
+/// A secret: keys, and URLs that hold a password. `Debug` and `Display` mask it; its memory is
+/// overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
+pub struct Secret(Zeroizing<Box<str>>);
 
 impl Secret {
     /// Wraps a text.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into().into_boxed_str())
+        Self(Zeroizing::new(text.into().into_boxed_str()))
     }
 
     /// The text itself, for the one place that must send it.

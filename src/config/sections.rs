@@ -5,6 +5,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use ipnet::IpNet;
 use url::Url;
 
 use super::{Secret, reader::Reader};
@@ -16,6 +17,15 @@ const TIB: u64 = 1 << 40;
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
+/// Where proxies write who came to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressHeader {
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
 /// `[server]`: how connections are served.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -26,6 +36,10 @@ pub struct ServerConfig {
     pub public_url: Option<Url>,
     /// `server.trust_forwarded`: whether X-Forwarded-Proto and -Host are believed.
     pub trust_forwarded: bool,
+    /// `server.trusted_proxies`: whose word counts on where requests come from.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `server.address_header`: where they say so.
+    pub address_header: AddressHeader,
     /// `server.drain_timeout`: time for requests in flight after a signal to stop.
     pub drain_timeout: Duration,
     /// `server.max_connections`: connections served at once.
@@ -38,10 +52,16 @@ pub struct ServerConfig {
 
 impl ServerConfig {
     pub(super) fn read(r: &mut Reader) -> Self {
+        let headers = [
+            ("x-forwarded-for", AddressHeader::XForwardedFor),
+            ("forwarded", AddressHeader::Forwarded),
+        ];
         Self {
             listen: r.address("server.listen"),
             public_url: r.url("server.public_url", &["http", "https"]),
             trust_forwarded: r.flag("server.trust_forwarded"),
+            trusted_proxies: r.networks("server.trusted_proxies"),
+            address_header: r.choice("server.address_header", &headers),
             drain_timeout: r.time("server.drain_timeout", 0..=HOUR),
             max_connections: r.count("server.max_connections", 1..=1_000_000),
             header_timeout: r.time("server.header_timeout", 1..=HOUR),
@@ -128,17 +148,20 @@ pub struct DatabaseConfig {
 impl DatabaseConfig {
     pub(super) fn read(r: &mut Reader) -> Self {
         let schemes = ["postgres", "postgresql"];
+        let url = r.secret_or_file("database.url", "database.url_file");
+        let app_url = r.secret_or_file("database.app_url", "database.app_url_file");
         // A URL may name a socket folder in its query and no host, so only the scheme is checked.
-        for key in ["database.url", "database.app_url"] {
-            let text = r.optional(key).unwrap_or_default();
-            let fits = url::Url::parse(&text).is_ok_and(|url| schemes.contains(&url.scheme()));
-            if !text.is_empty() && !fits {
+        for (key, secret) in [("database.url", &url), ("database.app_url", &app_url)] {
+            let fits = |secret: &Secret| {
+                Url::parse(secret.expose()).is_ok_and(|url| schemes.contains(&url.scheme()))
+            };
+            if !secret.as_ref().is_none_or(fits) {
                 r.refuse(key, "a URL that begins with postgres:// or postgresql://");
             }
         }
         let config = Self {
-            url: r.secret("database.url"),
-            app_url: r.secret("database.app_url"),
+            url,
+            app_url,
             postgres_bin: r.path("database.postgres_bin"),
             max_connections: r.count("database.max_connections", 2..=10_000),
             connect_timeout: r.time("database.connect_timeout", 1..=HOUR),
@@ -218,11 +241,13 @@ impl BlobConfig {
             // `Url` would add a slash that some stores sign wrongly.
             endpoint: endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned()),
             region: r.text("blob.region"),
-            access_key_id: r.secret("blob.access_key_id"),
-            secret_access_key: r.secret("blob.secret_access_key"),
+            access_key_id: r.secret_or_file("blob.access_key_id", "blob.access_key_id_file"),
+            secret_access_key: r
+                .secret_or_file("blob.secret_access_key", "blob.secret_access_key_file"),
             account: r.text("blob.account"),
-            account_key: r.secret("blob.account_key"),
-            service_account_key: r.secret("blob.service_account_key"),
+            account_key: r.secret_or_file("blob.account_key", "blob.account_key_file"),
+            service_account_key: r
+                .secret_or_file("blob.service_account_key", "blob.service_account_key_file"),
             allow_http: r.flag("blob.allow_http"),
         };
         let segment = |part: &str| !part.is_empty() && part != "." && part != "..";

@@ -117,6 +117,13 @@ fn values_out_of_range_and_combinations_are_refused() {
     check(&[("COLLIMATOR__SERVER__LISTEN", "localhost:80")], "an IP address and a port");
     check(&[("COLLIMATOR__TENANCY__BASE_DOMAIN", "a..b")], "a host name");
     check(&[("COLLIMATOR__CORS__ALLOWED_ORIGINS", "*,https://a.example")], "or \"*\" alone");
+    check(&[("COLLIMATOR__TLS__KEY", "/k.pem")], "must be set together");
+    check(&[("COLLIMATOR__TLS__CLIENT_AUTH", "required")], "needs tls.certificate");
+    check(&[("COLLIMATOR__TLS__CLIENT_CA", "/ca.pem")], "go together");
+    check(&[("COLLIMATOR__TLS__PRINCIPALS", "CN=x")], "a list of tables, in a file");
+    check(&[("COLLIMATOR__SERVER__TRUSTED_PROXIES", "proxy.example")], "a list of addresses");
+    check(&[("COLLIMATOR__LINKS__DEFAULT_EXPIRES", "8days")], "links.max_expires");
+    check(&[("COLLIMATOR__AUTH__FAILURES", "0")], "a whole number from 1");
     check(&[("COLLIMATOR__LOG__LEVEL", "info,=")], "log.level must be");
     check(&[("COLLIMATOR__log__LEVEL", "info")], "did you mean COLLIMATOR__LOG__LEVEL?");
 }
@@ -153,6 +160,51 @@ fn secrets_are_masked_and_the_rest_is_valid_toml() {
     let keys = |table: &Table| layers::flatten(table).into_iter().map(|(key, _)| key).collect();
     let (shown, known): (BTreeSet<String>, BTreeSet<String>) = (keys(&shown), keys(&defaults()));
     assert_eq!(shown, known);
+}
+
+#[test]
+fn a_secret_can_come_from_a_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let of = |content: &str, more: &[(&str, &str)]| {
+        fs::write(file.path(), content).unwrap();
+        let mut pairs = vec![("COLLIMATOR__DATABASE__URL_FILE", path)];
+        pairs.extend_from_slice(more);
+        from_environment(&pairs)
+    };
+    let config = of("postgres://me:hunter2@db/x\n", &[]).unwrap();
+    assert_eq!(config.database.url.as_ref().unwrap().expose(), "postgres://me:hunter2@db/x");
+    assert!(!config.effective().contains("hunter2"), "{}", config.effective());
+    let both = ("COLLIMATOR__DATABASE__URL", "postgres://me:hunter2@db/x");
+    for (content, more, part) in [
+        ("postgres://me:hunter2@db/x", &[both][..], "must not both be set"),
+        ("mysql://hunter2@db", &[], "begins with postgres://"),
+        (" \n", &[], "a file that can be read"),
+        (&"hunter2".repeat(10_000), &[], "a file that can be read"),
+    ] {
+        let told = messages(of(content, more)).join("\n");
+        assert!(told.contains(part) && !told.contains("hunter2"), "{told}");
+    }
+    let missing = [("COLLIMATOR__BLOB__ACCOUNT_KEY_FILE", "/nonexistent")];
+    let told = messages(from_environment(&missing)).join("\n");
+    assert!(told.contains("blob.account_key_file must be a file that can be read"), "{told}");
+}
+
+#[test]
+fn principals_of_certificates_come_from_a_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let load = |text: &str| {
+        let tls = "[tls]\ncertificate = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n\
+                   client_auth = \"optional\"\n";
+        fs::write(file.path(), format!("{tls}{text}")).unwrap();
+        let file = Some(file.path().to_owned());
+        Config::load(&Sources { file, environment: environment(&[]), ..Sources::default() })
+    };
+    let entry = "[[tls.principals]]\nmatch = \"CN=ct\"\npartitions = [\"north\"]\n";
+    let config = load(&format!("{entry}roles = [\"writer\"]\n")).unwrap();
+    assert_eq!(config.tls.principals.len(), 1);
+    let told = messages(load(&format!("{entry}{entry}roles = 7\n"))).join("\n");
+    assert!(told.contains("in entry 2, roles has to be a list of texts"), "{told}");
 }
 
 /// The reference is complete: each key has a comment right above it and is read into a field, and

@@ -2,8 +2,10 @@
 
 mod access;
 mod health;
+mod links;
 mod partitions;
 
 pub use access::Access;
 pub use health::{Check, Health};
+pub use links::{LinkKey, LinkKeys, LinkSecret, Rotated};
 pub use partitions::{ControlError, Partition, Partitions};

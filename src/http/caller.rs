@@ -1,17 +1,23 @@
 //! Who calls: the credentials of a request, and what else policies look at.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
-    extract::{ConnectInfo, MatchedPath},
+    extract::MatchedPath,
     http::{HeaderName, header, request::Parts},
 };
 use time::OffsetDateTime;
 
-use super::{App, layers::head::RequestId, problem::Problem};
+use super::{
+    App, forwarded,
+    layers::head::RequestId,
+    link_query::Presented,
+    links::{self, Bad},
+    problem::Problem,
+};
 use crate::{
-    identity::Credentials,
-    tenancy::{Circumstances, Deed, Permission, Principal},
+    identity::{AuthError, Credentials, PeerCertificate},
+    tenancy::{Circumstances, Deed, Known, Permission, Principal},
 };
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -28,18 +34,52 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Finds out who calls.
+    /// Finds out who calls: by a signed URL, where it is one, whatever else the request brings;
+    /// else by what its headers say; else by the certificate of its connection.
     ///
     /// # Errors
-    /// 401.
+    /// 401; 404 for what a link is not for; 429 after too many credentials that were wrong.
     pub async fn of(app: &App, parts: &Parts) -> Result<Self, Problem> {
-        let address = address(parts);
+        let address = forwarded::address(parts, &app.server);
+        let throttle = &app.edge.throttle;
+        if let Some(presented) = parts.extensions.get::<Presented>() {
+            throttle.allows(address)?;
+            let verified = links::verify(app, parts, presented).await;
+            let (who, end) = verified.map_err(|bad| match bad {
+                Bad::Wrong => match throttle.failed(address, None) {
+                    Ok(()) => Problem::unauthorized("the link is not valid"),
+                    Err(wait) => wait.into(),
+                },
+                Bad::Other(problem) => problem,
+            })?;
+            let end = OffsetDateTime::from_unix_timestamp(end).ok();
+            return Ok(Self::known(who.into(), address, end));
+        }
         let values = |name: HeaderName| -> Vec<&[u8]> {
             parts.headers.get_all(name).iter().map(|value| value.as_bytes()).collect()
         };
         let (authorization, api_key) = (values(header::AUTHORIZATION), values(X_API_KEY));
+        let is_silent = authorization.is_empty() && api_key.is_empty();
+        if app.edge.is_auth_on
+            && is_silent
+            && let Some(peer) = parts.extensions.get::<Arc<PeerCertificate>>()
+        {
+            return Self::with_certificate(peer, address);
+        }
         let credentials = Credentials { authorization: &authorization, api_key: &api_key, address };
-        let identified = app.identity.identify(&credentials).await?;
+        let is_guarded = app.edge.is_auth_on && !is_silent;
+        if is_guarded {
+            throttle.allows(address)?;
+        }
+        let identified = match app.identity.identify(&credentials).await {
+            Ok(identified) => identified,
+            Err(error) => {
+                if is_guarded && is_guess(&error) {
+                    throttle.failed(address, None)?;
+                }
+                return Err(error.into());
+            }
+        };
         let around = Circumstances {
             address,
             now: OffsetDateTime::now_utc(),
@@ -47,6 +87,20 @@ impl Caller {
             has_mfa: identified.has_mfa,
         };
         Ok(Self { who: identified.who, around, expires_at: identified.expires_at })
+    }
+
+    /// By a certificate that the handshake verified, perhaps a while ago.
+    fn with_certificate(peer: &PeerCertificate, address: IpAddr) -> Result<Self, Problem> {
+        let Some(who) = &peer.who else {
+            return Err(Problem::unauthorized("the certificate is nobody's that is known here"));
+        };
+        Self::known(who.clone(), address, Some(peer.expires_at)).now()
+    }
+
+    fn known(who: Arc<Known>, address: IpAddr, expires_at: Option<OffsetDateTime>) -> Self {
+        let now = OffsetDateTime::now_utc();
+        let around = Circumstances { address, now, issued_at: None, has_mfa: false };
+        Self { who: Principal::Known(who), around, expires_at }
     }
 
     /// The same caller, at this moment.
@@ -71,10 +125,16 @@ impl Caller {
     }
 }
 
-/// Where a request comes from.
-fn address(parts: &Parts) -> IpAddr {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip().to_canonical())
+/// Whether a credential was refused for what it is: such failures are counted.
+fn is_guess(error: &AuthError) -> bool {
+    match error {
+        AuthError::Token(flaw) => !flaw.is_of_its_issuer(),
+        AuthError::Unknown | AuthError::Unreadable => true,
+        AuthError::Missing
+        | AuthError::Ambiguous
+        | AuthError::Scheme
+        | AuthError::Unavailable { .. } => false,
+    }
 }
 
 /// The parameters of a path and their values, but for the partition, which a scope has.

@@ -2,13 +2,14 @@
 
 use axum::{
     Json,
-    extract::State,
+    extract::{Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
 
-use super::App;
+use super::{App, caller::Caller, problem::Problem};
+use crate::tenancy::{Denied, Membership, Permission, permissions};
 
 /// 200 while the process serves requests at all.
 pub async fn live() -> Json<serde_json::Value> {
@@ -28,8 +29,17 @@ pub async fn ready(State(app): State<App>) -> Response {
     (code, Json(json!({ "status": overall, "checks": parts }))).into_response()
 }
 
-/// The metrics in the text format of Prometheus.
-pub async fn metrics(State(app): State<App>) -> Response {
+/// The metrics in the text format of Prometheus: of all partitions, so that what one of them grants
+/// does not count. Open where authentication is off, and by `auth.open_metrics`.
+pub async fn metrics(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    if !app.edge.open_metrics {
+        let (parts, _) = request.into_parts();
+        let who = Caller::of(&app, &parts).await?.who;
+        if !permissions(&who, &Membership::default()).has(Permission::ReadMetrics) {
+            return Err(Denied::Permission(Permission::ReadMetrics).into());
+        }
+    }
     let text = app.metrics.render();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+    let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    Ok((headers, text).into_response())
 }

@@ -19,12 +19,16 @@ mod change_feed;
 mod charset;
 mod conditional;
 mod delete;
+mod edge;
+mod forwarded;
 mod frame_choice;
 mod frames;
 mod health;
 mod hindered;
 mod json_body;
 pub mod layers;
+mod link_query;
+mod links;
 pub mod listen;
 mod metadata;
 pub mod multipart;
@@ -59,6 +63,7 @@ mod webhooks;
 
 use std::time::Duration;
 
+pub use edge::Edge;
 pub use routes::{router, routes};
 pub use state::{App, Parts};
 

@@ -26,7 +26,7 @@ use serde_json::Value;
 
 use super::{
     accept,
-    layers::{Layers, observe::Services},
+    layers::{Layers, head::Security, observe::Services},
     operation::{Operation, Reach},
     problem,
     routes::OPERATIONS,
@@ -136,7 +136,12 @@ where
     }
 
     /// The router with fallbacks and layers: to be served after `with_state`.
-    pub fn into_router(self, server: &ServerConfig, cors: &CorsConfig) -> Router<S> {
+    pub fn into_router(
+        self,
+        server: &ServerConfig,
+        cors: &CorsConfig,
+        security: Security,
+    ) -> Router<S> {
         let services = Services::new(self.all().into_iter().flat_map(|operation| {
             let (method, service) = (operation.method.clone(), operation.service);
             operation
@@ -149,7 +154,7 @@ where
             .route_layer(middleware::from_fn(accept::refuse_mixtures))
             .fallback(problem::fallback)
             .method_not_allowed_fallback(problem::method_fallback);
-        Layers::new(services, server, cors).around(router)
+        Layers::new(services, server, cors).with_security(security).around(router)
     }
 }
 
@@ -176,7 +181,10 @@ pub async fn json() -> Response {
 
 /// `GET /docs`: the document for readers, a page that needs nothing from elsewhere.
 pub async fn page() -> Response {
-    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+    let policy = HeaderValue::from_static(
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'",
+    );
     let headers: [(HeaderName, HeaderValue); 1] = [(header::CONTENT_SECURITY_POLICY, policy)];
     (headers, Html(PAGE.clone())).into_response()
 }

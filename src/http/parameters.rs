@@ -122,6 +122,12 @@ pub const DELETE: &[Parameter] =
         .or("false")
         .of(&["true", "false"])];
 
+/// Whether links end at once.
+pub const ROTATE: &[Parameter] =
+    &[Parameter::query("now", "Whether links that were made before end at once.")
+        .or("false")
+        .of(&["true", "false"])];
+
 /// Whether changes come with metadata.
 pub const CHANGE: &[Parameter] =
     &[Parameter::query("includeMetadata", "Whether events come with metadata.")

@@ -17,7 +17,7 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    identity::AuthError,
+    identity::{AuthError, RetryAfter},
     tenancy::{Denied, Refused},
 };
 
@@ -235,6 +235,17 @@ impl Problem {
         }
     }
 
+    /// 429: too many credentials were wrong (RFC 6585 §4); none is looked at before `after`.
+    pub fn too_many_failures(after: Duration) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-failures",
+            "Too many requests",
+            "too many credentials have failed; see Retry-After",
+        )
+        .with_retry_after(after)
+    }
+
     /// 500. `source` goes to the log, not to the client.
     pub fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let mut problem = Self::new(
@@ -417,6 +428,12 @@ impl From<AuthError> for Problem {
             }
             AuthError::Unavailable { retry_after } => Self::unavailable(retry_after, why),
         }
+    }
+}
+
+impl From<RetryAfter> for Problem {
+    fn from(RetryAfter(after): RetryAfter) -> Self {
+        Self::too_many_failures(after)
     }
 }
 

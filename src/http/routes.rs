@@ -4,6 +4,8 @@
 //! tables of the conformance statement and the attack matrix of the tests are all made from this
 //! list. `OPTIONS` is the one method that every path of a service has without a line of its own.
 
+mod links;
+
 use std::sync::LazyLock;
 
 use axum::{Router, http::Method};
@@ -11,7 +13,9 @@ use axum::{Router, http::Method};
 use super::{
     App,
     accept::{Offer, offers},
-    bulkdata, capabilities, change_feed, delete, frames, health, metadata,
+    bulkdata, capabilities, change_feed, delete, frames, health,
+    layers::head::Security,
+    metadata,
     openapi::{self, Routes},
     operation::{
         Operation, Parameter,
@@ -393,7 +397,7 @@ pub fn routes() -> Routes<App> {
         .add(search(STUDY_SERIES, "Search for series of a study"), qido::series)
         .add(search(STUDY_INSTANCES, "Search for instances of a study"), qido::instances)
         .add(search(SERIES_INSTANCES, "Search for instances of a series"), qido::instances);
-    with_webhooks(with_tags(with_deletion(routes)))
+    links::with_links(with_webhooks(with_tags(with_deletion(routes))))
         .add(
             changes("/changefeed", "Changes", &[CHANGES, CHANGE], &[200, 400, 404, 503])
                 .gives(&offers::CHANGES),
@@ -410,7 +414,8 @@ pub fn routes() -> Routes<App> {
         .add(health("/health/live", "Whether the process serves"), health::live)
         .add(health("/health/ready", "Whether the server can do its work"), health::ready)
         .add(
-            own("/metrics", Operator, "health", "Metrics for Prometheus", &offers::METRICS),
+            own("/metrics", Operator, "health", "Metrics for Prometheus", &offers::METRICS)
+                .statuses(&[200, 401, 403, 429, 503]),
             health::metrics,
         )
         .add(
@@ -435,5 +440,6 @@ pub static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| routes().oper
 
 /// The router of all routes, with its layers.
 pub fn router(app: App) -> Router {
-    routes().into_router(&app.server, &app.cors).with_state(app)
+    let security = Security::new(app.edge.is_auth_on, app.edge.hsts);
+    routes().into_router(&app.server, &app.cors, security).with_state(app)
 }

@@ -16,7 +16,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-use super::webhooks::Testing;
+use super::{edge::Edge, webhooks::Testing};
 
 /// The server as its handlers see it. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +30,8 @@ pub struct Parts {
     pub partitions: Partitions,
     /// Finds out who calls.
     pub identity: Authenticator,
+    /// What stands before handlers.
+    pub edge: Edge,
     /// What readiness depends on.
     pub health: Health,
     /// `[server]`.

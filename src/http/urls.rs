@@ -2,7 +2,8 @@
 //!
 //! Owns what a request says about the address it came to (scheme, host, prefix) and the paths of
 //! resources. Invariant: nothing that is not a plain host, scheme or path from the request gets
-//! into an answer; headers that proxies set are believed only with `server.trust_forwarded`.
+//! into an answer; headers that proxies set are believed only with `server.trust_forwarded`
+//! (and where [`forwarded`] believes who sent them).
 
 use std::net::SocketAddr;
 
@@ -12,6 +13,7 @@ use url::Url;
 
 use super::{
     carrier::{Carried, PARTITION_ID, Style},
+    forwarded,
     problem::Problem,
 };
 use crate::{
@@ -70,7 +72,7 @@ impl Urls {
         partitions_on: bool,
     ) -> Result<Self, HostError> {
         let mut base = match &server.public_url {
-            None => seen(request, server.trust_forwarded)?.base()?,
+            None => seen(request, forwarded::believes(request, server))?.base()?,
             Some(url) => public_base(url, carried, tenancy),
         };
         base.push_str(split_version(request.uri.path()).0);
@@ -90,6 +92,17 @@ impl Urls {
     /// name the partition in their query.
     pub fn service_in(&self, partition: &PartitionId) -> (String, bool) {
         (self.within(partition).head, self.style == Style::Query)
+    }
+
+    /// The same for whoever gets one of them and nothing else: what named the partition by a header
+    /// names it in the path, while there are partitions.
+    #[must_use]
+    pub fn that_say_all(self, partitions_on: bool) -> Self {
+        let style = match self.style {
+            Style::Plain if partitions_on => Style::Path,
+            style => style,
+        };
+        Self { style, ..self }
     }
 
     /// URLs of what lies in one partition.
@@ -176,7 +189,7 @@ pub fn split_version(path: &str) -> (&str, &str) {
 /// # Errors
 /// [`HostError::Invalid`] where it is no host.
 pub fn request_host(request: &Parts, server: &ServerConfig) -> Result<Option<String>, HostError> {
-    let seen = seen(request, server.trust_forwarded)?;
+    let seen = seen(request, forwarded::believes(request, server))?;
     Ok(seen.authority.map(|authority| {
         let host = match authority.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
@@ -200,21 +213,23 @@ impl Seen {
     }
 }
 
-fn seen(request: &Parts, trust_forwarded: bool) -> Result<Seen, HostError> {
+fn seen(request: &Parts, believes: bool) -> Result<Seen, HostError> {
     // HTTP/2 says it in `:authority`, which goes before `Host` (RFC 9113 §8.3.1).
     let direct = match request.uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => single(&request.headers, header::HOST.as_str())?,
     };
     let local = request.extensions.get::<LocalAddress>().copied();
+    let is_encrypted = request.extensions.get::<Encrypted>().is_some();
+    let scheme = if is_encrypted { "https" } else { "http" };
     let authority = direct.map(host_with_port).transpose()?;
     let mut seen = Seen {
-        scheme: "http",
-        authority: authority.map(|authority| with_own_port(authority, local)),
+        scheme,
+        authority: authority.map(|authority| with_own_port(authority, local, scheme)),
         prefix: String::new(),
     };
-    if trust_forwarded {
-        forwarded(&request.headers, &mut seen)?;
+    if believes {
+        said_by_proxy(&request.headers, &mut seen)?;
     }
     Ok(seen)
 }
@@ -223,14 +238,19 @@ fn seen(request: &Parts, trust_forwarded: bool) -> Result<Seen, HostError> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalAddress(pub SocketAddr);
 
+/// A request that came over TLS, as a request extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encrypted;
+
 /// Adds the port of the connection to a host that lacks it, where the host says plainly that the
 /// client reached us directly: it is our own address, or `localhost` on loopback. Python's
 /// dicomweb-client sends `Host` without the port; behind a proxy a missing port means the proxy's.
-fn with_own_port(authority: String, local: Option<LocalAddress>) -> String {
+fn with_own_port(authority: String, local: Option<LocalAddress>, scheme: &str) -> String {
     let Some(LocalAddress(local)) = local else { return authority };
     let ip = authority.trim_matches(['[', ']']).parse::<std::net::IpAddr>().ok();
     let is_localhost = authority.eq_ignore_ascii_case("localhost") && local.ip().is_loopback();
-    if local.port() != 80 && (is_localhost || ip == Some(local.ip().to_canonical())) {
+    let usual = if scheme == "https" { 443 } else { 80 };
+    if local.port() != usual && (is_localhost || ip == Some(local.ip().to_canonical())) {
         format!("{authority}:{}", local.port())
     } else {
         authority
@@ -239,7 +259,7 @@ fn with_own_port(authority: String, local: Option<LocalAddress>) -> String {
 
 /// Applies `Forwarded` (RFC 7239) or, where that says nothing, `X-Forwarded-*`. The first element
 /// of a list is the one that the outermost proxy saw.
-fn forwarded(headers: &HeaderMap, seen: &mut Seen) -> Result<(), HostError> {
+fn said_by_proxy(headers: &HeaderMap, seen: &mut Seen) -> Result<(), HostError> {
     let (mut scheme, mut host) = (None, None);
     if let Some(value) = first(headers, "forwarded")? {
         for pair in value.split(';') {
@@ -372,13 +392,16 @@ mod tests {
             ("127.0.0.2", "127.0.0.2"),
             ("pacs.org", "pacs.org"),
         ] {
-            assert_eq!(with_own_port(host.to_owned(), local), expected);
+            assert_eq!(with_own_port(host.to_owned(), local, "http"), expected);
         }
         let six = Some(LocalAddress("[::1]:8080".parse().unwrap()));
-        assert_eq!(with_own_port("[::1]".to_owned(), six), "[::1]:8080");
+        assert_eq!(with_own_port("[::1]".to_owned(), six, "http"), "[::1]:8080");
         let usual = Some(LocalAddress("127.0.0.1:80".parse().unwrap()));
-        assert_eq!(with_own_port("127.0.0.1".to_owned(), usual), "127.0.0.1");
-        assert_eq!(with_own_port("127.0.0.1".to_owned(), None), "127.0.0.1");
+        assert_eq!(with_own_port("127.0.0.1".to_owned(), usual, "http"), "127.0.0.1");
+        let tls = Some(LocalAddress("127.0.0.1:443".parse().unwrap()));
+        assert_eq!(with_own_port("127.0.0.1".to_owned(), tls, "https"), "127.0.0.1");
+        assert_eq!(with_own_port("127.0.0.1".to_owned(), usual, "https"), "127.0.0.1:80");
+        assert_eq!(with_own_port("127.0.0.1".to_owned(), None, "http"), "127.0.0.1");
     }
 
     /// The study URL in partition `p` that a request gets.

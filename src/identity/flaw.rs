@@ -56,6 +56,26 @@ impl Flaw {
         }
     }
 
+    /// Whether the token's issuer did sign it: nobody guesses such a token.
+    pub const fn is_of_its_issuer(self) -> bool {
+        match self {
+            Self::Malformed
+            | Self::Critical
+            | Self::Type
+            | Self::Issuer
+            | Self::Algorithm
+            | Self::Key
+            | Self::Signature => false,
+            Self::Expired
+            | Self::NotYet
+            | Self::Audience
+            | Self::Party
+            | Self::Bound
+            | Self::Purpose
+            | Self::Claim => true,
+        }
+    }
+
     /// What is told of it.
     pub const fn said(self) -> &'static str {
         match self {

@@ -1,7 +1,9 @@
 //! Who asks: credentials of requests, verified.
 //!
 //! Owns [`Authenticator`], which turns the credentials that a request brings into a [`Principal`]:
-//! access tokens of any number of issuers (OpenID Connect, RFC 9068), with their keys.
+//! access tokens of any number of issuers (OpenID Connect, RFC 9068), with their keys; certificates of
+//! clients ([`Certificates`]), signed URLs ([`Link`]), and what holds off who tries credentials out
+//! ([`Throttle`]).
 //!
 //! Holds: what was not verified is nobody; the issuer that a token names is the only one whose keys
 //! can vouch for it; no URL and no key in a token is ever followed or believed; requests from outside
@@ -28,5 +30,12 @@ mod strict_json;
 mod tests;
 mod tokens;
 
+mod certificate;
+mod link;
+mod throttle;
+
 pub use authenticator::{AuthError, Authenticator, Credentials, Identified};
+pub use certificate::{Certificates, PeerCertificate};
 pub use flaw::Flaw;
+pub use link::Link;
+pub use throttle::{RetryAfter, Throttle};

@@ -38,6 +38,7 @@ mod frames;
 mod held;
 mod keys;
 mod like;
+mod link_keys;
 mod located;
 mod lookup;
 mod migrate;
@@ -83,6 +84,7 @@ pub use feed::{FeedAction, FeedEvent, FeedRange, FeedState};
 pub use feed_union::{FeedKey, Head};
 pub use frames::{FramesLocated, NativeFrames, Pieces};
 pub use keys::Found;
+pub use link_keys::{LinkKey, LinkSecret};
 pub use located::{Located, Presence, Target};
 pub use migrate::{AppLogin, app_login, migrate, migrate_for};
 pub use operation_view::{Operation, OperationFilter, OperationState};
@@ -109,7 +111,7 @@ pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
 pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookSettings};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 21] = [
+pub const TENANT_TABLES: [&str; 22] = [
     "study",
     "study_term",
     "series",
@@ -131,6 +133,7 @@ pub const TENANT_TABLES: [&str; 21] = [
     "webhook_dead_letter",
     "scrub_pass",
     "damage",
+    "link_key",
 ];
 
 /// Every constant statement on tenant tables, each opening with a comment that names it.
@@ -144,6 +147,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             erase::STATEMENTS,
             dead_letters::STATEMENTS,
             feed::STATEMENTS,
+            link_keys::STATEMENTS,
             removal::STATEMENTS,
             repeat::STATEMENTS,
             retrieve::STATEMENTS,

@@ -90,6 +90,10 @@ fn describe() {
     describe_counter!(names::RESPONSE_BYTES, Unit::Bytes, "Bytes of answers' bodies");
     describe_counter!(names::RESPONSES_ABORTED, "Answers that ended before they were whole");
     describe_gauge!(names::CONNECTIONS, "Connections open now");
+    describe_counter!(names::TLS_FAILURES, "TLS handshakes that failed, by outcome");
+    describe_counter!(names::TLS_RELOADS, "Changed certificates, by whether they were taken");
+    describe_counter!(names::AUTH_FAILURES, "Credentials that were wrong");
+    describe_counter!(names::AUTH_THROTTLED, "Requests that were held off after failures");
     describe_counter!(names::STORE_INSTANCES, "Instances in Store requests, by outcome");
     describe_counter!(names::STORE_BYTES, Unit::Bytes, "Bytes of stored instances");
     describe_counter!(names::BLOB_OPERATIONS, "Operations of the blob store, by outcome");
@@ -121,6 +125,8 @@ fn describe() {
     // Rates need a first value: what may stay at zero for long is there from the start.
     metrics::counter!(names::POSTGRES_RESTARTS).absolute(0);
     metrics::counter!(names::STORE_BYTES).absolute(0);
+    metrics::counter!(names::AUTH_FAILURES).absolute(0);
+    metrics::counter!(names::AUTH_THROTTLED).absolute(0);
     metrics::counter!(names::WEBHOOK_DEAD_LETTERS).absolute(0);
     metrics::counter!(names::SCRUB_BYTES).absolute(0);
 }

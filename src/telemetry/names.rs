@@ -15,6 +15,14 @@ pub const RESPONSE_BYTES: &str = "collimator_http_response_bytes_total";
 pub const RESPONSES_ABORTED: &str = "collimator_http_responses_aborted_total";
 /// Connections open now. Gauge.
 pub const CONNECTIONS: &str = "collimator_http_connections";
+/// TLS handshakes that failed. Counter. Label: [`OUTCOME`] (`refused`, `timeout`).
+pub const TLS_FAILURES: &str = "collimator_tls_handshake_failures_total";
+/// Looks at changed files of certificates. Counter. Label: [`OUTCOME`] (`loaded`, `failed`).
+pub const TLS_RELOADS: &str = "collimator_tls_reloads_total";
+/// Credentials that were wrong. Counter.
+pub const AUTH_FAILURES: &str = "collimator_auth_failures_total";
+/// Requests whose credentials were not looked at, since too many had failed. Counter.
+pub const AUTH_THROTTLED: &str = "collimator_auth_throttled_total";
 /// Instances in Store requests. Counter. Label: [`OUTCOME`] (`stored`, `identical`, `failed`).
 pub const STORE_INSTANCES: &str = "collimator_store_instances_total";
 /// Bytes of stored instances. Counter.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use collimator::{
     dicom::{VR, attributes::Level},
     index::{
-        DamageNote, Db, DeadLetter, FeedAction, TENANT_TABLES, WebhookSecret, WebhookSettings,
+        DamageNote, Db, DeadLetter, FeedAction, LinkSecret, TENANT_TABLES, WebhookSecret,
+        WebhookSettings,
     },
 };
 use sqlx::{AssertSqlSafe, PgConnection, Row};
@@ -22,6 +23,7 @@ async fn two_partitions() -> Database {
     let it = Database::new().await;
     for partition in ["a", "b"] {
         add_webhook(&it.db, partition).await;
+        add_link_key(&it.db, partition).await;
         add_tag(&it.db, partition, "00101010", VR::AS, Level::Study).await;
         let ages = ["041Y", "no age"]
             .map(|age| format!(r#"{{"00101010":{{"vr":"AS","Value":["{age}"]}}}}"#));
@@ -58,6 +60,13 @@ async fn two_partitions() -> Database {
         }
     }
     it
+}
+
+/// A key of signed URLs.
+async fn add_link_key(db: &Db, partition: &str) {
+    let mut tx = db.begin_links(&scope(partition)).await.unwrap();
+    tx.link_key_create(Uuid::new_v4(), &LinkSecret::generate()).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 /// A webhook with a dead letter.

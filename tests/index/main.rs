@@ -10,6 +10,7 @@ mod postgres;
 mod feed;
 mod isolation;
 mod limits;
+mod link_keys;
 mod names;
 mod pictures;
 mod plans;

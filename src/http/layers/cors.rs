@@ -26,7 +26,7 @@ const METHODS: HeaderValue =
 /// Headers that pages may send, besides those that start with `x-`.
 const REQUEST_HEADERS: &str = "accept, authorization, cache-control, content-type, if-match, \
                                if-none-match, if-range, last-event-id, microsoft.partitionid, pragma, \
-                               range, traceparent, tracestate";
+                               range, traceparent, tracestate, x-api-key";
 
 /// Headers of answers that pages may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static(

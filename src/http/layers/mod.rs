@@ -6,8 +6,10 @@
 //! 3. [`cors`]: outside of whatever can fail, since a browser shows an error answer without CORS
 //!    headers as a CORS failure. Preflights end here.
 //! 4. catch panic: a panic becomes a 500 problem document that still gets 1 to 3.
-//! 5. compression: of JSON and plain text only. Innermost: it must see a handler's answer before
-//!    anything counts its bytes.
+//! 5. compression: of JSON and plain text only. It must see a handler's answer before anything
+//!    counts its bytes.
+//! 6. [`link_query`]: takes the parameters of signed URLs out of the query, so that handlers see
+//!    none of them.
 //!
 //! [`stall`] belongs to no request but to its answer: it lets go of what a stream holds when the
 //! client stops taking it. Absent: authentication (an extractor, so that a public handler is
@@ -27,8 +29,12 @@ use axum::{
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
-use self::{cors::Cors, head::RequestId, observe::Services};
-use super::problem::Problem;
+use self::{
+    cors::Cors,
+    head::{Common, RequestId, Security},
+    observe::Services,
+};
+use super::{link_query, problem::Problem};
 use crate::config::{CorsConfig, ServerConfig};
 
 /// What the layers need to know.
@@ -36,12 +42,21 @@ pub struct Layers {
     services: Services,
     cors: Cors,
     write_timeout: Duration,
+    security: Security,
 }
 
 impl Layers {
     /// Layers by configuration, for routes of these services.
     pub fn new(services: Services, server: &ServerConfig, cors: &CorsConfig) -> Self {
-        Self { services, cors: Cors::new(cors), write_timeout: server.write_timeout }
+        let (cors, security) = (Cors::new(cors), Security::default());
+        Self { services, cors, write_timeout: server.write_timeout, security }
+    }
+
+    /// With what answers say to browsers beyond what is always said.
+    #[must_use]
+    pub fn with_security(mut self, security: Security) -> Self {
+        self.security = security;
+        self
     }
 
     /// Puts the layers around all routes and fallbacks that the router has. Later ones are bare.
@@ -49,14 +64,15 @@ impl Layers {
     where
         S: Clone + Send + Sync + 'static,
     {
-        let open = self.cors.is_on();
+        let common = Common { is_open: self.cors.is_on(), security: self.security };
         router
+            .layer(middleware::from_fn(link_query::take))
             .layer(compress::layer())
             .layer(CatchPanicLayer::custom(panicked))
             .layer(middleware::from_fn_with_state(self.cors, cors::answer))
             .layer(middleware::from_fn_with_state(self.services, observe::observe))
             .layer(middleware::from_fn_with_state(self.write_timeout, stall::guard))
-            .layer(middleware::from_fn_with_state(open, head::add))
+            .layer(middleware::from_fn_with_state(common, head::add))
     }
 }
 

@@ -1,14 +1,19 @@
-//! The serve loop: HTTP/1.1 and HTTP/2 (with prior knowledge) on one listener, and its end.
+//! The serve loop: HTTP/1.1 and HTTP/2 (by ALPN or with prior knowledge) on one listener, with TLS or
+//! without, and its end.
 //!
 //! Invariants: at most `server.max_connections` connections are served, the next one waits in the
-//! listen queue; every wait for a client ends: for the first bytes and each header
-//! (`server.header_timeout`), for a client that takes nothing (`server.write_timeout`), for one
+//! listen queue; every wait for a client ends: for the TLS handshake, the first bytes and each header
+//! (`server.header_timeout` each), for a client that takes nothing (`server.write_timeout`), for one
 //! that sends nothing of its body (`limits.body_idle`, in [`super::multipart`]); after the
-//! shutdown signal nothing new is accepted and what is in flight has `server.drain_timeout`.
+//! shutdown signal nothing new is accepted, handshakes end, and what is in flight has
+//! `server.drain_timeout`; of HTTP/1.1 nothing is served whose end could be seen in two places
+//! (`strict`).
 
 mod io;
+mod strict;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,18 +21,26 @@ use axum::{Router, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    server::{
+        conn::auto::Builder,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
 };
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-use self::io::Timed;
-use super::urls::LocalAddress;
-use crate::{config::ServerConfig, telemetry::names};
+pub use self::tls::Tls;
+
+use self::{io::Timed, strict::Strict};
+use super::urls::{Encrypted, LocalAddress};
+use crate::{config::ServerConfig, identity::PeerCertificate, telemetry::names};
 
 /// Requests side by side on one HTTP/2 connection. Viewers ask for frames by the hundred.
 const MAX_STREAMS: u32 = 128;
@@ -49,18 +62,46 @@ pub struct Drained {
     pub cut_off: usize,
 }
 
-/// Serves until `shutdown` completes, then drains.
+/// What every request of a connection is told in its extensions.
+#[derive(Clone)]
+struct Facts {
+    address: SocketAddr,
+    local: Option<LocalAddress>,
+    is_encrypted: bool,
+    peer: Option<Arc<PeerCertificate>>,
+}
+
+impl Facts {
+    fn tell(self, request: &mut Request<Incoming>) {
+        let extensions = request.extensions_mut();
+        extensions.insert(ConnectInfo::<SocketAddr>(self.address));
+        if let Some(local) = self.local {
+            extensions.insert(local);
+        }
+        if self.is_encrypted {
+            extensions.insert(Encrypted);
+        }
+        if let Some(peer) = self.peer {
+            extensions.insert(peer);
+        }
+    }
+}
+
+/// Serves until `shutdown` completes, then drains. With `tls`, nothing else is spoken.
 ///
-/// Handlers find the client's address as `ConnectInfo<SocketAddr>`. The router must not use
-/// `Router::nest` above what reads the partition from the path.
+/// Handlers find the client's address as `ConnectInfo<SocketAddr>`, and its certificate as
+/// `Arc<PeerCertificate>`. The router must not use `Router::nest` above what reads the partition
+/// from the path.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     config: &ServerConfig,
+    tls: Option<Tls>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Drained {
     let builder = Arc::new(builder(config));
     let graceful = GracefulShutdown::new();
+    let closing = CancellationToken::new();
     let places = Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -82,29 +123,79 @@ pub async fn serve(
             note(ended);
         }
         let watcher = graceful.watcher();
-        let (builder, router) = (builder.clone(), router.clone());
         let local = stream.local_addr().ok().map(LocalAddress);
-        let stream = Timed::new(stream, config.header_timeout, config.write_timeout);
+        let facts = Facts { address, local, is_encrypted: tls.is_some(), peer: None };
+        let connection = Connection { builder: builder.clone(), router: router.clone(), facts };
+        let timeouts = (config.header_timeout, config.write_timeout);
+        let (tls, closing) = (tls.clone(), closing.clone());
         connections.spawn(async move {
             let _open = Open::new();
-            let service = service_fn(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(ConnectInfo::<SocketAddr>(address));
-                if let Some(local) = local {
-                    request.extensions_mut().insert(local);
+            match tls {
+                None => connection.serve(stream, timeouts, watcher).await,
+                Some(tls) => {
+                    let shaken = shake_hands(&tls, stream, timeouts.0);
+                    if let Some(Some((stream, peer))) = closing.run_until_cancelled(shaken).await {
+                        connection.of(peer).serve(stream, timeouts, watcher).await;
+                    }
                 }
-                let mut router = router.clone();
-                async move { Ok::<_, Infallible>(infallible(router.call(request).await)) }
-            });
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            // A connection that breaks is the client's matter: it has been told, or is gone.
-            if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(cause = %error, "a connection ended early");
             }
             drop(place);
         });
     }
     drop(listener);
+    closing.cancel();
     drain(graceful, connections, config.drain_timeout).await
+}
+
+/// A connection that is to be served.
+struct Connection {
+    builder: Arc<Builder<TokioExecutor>>,
+    router: Router,
+    facts: Facts,
+}
+
+impl Connection {
+    fn of(mut self, peer: Option<PeerCertificate>) -> Self {
+        self.facts.peer = peer.map(Arc::new);
+        self
+    }
+
+    /// Serves it to its end; `timeouts` are for the first bytes, and for writes that do not move.
+    async fn serve<S>(self, stream: S, timeouts: (Duration, Duration), watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { builder, router, facts } = self;
+        let stream = Strict::new(Timed::new(stream, timeouts.0, timeouts.1));
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            facts.clone().tell(&mut request);
+            let mut router = router.clone();
+            async move { Ok::<_, Infallible>(infallible(router.call(request).await)) }
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        // A connection that breaks is the client's matter: it has been told, or is gone.
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(cause = %error, "a connection ended early");
+        }
+    }
+}
+
+/// Shakes hands within some time; `None` where nothing comes of it, which is the client's matter.
+async fn shake_hands(
+    tls: &Tls,
+    stream: TcpStream,
+    patience: Duration,
+) -> Option<(TlsStream<TcpStream>, Option<PeerCertificate>)> {
+    let outcome = match tokio::time::timeout(patience, tls.accept(stream)).await {
+        Ok(Ok(done)) => return Some(done),
+        Ok(Err(error)) => {
+            tracing::debug!(cause = %error, "a TLS handshake failed");
+            "refused"
+        }
+        Err(_) => "timeout",
+    };
+    metrics::counter!(names::TLS_FAILURES, names::OUTCOME => outcome).increment(1);
+    None
 }
 
 /// Counts a connection while it is open, however it ends.

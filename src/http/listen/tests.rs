@@ -37,7 +37,7 @@ async fn start(router: Router, config: ServerConfig) -> Running {
     let shutdown = async move {
         let _ = stopped.await;
     };
-    let ended = tokio::spawn(async move { serve(listener, router, &config, shutdown).await });
+    let ended = tokio::spawn(async move { serve(listener, router, &config, None, shutdown).await });
     Running { address, stop, ended }
 }
 
@@ -199,7 +199,7 @@ async fn a_client_that_takes_nothing_is_let_go() {
 #[tokio::test]
 async fn a_signal_ends_the_wait_for_connections() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let ended = serve(listener, hello(), &ServerConfig::default(), async {}).await;
+    let ended = serve(listener, hello(), &ServerConfig::default(), None, async {}).await;
     assert_eq!(ended, Drained { cut_off: 0 });
 }
 

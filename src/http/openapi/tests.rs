@@ -33,7 +33,8 @@ fn routes() -> Routes {
 }
 
 async fn status(method: Method, path: &str) -> StatusCode {
-    let router = routes().into_router(&ServerConfig::default(), &CorsConfig::default());
+    let router =
+        routes().into_router(&ServerConfig::default(), &CorsConfig::default(), Security::default());
     let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
     router.with_state(()).oneshot(request).await.unwrap().status()
 }
@@ -67,7 +68,11 @@ async fn media_types_of_dicom_and_of_renderings_together_are_a_400() {
         ("application/json, text/plain, */*", "", 200),
         ("application/dicom, image/jpeg", "", 200),
     ] {
-        let router = routes().into_router(&ServerConfig::default(), &CorsConfig::default());
+        let router = routes().into_router(
+            &ServerConfig::default(),
+            &CorsConfig::default(),
+            Security::default(),
+        );
         let request = Request::builder()
             .uri(format!("/studies/1{query}"))
             .header("accept", accept)

@@ -44,6 +44,11 @@ impl Client {
         Self { base, http }
     }
 
+    /// The same server, by another client: one that has a certificate, or trusts one.
+    pub fn through(&self, http: reqwest::Client) -> Self {
+        Self { base: self.base.clone(), http }
+    }
+
     /// The same server over HTTP/2, without being asked whether it speaks it.
     pub fn over_http2(&self) -> Self {
         let http = http().http2_prior_knowledge().build().unwrap();
@@ -52,7 +57,8 @@ impl Client {
 
     /// `host:port`.
     pub fn authority(&self) -> &str {
-        self.base.strip_prefix("http://").unwrap()
+        let plain = self.base.strip_prefix("http://");
+        plain.or(self.base.strip_prefix("https://")).unwrap()
     }
 
     /// A request to a path of the server, or to a whole URL that it gave.

@@ -1,5 +1,8 @@
 //! What the tests stand on: real servers, real files, real requests.
 
+#[allow(dead_code, reason = "shared with the tests of faults")]
+pub mod certificates;
+#[allow(dead_code, reason = "shared with the tests of faults")]
 pub mod client;
 pub mod corpus;
 pub mod issuer;

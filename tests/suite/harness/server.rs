@@ -21,6 +21,9 @@ use super::{client::Client, postgres};
 /// How long a condition may take to come true, on a slow machine that does much else.
 pub const DEADLINE: Duration = Duration::from_secs(180);
 
+/// The file of the configuration, where there is one in the folder of a server.
+const FILE: &str = "collimator.toml";
+
 /// Turns partitions on.
 pub const PARTITIONS: [(&str, &str); 1] = [("features.enable_data_partition", "true")];
 
@@ -44,10 +47,18 @@ impl Server {
         Self::on(postgres::migrated().await, dir, settings).await
     }
 
+    /// A server with settings, and with what only a file can hold.
+    pub async fn with_file(file: &str, settings: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), file).unwrap();
+        Self::on(postgres::migrated().await, dir, settings).await
+    }
+
     async fn on(database: String, dir: TempDir, settings: &[(&str, &str)]) -> Self {
         let config = config(dir.path(), settings);
         let app = app::Server::start(&config, postgres::owner(&database)).await.unwrap();
-        let client = Client::new(format!("http://{}", app.address()));
+        let scheme = if config.tls.is_on() { "https" } else { "http" };
+        let client = Client::new(format!("{scheme}://{}", app.address()));
         Self { client, app, database, dir }
     }
 
@@ -104,8 +115,9 @@ impl Deref for Server {
 pub fn config(dir: &Path, settings: &[(&str, &str)]) -> Config {
     let mut environment = vec![(variable_of("database.max_connections").into(), "6".into())];
     environment.extend(settings.iter().map(|(key, value)| (variable_of(key).into(), value.into())));
+    let file = dir.join(FILE);
     let sources = Sources {
-        file: None,
+        file: file.exists().then_some(file),
         environment,
         flags: vec![
             ("server.listen", "--listen", "127.0.0.1:0".to_owned()),

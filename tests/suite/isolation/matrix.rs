@@ -96,6 +96,8 @@ const MATRIX: &[(&str, &str, &str, Expect)] = &[
     ("GET", "/operations", "", Empty),
     ("GET", "/operations/{operation}", "", Absent),
     ("DELETE", "/operations/{operation}", "", Absent),
+    ("POST", "/links", "", Absent),
+    ("POST", "/links/$rotate", "", Added),
     ("POST", "/webhooks", "", Added),
     ("GET", "/webhooks", "", Empty),
     ("GET", "/webhooks/{webhook}", "", Absent),
@@ -228,7 +230,9 @@ fn every_published_route_is_attacked() {
 
 /// The body of a change.
 fn change_of(template: &str) -> &'static str {
-    if template.contains("webhook") {
+    if template.ends_with("/links") {
+        r#"{"path":"/studies/{study}"}"#
+    } else if template.contains("webhook") {
         r#"{"state":"disabled"}"#
     } else {
         r#"{"queryStatus":"disabled"}"#
@@ -257,7 +261,7 @@ async fn attack(
     let method: Method = method.parse().unwrap();
     let is_of_store = template.ends_with("/studies") || template.ends_with("/studies/{study}");
     let is_store = method == Method::POST && is_of_store;
-    let is_change = method == Method::PATCH;
+    let is_change = method == Method::PATCH || template.ends_with("/links");
     let mut request = client.request(method, &path);
     match carrier {
         Carrier::Header => request = request.header("microsoft.partitionId", "south"),
@@ -265,7 +269,7 @@ async fn attack(
         Carrier::Path | Carrier::Query | Carrier::FirstPart => {}
     }
     if is_change {
-        request = request.body(change_of(template));
+        request = request.body(uids.fill(change_of(template)));
     }
     if is_store {
         let file = uids.file("OURS");
@@ -539,7 +543,7 @@ async fn a_partition_that_does_not_exist_is_answered_like_one_without_it() {
         let method: Method = method.parse().unwrap();
         let ask = async |partition: &str| {
             let request = server.request(method.clone(), &url(partition));
-            send(request.body(change_of(path))).await
+            send(request.body(UNUSED.fill(change_of(path)))).await
         };
         let nowhere = ask("nowhere").await;
         assert_eq!(nowhere.status, 404, "{method} {path}: {}", nowhere.text());
