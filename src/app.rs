@@ -29,7 +29,7 @@ use crate::{
     archive::Archive,
     blob::BlobStore,
     config::{BlobKind, Config, DatabaseConfig, LogFormat},
-    control::{Access, Health, Partitions},
+    control::{Access, Health, Keys, Members, Partitions},
     http::{self, App, listen},
     identity::Authenticator,
     index::Db,
@@ -82,12 +82,9 @@ impl Server {
             .context("the blob store cannot be opened")?
             .with_upload_life(config.sweep.orphan_grace / 2);
         blobs.probe().await.context("the blob store cannot be used")?;
-        let partitions = Partitions::new(
-            db.clone(),
-            Access::new(db.clone()),
-            &config.features,
-            &config.partitions,
-        );
+        let access = Access::new(db.clone(), &config.auth);
+        let partitions =
+            Partitions::new(db.clone(), access.clone(), &config.features, &config.partitions);
         claim(&db, &blobs, &partitions).await.context("the blob store cannot be used")?;
         refuse_hidden_data(&partitions).await?;
         let archive = Archive::new(db.clone(), blobs.clone(), config);
@@ -105,6 +102,9 @@ impl Server {
             archive,
             partitions,
             identity: Authenticator::new(&config.auth),
+            keys: Keys::new(db.clone(), access.clone(), &config.auth),
+            members: Members::new(db.clone(), access.clone()),
+            access,
             health: Health::new(db.clone(), blobs.clone()),
             server: config.server.clone(),
             tenancy: config.tenancy.clone(),

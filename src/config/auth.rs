@@ -1,5 +1,7 @@
 //! `[auth]`: who may ask.
 
+use std::time::Duration;
+
 use super::reader::Reader;
 
 /// `[auth]`: how requests say who asks.
@@ -7,10 +9,18 @@ use super::reader::Reader;
 pub struct AuthConfig {
     /// `auth.enabled`: whether requests need a credential.
     pub enabled: bool,
+    /// `auth.api_keys`: whether API keys are taken.
+    pub api_keys: bool,
+    /// `auth.cache`: how long what partitions know of principals is believed.
+    pub cache: Duration,
 }
 
 impl AuthConfig {
     pub(super) fn read(r: &mut Reader) -> Self {
-        Self { enabled: r.flag("auth.enabled") }
+        Self {
+            enabled: r.flag("auth.enabled"),
+            api_keys: r.flag("auth.api_keys"),
+            cache: r.time("auth.cache", 0..=60),
+        }
     }
 }

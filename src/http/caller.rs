@@ -10,7 +10,11 @@ use time::OffsetDateTime;
 
 use super::{App, layers::head::RequestId, problem::Problem};
 use crate::{
-    identity::Credentials,
+    archive::ArchiveError,
+    identity::{
+        Credentials,
+        api_key::{self, Presented, PresentedKey},
+    },
     tenancy::{Circumstances, Deed, Permission, Principal},
 };
 
@@ -25,6 +29,8 @@ pub struct Caller {
     pub around: Circumstances,
     /// When the credential ends to be good, where it does.
     pub expires_at: Option<OffsetDateTime>,
+    /// The API key by which he calls, where it is one.
+    key: Option<PresentedKey>,
 }
 
 impl Caller {
@@ -39,21 +45,50 @@ impl Caller {
         };
         let (authorization, api_key) = (values(header::AUTHORIZATION), values(X_API_KEY));
         let credentials = Credentials { authorization: &authorization, api_key: &api_key, address };
+        let now = OffsetDateTime::now_utc();
+        if app.keys.is_on() {
+            match api_key::presented(&credentials) {
+                Presented::Nothing => {}
+                Presented::Key(key) => return Self::by_key(app, key, address).await,
+                Presented::Wrong => return Err(not_a_key()),
+            }
+        }
         let identified = app.identity.identify(&credentials).await?;
         let around = Circumstances {
             address,
-            now: OffsetDateTime::now_utc(),
+            now,
             issued_at: identified.issued_at,
             has_mfa: identified.has_mfa,
         };
-        Ok(Self { who: identified.who, around, expires_at: identified.expires_at })
+        let (who, expires_at) = (identified.who, identified.expires_at);
+        Ok(Self { who, around, expires_at, key: None })
+    }
+
+    /// Who holds an API key, whatever is wrong with it answered alike.
+    async fn by_key(app: &App, key: PresentedKey, address: IpAddr) -> Result<Self, Problem> {
+        let now = OffsetDateTime::now_utc();
+        let held = app.keys.holder(&key.partition, key.id, &key.hash, now).await;
+        let held = held.map_err(ArchiveError::from)?.ok_or_else(not_a_key)?;
+        let around = Circumstances { address, now, issued_at: None, has_mfa: false };
+        Ok(Self { who: held.who, around, expires_at: held.expires_at, key: Some(key) })
+    }
+
+    /// The same caller, found out about once more.
+    ///
+    /// # Errors
+    /// As [`Caller::of`].
+    pub async fn again(&self, app: &App) -> Result<Self, Problem> {
+        match &self.key {
+            Some(key) => Self::by_key(app, key.clone(), self.around.address).await,
+            None => self.now(),
+        }
     }
 
     /// The same caller, at this moment.
     ///
     /// # Errors
     /// 401 where the credential has ended to be good.
-    pub fn now(&self) -> Result<Self, Problem> {
+    fn now(&self) -> Result<Self, Problem> {
         let now = OffsetDateTime::now_utc();
         if self.expires_at.is_some_and(|end| end <= now) {
             return Err(Problem::unauthorized("the credential has expired"));
@@ -69,6 +104,10 @@ impl Caller {
         let call = (parts.method.as_str(), route);
         Deed::new(self.who.clone(), self.around.address, id, permission, call, named)
     }
+}
+
+fn not_a_key() -> Problem {
+    Problem::unauthorized("the API key is not valid")
 }
 
 /// Where a request comes from.

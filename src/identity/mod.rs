@@ -6,6 +6,7 @@
 //!
 //! Absent: what somebody may do (`tenancy::check`), and what partitions know of him (`control`).
 
+pub mod api_key;
 mod authenticator;
 
 pub use authenticator::{AuthError, Authenticator, Credentials, Identified};
