@@ -5,6 +5,7 @@
 //! private Postgres is stopped after everything that uses it.
 
 mod database;
+mod keys;
 mod signals;
 mod verifying;
 
@@ -38,6 +39,7 @@ use crate::{
     workers::{self, Compact, Feed, Reindex, Remove, Scrub, Sweep, Webhooks},
 };
 
+pub use keys::{KeyAsked, keys};
 pub use verifying::verify;
 
 use database::{Database, db_options, login};

@@ -81,6 +81,8 @@ pub struct By<'a> {
     pub around: &'a Circumstances,
     /// Whether he insists, whoever is locked out.
     pub insists: bool,
+    /// What to call him, where the credential does not say it.
+    pub name: Option<&'a str>,
 }
 
 /// What somebody wants a principal to be; `None`: as it is.
@@ -127,9 +129,10 @@ fn is_within(
 impl By<'_> {
     /// Who it is, in words for people.
     pub fn name(&self) -> String {
-        match self.who {
-            Principal::Anonymous => "anonymous".to_owned(),
-            Principal::Known(known) => format!("{} {}", known.issuer, known.subject),
+        match (self.name, self.who) {
+            (Some(name), _) => name.to_owned(),
+            (None, Principal::Anonymous) => "anonymous".to_owned(),
+            (None, Principal::Known(known)) => format!("{} {}", known.issuer, known.subject),
         }
     }
 

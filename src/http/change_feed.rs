@@ -25,7 +25,7 @@ use super::{
     admit::{self, Admitted, ReadChanges},
     caller::Caller,
     problem::Problem,
-    still::Still,
+    still::{Reading, Still},
     urls::{self, Urls},
 };
 use crate::{
@@ -83,11 +83,21 @@ impl Shape {
 }
 
 /// Who reads, and where he reads all that there is, how that is decided again when there is more.
-fn reader(app: &App, caller: &Caller, (scope, is_all): (FeedScope, bool)) -> FeedReader {
-    let (app, caller) = (app.clone(), caller.clone());
+fn reader(
+    app: &App,
+    caller: &Caller,
+    (scope, is_all): (FeedScope, bool),
+    reading: &Reading,
+) -> FeedReader {
+    let (app, caller, reading) = (app.clone(), caller.clone(), reading.clone());
     let renew: Renew = Arc::new(move || {
-        let (app, caller) = (app.clone(), caller.clone());
-        async move { admit::all_readable(&app, &caller).await }.boxed()
+        let (app, caller, reading) = (app.clone(), caller.clone(), reading.clone());
+        async move {
+            let scope = admit::all_readable(&app, &caller).await?;
+            reading.renew(&scope);
+            Ok(scope)
+        }
+        .boxed()
     });
     FeedReader::new(scope, is_all.then_some(renew))
 }
@@ -103,8 +113,9 @@ pub async fn page(
     let choice = choose(&accept, &offers::CHANGES);
     let is_stream = choice.is_ok_and(|choice| choice.media_type == EVENTS);
     let shape = Shape::of(&app, caller.urls, &parts.uri);
-    let mut still = Still::new(&app, &caller.caller, &caller.scope.0, caller.scope.1);
-    let mut reader = reader(&app, &caller.caller, caller.scope);
+    let reading = Reading::of(caller.scope.0.scope());
+    let mut still = Still::new(&app, &caller.caller, &reading);
+    let mut reader = reader(&app, &caller.caller, caller.scope, &reading);
     let asked = query::read(&parts.uri, matches!(reader.scope, FeedScope::Union(_)))?;
     if is_stream {
         let after = query::resumed(&parts.headers, &asked)?;
@@ -145,8 +156,9 @@ pub async fn latest(
 ) -> Result<Response, Problem> {
     let metadata = query::metadata(&uri)?;
     let shape = Shape::of(&app, caller.urls, &uri);
-    let latest =
-        app.archive.feed_latest(&mut reader(&app, &caller.caller, caller.scope), metadata).await?;
+    let reading = Reading::of(caller.scope.0.scope());
+    let mut reader = reader(&app, &caller.caller, caller.scope, &reading);
+    let latest = app.archive.feed_latest(&mut reader, metadata).await?;
     let mut response = match latest {
         None => StatusCode::NO_CONTENT.into_response(),
         Some(told) => {

@@ -174,7 +174,7 @@ pub fn insists(uri: &Uri) -> Result<bool, Problem> {
 /// Who changes something, and where.
 pub fn by<A: Asks<Scope = PartitionScope>>(caller: &Admitted<A>, insists: bool) -> By<'_> {
     let (who, around) = (&caller.caller.who, &caller.caller.around);
-    By { scope: &caller.scope, who, around, insists }
+    By { scope: &caller.scope, who, around, insists, name: None }
 }
 
 /// An answer that holds a secret.

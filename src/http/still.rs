@@ -3,13 +3,17 @@
 //! Holds: nothing is told on a decision that is older than [`Still::every`]; who may read less than
 //! before is told nothing more, and has to ask anew.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 use super::{App, caller::Caller, problem::Problem};
 use crate::{
-    archive::{ArchiveError, FeedScope},
+    archive::ArchiveError,
     control::ControlError,
     tenancy::{Named, PartitionId, Permission, Scope},
 };
@@ -17,12 +21,33 @@ use crate::{
 /// Shortest and longest time between two decisions.
 const EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
+/// The partitions that are read: who reads all that he may may come to read more.
+#[derive(Clone)]
+pub struct Reading(Arc<Mutex<BTreeSet<PartitionId>>>);
+
+impl Reading {
+    /// Those of a scope.
+    pub fn of(scope: &Scope) -> Self {
+        Self(Arc::new(Mutex::new(scope.partitions().iter().cloned().collect())))
+    }
+
+    /// Others, from now on.
+    pub fn renew(&self, scope: &Scope) {
+        // A set that is replaced cannot be left half-changed.
+        let mut partitions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *partitions = scope.partitions().iter().cloned().collect();
+    }
+
+    fn named(&self) -> Named {
+        Named::Several(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
 /// One who reads a feed.
 pub struct Still {
     app: App,
     caller: Caller,
-    named: Named,
-    partitions: BTreeSet<PartitionId>,
+    reading: Reading,
     every: Duration,
     /// When it was last decided that he may, and when it was last tried to decide.
     decided: Instant,
@@ -30,18 +55,12 @@ pub struct Still {
 }
 
 impl Still {
-    /// One who may just now. `is_all`: he named no partition.
-    pub fn new(app: &App, caller: &Caller, scope: &FeedScope, is_all: bool) -> Self {
-        let partitions = set(scope.scope());
-        let named = match scope.scope().only() {
-            _ if is_all => Named::Nothing,
-            Some(one) if matches!(scope, FeedScope::Partition(_)) => Named::One(one.clone()),
-            _ => Named::Several(partitions.clone()),
-        };
+    /// One who may just now.
+    pub fn new(app: &App, caller: &Caller, reading: &Reading) -> Self {
         let every = app.access.life().clamp(EVERY.0, EVERY.1);
         let now = Instant::now();
-        let (app, caller) = (app.clone(), caller.clone());
-        Self { app, caller, named, partitions, every, decided: now, tried: now }
+        let (app, caller, reading) = (app.clone(), caller.clone(), reading.clone());
+        Self { app, caller, reading, every, decided: now, tried: now }
     }
 
     /// When it is to be decided again.
@@ -75,25 +94,16 @@ impl Still {
         }
     }
 
+    /// Each of the partitions has to be readable still; whether others are does not matter.
     async fn decide(&mut self) -> Result<(), Problem> {
         self.tried = Instant::now();
         let Caller { who, around, .. } = self.caller.again(&self.app).await?;
-        let partitions = &self.app.partitions;
-        let scope = partitions.scope(&who, &around, &self.named, Permission::ReadChanges).await;
-        let scope = scope.map_err(|error| match error {
-            ControlError::Refused(refused) => Problem::from(refused),
-            ControlError::Index(error) => ArchiveError::from(error).into(),
-        })?;
-        let now = set(&scope);
-        if !self.partitions.is_subset(&now) {
-            return Err(Problem::forbidden("a partition cannot be read any more"));
+        let (partitions, named) = (&self.app.partitions, self.reading.named());
+        match partitions.scope(&who, &around, &named, Permission::ReadChanges).await {
+            Ok(_) => self.decided = self.tried,
+            Err(ControlError::Refused(refused)) => return Err(refused.into()),
+            Err(ControlError::Index(error)) => return Err(ArchiveError::from(error).into()),
         }
-        self.partitions = now;
-        self.decided = self.tried;
         Ok(())
     }
-}
-
-fn set(scope: &Scope) -> BTreeSet<PartitionId> {
-    scope.partitions().iter().cloned().collect()
 }

@@ -42,7 +42,9 @@ const LOOK: &str = "-- access_look
             ORDER BY kind, issuer, value LIMIT 1) IS NOT NULL
     FROM unnest($1::text[]) AS n(id)
     CROSS JOIN LATERAL (SELECT set_config('collimator.scope', n.id, true) AS id OFFSET 0) scope
-    LEFT JOIN LATERAL (SELECT * FROM partition_policy WHERE partition_id = scope.id) p ON true
+    LEFT JOIN LATERAL (SELECT * FROM partition_policy
+        WHERE partition_id >= scope.id AND partition_id <= scope.id
+        ORDER BY partition_id LIMIT 1) p ON true
     LEFT JOIN LATERAL (SELECT * FROM principal WHERE partition_id = scope.id
         AND issuer >= $2 AND issuer <= $2 AND subject >= $3 AND subject <= $3
         ORDER BY issuer, subject LIMIT 1) m ON true";
@@ -52,7 +54,7 @@ pub(super) const SCOPED_STATEMENTS: &[&str] = &[POLICIES, LOOK];
 const POLICY_GET: &str = "-- policy_get
     SELECT partition_id, state, allowed_addresses, needs_mfa, max_token_age, default_roles,
         updated_at, updated_by
-    FROM partition_policy WHERE partition_id = $1";
+    FROM partition_policy WHERE partition_id >= $1 AND partition_id <= $1 ORDER BY partition_id";
 
 const POLICY_PUT: &str = "-- policy_put
     INSERT INTO partition_policy (partition_id, state, allowed_addresses, needs_mfa, max_token_age,

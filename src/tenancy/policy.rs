@@ -202,3 +202,6 @@ pub fn is_allowed(allowed: &[IpNet], address: IpAddr) -> bool {
 fn is_older(issued_at: Option<OffsetDateTime>, now: OffsetDateTime, most: Duration) -> bool {
     issued_at.is_none_or(|issued_at| now - issued_at > most)
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ mod http;
 mod isolation;
 mod oracle;
 mod partitions;
+mod principals;
 mod query_tags;
 mod retrieve;
 mod search;
