@@ -5,6 +5,7 @@
 //! private Postgres is stopped after everything that uses it.
 
 mod database;
+mod keys;
 mod signals;
 mod verifying;
 
@@ -29,7 +30,7 @@ use crate::{
     archive::Archive,
     blob::BlobStore,
     config::{BlobKind, Config, DatabaseConfig, LogFormat},
-    control::{Access, Health, LinkKeys, Partitions},
+    control::{Access, Health, Keys, LinkKeys, Members, Partitions},
     http::{self, App, Edge, listen},
     identity::Authenticator,
     index::Db,
@@ -38,6 +39,7 @@ use crate::{
     workers::{self, Compact, Feed, Reindex, Remove, Scrub, Sweep, Webhooks},
 };
 
+pub use keys::{KeyAsked, keys};
 pub use verifying::verify;
 
 use database::{Database, db_options, login};
@@ -83,12 +85,9 @@ impl Server {
             .context("the blob store cannot be opened")?
             .with_upload_life(config.sweep.orphan_grace / 2);
         blobs.probe().await.context("the blob store cannot be used")?;
-        let partitions = Partitions::new(
-            db.clone(),
-            Access::new(db.clone()),
-            &config.features,
-            &config.partitions,
-        );
+        let access = Access::new(db.clone(), &config.auth);
+        let partitions =
+            Partitions::new(db.clone(), access.clone(), &config.features, &config.partitions);
         claim(&db, &blobs, &partitions).await.context("the blob store cannot be used")?;
         refuse_hidden_data(&partitions).await?;
         let archive = Archive::new(db.clone(), blobs.clone(), config);
@@ -107,6 +106,9 @@ impl Server {
             partitions,
             identity: Authenticator::new(&config.auth),
             edge: Edge::new(config, LinkKeys::new(db.clone())),
+            keys: Keys::new(db.clone(), access.clone(), &config.auth),
+            members: Members::new(db.clone(), access.clone()),
+            access,
             health: Health::new(db.clone(), blobs.clone()),
             server: config.server.clone(),
             tenancy: config.tenancy.clone(),

@@ -8,6 +8,7 @@ use collimator::{
 };
 
 fn main() -> ExitCode {
-    let entries = Entries { serve: app::serve, migrate: app::migrate, verify: app::verify };
+    let entries =
+        Entries { serve: app::serve, migrate: app::migrate, verify: app::verify, keys: app::keys };
     cli::run(std::env::args_os(), entries)
 }

@@ -1,6 +1,6 @@
 //! Arguments and help texts.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
@@ -17,6 +17,8 @@ Examples:
       See what would be in effect, and what is wrong.
   collimator verify --rate 100MiB --report verify.jsonl
       Hold rows, blobs and change feeds against each other, beside a running server or without.
+  collimator key create --partition microsoft.default --role partition-admin
+      Make the first API key of a partition.
 
 Environment:
   COLLIMATOR__SECTION__KEY   Sets a key of the configuration, for example
@@ -67,6 +69,11 @@ pub(super) enum Command {
     Migrate,
     /// Hold rows, blobs, bytes and change feeds against each other; changes nothing
     Verify(VerifyOptions),
+    /// Make, list or disable API keys, also the first one of an archive
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -97,6 +104,43 @@ pub(super) struct VerifyOptions {
 fn rate(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse()?;
     if size.as_u64() == 0 { Err("has to be above zero".to_owned()) } else { Ok(size) }
+}
+
+#[derive(Debug, PartialEq, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make a key and print it: it is shown this once
+    Create {
+        /// The partition that it is good for
+        #[arg(long, value_name = "ID")]
+        partition: String,
+        /// A role that it has; may be given several times
+        #[arg(long, value_name = "ROLE", required = true)]
+        role: Vec<String>,
+        /// What it is for
+        #[arg(long, value_name = "NAME", default_value = "")]
+        name: String,
+        /// How long it is good, for example 90days
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        expires: Option<Duration>,
+        /// Make the partition where it does not exist
+        #[arg(long)]
+        create_partition: bool,
+    },
+    /// List the keys of a partition, a line each
+    List {
+        /// The partition
+        #[arg(long, value_name = "ID")]
+        partition: String,
+    },
+    /// Have a key not taken any more; servers follow within auth.cache
+    Disable {
+        /// The partition that it is good for
+        #[arg(long, value_name = "ID")]
+        partition: String,
+        /// The id of the key, as `list` shows it
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
 }
 
 #[derive(Debug, PartialEq, Subcommand)]

@@ -13,10 +13,11 @@ use std::{ffi::OsString, io::Write, process::ExitCode};
 use clap::Parser;
 
 use crate::{
+    app::KeyAsked,
     config::{Config, ConfigErrors, Sources},
     verify::Asked,
 };
-use arguments::{Arguments, Command, ConfigCommand, Options, VerifyOptions};
+use arguments::{Arguments, Command, ConfigCommand, KeyCommand, Options, VerifyOptions};
 
 /// What the commands do. Each blocks until it is done.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,8 @@ pub struct Entries {
     pub migrate: fn(Config) -> anyhow::Result<()>,
     /// `collimator verify`: says whether nothing was wrong.
     pub verify: fn(Config, Asked) -> anyhow::Result<bool>,
+    /// `collimator key`.
+    pub keys: fn(Config, KeyAsked) -> anyhow::Result<()>,
 }
 
 /// Exit codes; the help text tells them.
@@ -99,6 +102,9 @@ fn execute(
             let is_clean = (entries.verify)(config, asked(options)).map_err(Refusal::Failed)?;
             return Ok(if is_clean { 0 } else { DAMAGED });
         }
+        Command::Key { command } => {
+            (entries.keys)(config, keys(command)).map_err(Refusal::Failed)?;
+        }
         Command::Config { command: ConfigCommand::Check } => {
             let shown = output.write_all(config.effective().as_bytes());
             shown.map_err(|error| Refusal::Failed(error.into()))?;
@@ -111,6 +117,17 @@ fn execute(
 fn asked(options: VerifyOptions) -> Asked {
     let VerifyOptions { partition, quick, rate, json, report } = options;
     Asked { partitions: partition, quick, rate: rate.map(|rate| rate.as_u64()), json, report }
+}
+
+fn keys(command: KeyCommand) -> KeyAsked {
+    match command {
+        KeyCommand::Create { partition, role, name, expires, create_partition } => {
+            let with_partition = create_partition;
+            KeyAsked::Create { partition, roles: role, name, expires, with_partition }
+        }
+        KeyCommand::List { partition } => KeyAsked::List { partition },
+        KeyCommand::Disable { partition, key } => KeyAsked::Disable { partition, key },
+    }
 }
 
 /// The layers above the defaults.

@@ -11,6 +11,7 @@ const ENTRIES: Entries = Entries {
         Asked { quick: true, .. } => Ok(asked.partitions.is_empty()),
         _ => anyhow::bail!("{asked:?}"),
     },
+    keys: |_, asked| anyhow::bail!("{asked:?}"),
 };
 
 /// What a command line prints, or how it is refused.
@@ -87,6 +88,27 @@ fn config_check_prints_what_is_in_effect_or_what_is_wrong() {
     let wrong = outcome("config check --listen nowhere --config /nonexistent").unwrap_err();
     assert_eq!(wrong.lines().count(), 2, "{wrong}");
     assert!(wrong.contains("--listen: server.listen must be an IP address"), "{wrong}");
+}
+
+#[test]
+fn keys_are_asked_for_with_a_partition_and_roles() {
+    let line = "key create --partition a --role reader --role writer --expires 90days --name gate";
+    let asked = outcome(line).unwrap_err();
+    for part in ["Create", r#"["reader", "writer"]"#, r#""gate""#, "Some(7776000s)", "false"] {
+        assert!(asked.contains(part), "{part} in {asked}");
+    }
+    assert!(outcome("key list --partition a").unwrap_err().contains("List"));
+    assert!(outcome("key disable --partition a 7").unwrap_err().contains("Disable"));
+    for wrong in [
+        "key",
+        "key create --partition a",
+        "key create --role reader",
+        "key create --partition a --role reader --expires soon",
+        "key list",
+        "key disable --partition a",
+    ] {
+        assert!(!outcome(wrong).unwrap_err().contains("Create"), "{wrong}");
+    }
 }
 
 #[test]

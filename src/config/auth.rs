@@ -6,6 +6,7 @@ use super::{issuer::IssuerConfig, reader::Reader};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3600;
+use super::reader::Reader;
 
 /// `[auth]`: how requests say who asks.
 #[derive(Clone, Debug)]
@@ -36,13 +37,15 @@ impl AuthConfig {
             failures: r.count("auth.failures", 1..=1_000_000),
             failure_window: r.time("auth.failure_window", 1..=24 * HOUR),
             open_metrics: r.flag("auth.open_metrics"),
+            api_keys: r.flag("auth.api_keys"),
+            cache: r.time("auth.cache", 0..=60),
         };
         // Everything that can vouch for somebody; with none of it nobody could ever ask.
-        let vouches = [!config.issuers.is_empty()];
+        let vouches = [!config.issuers.is_empty(), config.api_keys];
         if config.enabled && !vouches.contains(&true) {
             r.conflict(
                 "auth.enabled needs somebody who vouches for those who ask: name an issuer of \
-                 access tokens in [[auth.issuers]]",
+                 access tokens in [[auth.issuers]], or let API keys do (auth.api_keys)",
             );
         }
         config

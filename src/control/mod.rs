@@ -1,11 +1,21 @@
-//! The control plane: partitions, what principals may do in them, and readiness.
+//! The control plane: partitions, what principals may do in them, who changes that, API keys, and
+//! readiness.
 
 mod access;
 mod health;
+mod keys;
 mod links;
+mod members;
 mod partitions;
 
 pub use access::Access;
 pub use health::{Check, Health};
 pub use links::{LinkKey, LinkKeys, LinkSecret, Rotated};
+pub use keys::{KeyHolder, Keys};
+pub use members::{AccessRefusal, By, MemberChange, Members, can_be_named};
 pub use partitions::{ControlError, Partition, Partitions};
+
+pub use crate::index::{
+    ApiKey, KeySettings, Member, MemberFilter, NewMember, NewRevocation, OwnRole, PolicyRow,
+    Revocation, RevocationKind, SecretHash,
+};

@@ -13,8 +13,8 @@ use crate::{
     config::{FeaturesConfig, PartitionsConfig},
     index::{Db, IndexError},
     tenancy::{
-        Circumstances, Grants, Membership, Named, PartitionId, Permission, Principal, Reach,
-        Refused, Scope, check, decide,
+        Circumstances, Denied, Grants, Membership, Named, PartitionId, Permission, Principal,
+        Reach, Refused, Scope, check, decide,
     },
 };
 
@@ -146,8 +146,40 @@ impl Partitions {
         });
         let ids = partitions.iter().map(|partition| partition.id.clone()).collect();
         let verdicts = self.access.verdicts(who, around, ids, Permission::ListPartitions).await?;
-        partitions.retain(|partition| verdicts.get(&partition.id).is_some_and(Result::is_ok));
+        // That a partition is suspended takes nobody's knowledge that there is one.
+        let is_seen = |verdict: &_| matches!(verdict, Ok(()) | Err(Denied::Partition));
+        partitions.retain(|partition| verdicts.get(&partition.id).is_some_and(is_seen));
         Ok(partitions)
+    }
+
+    /// Makes a partition come into being; `None`: it exists already.
+    ///
+    /// # Errors
+    /// [`ControlError::Refused`], or a failure of the index.
+    pub async fn create(
+        &self,
+        who: &Principal,
+        around: &Circumstances,
+        partition: &PartitionId,
+    ) -> Result<Option<Partition>, ControlError> {
+        if !self.enabled && !partition.is_default() {
+            return Err(Refused::PartitionsOff.into());
+        }
+        // What a partition knows of who makes it comes later.
+        check(who, &Membership::default(), around, Permission::ManagePartitions)
+            .map_err(Refused::Denied)?;
+        if !in_reach(self.reach_of(who))(&partition) {
+            return Err(Refused::Hidden.into());
+        }
+        let mut tx = self.db.registry().await?;
+        let is_new = tx.partition_create(partition).await?;
+        let mut all = tx.partition_list().await?.into_iter();
+        tx.commit().await?;
+        self.remember(partition);
+        if is_new {
+            tracing::info!(%partition, "partition created");
+        }
+        Ok(all.find(|one| one.id == *partition).filter(|_| is_new))
     }
 
     /// The partitions that a credential is good for; `None`: every one. While partitions are off,

@@ -66,6 +66,14 @@ pub struct ManageOperations;
 pub struct ReadWebhooks;
 /// Asks to change webhooks.
 pub struct ManageWebhooks;
+/// Asks to see who may do what.
+pub struct ReadPrincipals;
+/// Asks to change who may do what.
+pub struct ManagePrincipals;
+/// Asks to see the policy.
+pub struct ReadPolicy;
+/// Asks to change the policy.
+pub struct ManagePolicy;
 
 macro_rules! asks_in_one {
     ($($question:ty: $permission:expr;)*) => {$(
@@ -85,6 +93,10 @@ asks_in_one!(
     Remove: Permission::Delete;
     ReadWebhooks: Permission::ReadWebhooks;
     ManageWebhooks: Permission::ManageWebhooks;
+    ReadPrincipals: Permission::ReadPrincipals;
+    ManagePrincipals: Permission::ManagePrincipals;
+    ReadPolicy: Permission::ReadPolicy;
+    ManagePolicy: Permission::ManagePolicy;
 );
 
 impl Asks for Search {
@@ -101,7 +113,9 @@ impl Asks for Search {
 /// # Errors
 /// As [`decide`], for who has no request to answer any more.
 pub async fn all_readable(app: &App, caller: &Caller) -> Result<Scope, ArchiveError> {
-    let Ok(Caller { who, around, .. }) = caller.now() else { return Err(ArchiveError::NotFound) };
+    let Ok(Caller { who, around, .. }) = caller.again(app).await else {
+        return Err(ArchiveError::NotFound);
+    };
     match app.partitions.scope(&who, &around, &Named::Nothing, Permission::ReadChanges).await {
         Ok(scope) => Ok(scope),
         Err(ControlError::Refused(_)) => Err(ArchiveError::NotFound),

@@ -16,7 +16,11 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    identity::{AuthError, Credentials, PeerCertificate},
+    archive::ArchiveError,
+    identity::{
+        AuthError, Credentials, PeerCertificate, RetryAfter,
+        api_key::{self, Presented as Key, PresentedKey},
+    },
     tenancy::{Circumstances, Deed, Known, Permission, Principal},
 };
 
@@ -31,6 +35,8 @@ pub struct Caller {
     pub around: Circumstances,
     /// When the credential ends to be good, where it does.
     pub expires_at: Option<OffsetDateTime>,
+    /// The API key by which he calls, where it is one.
+    key: Option<PresentedKey>,
 }
 
 impl Caller {
@@ -71,6 +77,20 @@ impl Caller {
         if is_guarded {
             throttle.allows(address)?;
         }
+        let now = OffsetDateTime::now_utc();
+        if app.keys.is_on() {
+            match api_key::presented(&credentials) {
+                Key::Nothing => {}
+                Key::Key(key) => {
+                    let id = key.id.simple().to_string();
+                    return match Self::by_key(app, key, address).await? {
+                        Some(caller) => Ok(caller),
+                        None => Err(not_a_key(throttle.failed(address, Some(&id)))),
+                    };
+                }
+                Key::Wrong => return Err(not_a_key(throttle.failed(address, None))),
+            }
+        }
         let identified = match app.identity.identify(&credentials).await {
             Ok(identified) => identified,
             Err(error) => {
@@ -82,11 +102,39 @@ impl Caller {
         };
         let around = Circumstances {
             address,
-            now: OffsetDateTime::now_utc(),
+            now,
             issued_at: identified.issued_at,
             has_mfa: identified.has_mfa,
         };
-        Ok(Self { who: identified.who, around, expires_at: identified.expires_at })
+        let (who, expires_at) = (identified.who, identified.expires_at);
+        Ok(Self { who, around, expires_at, key: None })
+    }
+
+    /// Who holds an API key; `None`: it is not good, whatever is wrong with it.
+    async fn by_key(
+        app: &App,
+        key: PresentedKey,
+        address: IpAddr,
+    ) -> Result<Option<Self>, Problem> {
+        let now = OffsetDateTime::now_utc();
+        let held = app.keys.holder(&key.partition, key.id, &key.hash, now).await;
+        let Some(held) = held.map_err(ArchiveError::from)? else { return Ok(None) };
+        let around = Circumstances { address, now, issued_at: None, has_mfa: false };
+        Ok(Some(Self { who: held.who, around, expires_at: held.expires_at, key: Some(key) }))
+    }
+
+    /// The same caller, found out about once more.
+    ///
+    /// # Errors
+    /// As [`Caller::of`].
+    pub async fn again(&self, app: &App) -> Result<Self, Problem> {
+        match &self.key {
+            Some(key) => {
+                let held = Self::by_key(app, key.clone(), self.around.address).await?;
+                held.ok_or_else(|| not_a_key(Ok(())))
+            }
+            None => self.now(),
+        }
     }
 
     /// By a certificate that the handshake verified, perhaps a while ago.
@@ -100,14 +148,14 @@ impl Caller {
     fn known(who: Arc<Known>, address: IpAddr, expires_at: Option<OffsetDateTime>) -> Self {
         let now = OffsetDateTime::now_utc();
         let around = Circumstances { address, now, issued_at: None, has_mfa: false };
-        Self { who: Principal::Known(who), around, expires_at }
+        Self { who: Principal::Known(who), around, expires_at, key: None }
     }
 
     /// The same caller, at this moment.
     ///
     /// # Errors
     /// 401 where the credential has ended to be good.
-    pub fn now(&self) -> Result<Self, Problem> {
+    fn now(&self) -> Result<Self, Problem> {
         let now = OffsetDateTime::now_utc();
         if self.expires_at.is_some_and(|end| end <= now) {
             return Err(Problem::unauthorized("the credential has expired"));
@@ -134,6 +182,14 @@ fn is_guess(error: &AuthError) -> bool {
         | AuthError::Ambiguous
         | AuthError::Scheme
         | AuthError::Unavailable { .. } => false,
+    }
+}
+
+/// What is answered to a key that is not good, as the count of such failures says.
+fn not_a_key(counted: Result<(), RetryAfter>) -> Problem {
+    match counted {
+        Ok(()) => Problem::unauthorized("the API key is not valid"),
+        Err(wait) => wait.into(),
     }
 }
 

@@ -17,12 +17,15 @@ use axum::{
 };
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future, stream};
 
+use tokio::time::Instant;
+
 use super::{
     App,
     accept::{AcceptSet, choose, offers},
     admit::{self, Admitted, ReadChanges},
     caller::Caller,
     problem::Problem,
+    still::{Reading, Still},
     urls::{self, Urls},
 };
 use crate::{
@@ -80,11 +83,21 @@ impl Shape {
 }
 
 /// Who reads, and where he reads all that there is, how that is decided again when there is more.
-fn reader(app: &App, caller: &Caller, (scope, is_all): (FeedScope, bool)) -> FeedReader {
-    let (app, caller) = (app.clone(), caller.clone());
+fn reader(
+    app: &App,
+    caller: &Caller,
+    (scope, is_all): (FeedScope, bool),
+    reading: &Reading,
+) -> FeedReader {
+    let (app, caller, reading) = (app.clone(), caller.clone(), reading.clone());
     let renew: Renew = Arc::new(move || {
-        let (app, caller) = (app.clone(), caller.clone());
-        async move { admit::all_readable(&app, &caller).await }.boxed()
+        let (app, caller, reading) = (app.clone(), caller.clone(), reading.clone());
+        async move {
+            let scope = admit::all_readable(&app, &caller).await?;
+            reading.renew(&scope);
+            Ok(scope)
+        }
+        .boxed()
     });
     FeedReader::new(scope, is_all.then_some(renew))
 }
@@ -100,22 +113,29 @@ pub async fn page(
     let choice = choose(&accept, &offers::CHANGES);
     let is_stream = choice.is_ok_and(|choice| choice.media_type == EVENTS);
     let shape = Shape::of(&app, caller.urls, &parts.uri);
-    let mut reader = reader(&app, &caller.caller, caller.scope);
+    let reading = Reading::of(caller.scope.0.scope());
+    let mut still = Still::new(&app, &caller.caller, &reading);
+    let mut reader = reader(&app, &caller.caller, caller.scope, &reading);
     let asked = query::read(&parts.uri, matches!(reader.scope, FeedScope::Union(_)))?;
     if is_stream {
         let after = query::resumed(&parts.headers, &asked)?;
-        return Ok(follow(&app, reader, after, asked.query.metadata, shape));
+        return Ok(follow(&app, still, reader, after, asked.query.metadata, shape));
     }
     let wait = asked.wait.min(app.change_feed.max_wait);
     let feed = if wait.is_zero() {
         app.archive.feed(&mut reader, asked.query).await?
     } else {
-        let closing = app.closing.clone();
-        let until = async move {
-            // Either ends the wait.
-            let _ = tokio::time::timeout(wait, closing.cancelled()).await;
+        let until = async {
+            // Each ends the wait.
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = app.closing.cancelled() => {}
+                () = still.lost() => {}
+            }
         };
-        app.archive.feed_wait(reader, asked.query, until).await?
+        let feed = app.archive.feed_wait(reader, asked.query, until).await?;
+        still.fresh().await?;
+        feed
     };
     let is_after_gap = feed.is_after_gap();
     let mut response = Body::from_stream(array(feed, shape)).into_response();
@@ -136,8 +156,9 @@ pub async fn latest(
 ) -> Result<Response, Problem> {
     let metadata = query::metadata(&uri)?;
     let shape = Shape::of(&app, caller.urls, &uri);
-    let latest =
-        app.archive.feed_latest(&mut reader(&app, &caller.caller, caller.scope), metadata).await?;
+    let reading = Reading::of(caller.scope.0.scope());
+    let mut reader = reader(&app, &caller.caller, caller.scope, &reading);
+    let latest = app.archive.feed_latest(&mut reader, metadata).await?;
     let mut response = match latest {
         None => StatusCode::NO_CONTENT.into_response(),
         Some(told) => {
@@ -175,24 +196,37 @@ fn array(feed: Feed, shape: Shape) -> impl Stream<Item = Result<Bytes, ArchiveEr
 }
 
 /// Events as they come (the HTML standard's server-sent events), until the client or the server
-/// goes. One that breaks off is taken up again by `Last-Event-ID`.
-fn follow(app: &App, reader: FeedReader, after: i64, metadata: bool, shape: Shape) -> Response {
+/// goes, or who reads may not any more. One that breaks off is taken up again by `Last-Event-ID`.
+fn follow(
+    app: &App,
+    still: Still,
+    reader: FeedReader,
+    after: i64,
+    metadata: bool,
+    shape: Shape,
+) -> Response {
     let events = app.archive.feed_follow(reader, after, metadata);
     let closing = app.closing.clone();
-    let told = stream::unfold(events, move |mut events| {
+    let told = stream::unfold((events, still), move |(mut events, mut still)| {
         let shape = shape.clone();
         async move {
-            let text = match tokio::time::timeout(HEARTBEAT, events.next()).await {
-                // A comment.
-                Err(_) => b":\n\n".to_vec(),
-                Ok(Some(Ok(followed))) => written(&shape, &followed),
-                Ok(Some(Err(error))) => {
-                    tracing::warn!(%error, "a stream of events ends early");
-                    return None;
+            let beat = Instant::now() + HEARTBEAT;
+            let text = loop {
+                match tokio::time::timeout_at(beat.min(still.due()), events.next()).await {
+                    // A comment.
+                    Err(_) if Instant::now() >= beat => break b":\n\n".to_vec(),
+                    Err(_) if still.goes_on().await => {}
+                    Ok(Some(Ok(followed))) if still.fresh().await.is_ok() => {
+                        break written(&shape, &followed);
+                    }
+                    Ok(Some(Err(error))) => {
+                        tracing::warn!(%error, "a stream of events ends early");
+                        return None;
+                    }
+                    _ => return None,
                 }
-                Ok(None) => return None,
             };
-            Some((text, events))
+            Some((text, (events, still)))
         }
     });
     // The first bytes tell the client that it is connected, and how soon to come back.

@@ -98,11 +98,30 @@ pub const WADO_URI: &[Parameter] = &[
     Parameter::query("anonymize", "Not supported: `yes` is refused.").of(&["yes"]),
 ];
 
-/// Lists of extended query tags, their errors, operations, webhooks and dead letters.
+/// Lists of extended query tags, their errors, operations, webhooks and dead letters, and of who may
+/// do what.
 pub const PAGES: &[Parameter] = &[
     Parameter::query("limit", "Most entries to return, up to 200.").or("100"),
     Parameter::query("offset", "Entries to leave out at the start.").or("0"),
 ];
+
+/// Which principals.
+pub const PRINCIPALS: &[Parameter] = &[
+    Parameter::query("kind", "What they are.").of(&["user", "service", "certificate"]),
+    Parameter::query("issuer", "Who vouches for them."),
+    Parameter::query("subject", "Who they are there."),
+    Parameter::query("state", "Whether they are let in.").of(&["active", "suspended"]),
+];
+
+/// Whether somebody may lock himself, or everybody, out.
+pub const FORCE: &[Parameter] = &[Parameter::query("force", "Whether somebody may be locked out.")
+    .or("false")
+    .of(&["true", "false"])];
+
+/// For how long a secret that is replaced is good.
+pub const OVERLAP: &[Parameter] =
+    &[Parameter::query("overlap", "How long the secret before is good as well, up to `30days`.")
+        .or("24h")];
 
 /// Which operations.
 pub const OPERATIONS: &[Parameter] = &[

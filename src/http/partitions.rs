@@ -1,15 +1,20 @@
-//! `GET /partitions`: the partitions that the principal may see.
+//! `/partitions`: those that the principal may see, and new ones.
 
 use axum::{
     Json,
     extract::{Request, State},
+    http::{StatusCode, Uri},
+    response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
-use super::caller::Caller;
-use super::{App, problem::Problem, urls};
-use crate::{archive::ArchiveError, control::Partition};
+use super::{App, caller::Caller, json_body, managing::Fields, problem::Problem, urls};
+use crate::{
+    archive::ArchiveError,
+    control::{ControlError, Partition},
+    tenancy::PartitionId,
+};
 
 /// Lists partitions by id. Under `/v1` and `/v2` the members are those of Microsoft's server.
 pub async fn list(State(app): State<App>, request: Request) -> Result<Json<Vec<Value>>, Problem> {
@@ -17,9 +22,31 @@ pub async fn list(State(app): State<App>, request: Request) -> Result<Json<Vec<V
     let caller = Caller::of(&app, &parts).await?;
     let listed = app.partitions.list(&caller.who, &caller.around).await;
     let partitions = listed.map_err(ArchiveError::from)?;
-    let versioned = !urls::split_version(parts.uri.path()).0.is_empty();
-    let shape = if versioned { microsoft } else { own };
-    Ok(Json(partitions.iter().map(shape).collect()))
+    Ok(Json(partitions.iter().map(shape(&parts.uri)).collect()))
+}
+
+/// `POST /partitions`: makes one come into being.
+pub async fn create(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let caller = Caller::of(&app, &parts).await?;
+    let body = json_body::read(&parts.headers, body, &app.limits).await?;
+    let mut fields = Fields::of(body, &["partitionId"])?;
+    let rule = "1 to 32 characters of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";
+    let id: Option<PartitionId> =
+        fields.need("partitionId", rule, |value| Some(Some(value.as_str()?.parse().ok()?)));
+    fields.end()?;
+    let id = id.ok_or_else(|| Problem::invalid("partitionId", rule))?;
+    match app.partitions.create(&caller.who, &caller.around, &id).await {
+        Ok(Some(made)) => Ok((StatusCode::CREATED, Json(shape(&parts.uri)(&made))).into_response()),
+        Ok(None) => Err(Problem::conflict("there is such a partition already")),
+        Err(ControlError::Refused(refused)) => Err(refused.into()),
+        Err(ControlError::Index(error)) => Err(ArchiveError::from(error).into()),
+    }
+}
+
+fn shape(uri: &Uri) -> fn(&Partition) -> Value {
+    let is_versioned = !urls::split_version(uri.path()).0.is_empty();
+    if is_versioned { microsoft } else { own }
 }
 
 fn own(partition: &Partition) -> Value {

@@ -1,9 +1,10 @@
-//! Every route of the server, on one page.
+//! Every route of the server, on one page (those of who may do what on one of their own).
 //!
 //! Holds: a route exists exactly if it stands here; the router, the published documents, the
 //! tables of the conformance statement and the attack matrix of the tests are all made from this
 //! list. `OPTIONS` is the one method that every path of a service has without a line of its own.
 
+mod access;
 mod links;
 
 use std::sync::LazyLock;
@@ -397,7 +398,7 @@ pub fn routes() -> Routes<App> {
         .add(search(STUDY_SERIES, "Search for series of a study"), qido::series)
         .add(search(STUDY_INSTANCES, "Search for instances of a study"), qido::instances)
         .add(search(SERIES_INSTANCES, "Search for instances of a series"), qido::instances);
-    links::with_links(with_webhooks(with_tags(with_deletion(routes))))
+    links::with_links(access::with_access(with_webhooks(with_tags(with_deletion(routes)))))
         .add(
             changes("/changefeed", "Changes", &[CHANGES, CHANGE], &[200, 400, 404, 503])
                 .gives(&offers::CHANGES),
@@ -410,6 +411,20 @@ pub fn routes() -> Routes<App> {
         .add(
             own("/partitions", Server, "partitions", "List partitions", &offers::OWN_JSON),
             partitions::list,
+        )
+        .add(
+            Operation::new(
+                Method::POST,
+                "/partitions",
+                Server,
+                "partitions",
+                "Add a partition",
+                "",
+            )
+            .takes(&["application/json"])
+            .gives(&offers::OWN_JSON)
+            .statuses(&[201, 400, 404, 408, 409, 413, 415, 503]),
+            partitions::create,
         )
         .add(health("/health/live", "Whether the process serves"), health::live)
         .add(health("/health/ready", "Whether the server can do its work"), health::ready)

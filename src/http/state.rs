@@ -10,7 +10,7 @@ use crate::{
         ChangeFeedConfig, CorsConfig, LimitsConfig, RetrieveConfig, SearchConfig, ServerConfig,
         TenancyConfig,
     },
-    control::{Health, Partitions},
+    control::{Access, Health, Keys, Members, Partitions},
     identity::Authenticator,
     outbound::Sender,
     telemetry::Metrics,
@@ -32,6 +32,12 @@ pub struct Parts {
     pub identity: Authenticator,
     /// What stands before handlers.
     pub edge: Edge,
+    /// API keys.
+    pub keys: Keys,
+    /// Changes who may do what.
+    pub members: Members,
+    /// What partitions know of who calls.
+    pub access: Access,
     /// What readiness depends on.
     pub health: Health,
     /// `[server]`.

@@ -15,6 +15,7 @@
 //!
 //! [`Principal`]: crate::tenancy::Principal
 
+pub mod api_key;
 mod authenticator;
 mod claims;
 mod fetch;

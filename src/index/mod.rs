@@ -19,6 +19,8 @@
 //! Absent: bytes of blobs, DICOM parsing, HTTP, retries (the caller repeats a transaction that
 //! answered [`IndexError::Busy`]).
 
+mod access;
+mod api_keys;
 mod backfill;
 mod candidates;
 mod columns;
@@ -49,6 +51,7 @@ mod parents;
 mod pictures;
 mod places;
 mod plain;
+mod principals;
 mod query_tags;
 mod registry;
 mod reindex;
@@ -56,6 +59,7 @@ mod removal;
 mod repeat;
 mod requests;
 mod retrieve;
+mod revocations;
 mod rows;
 mod scrub;
 mod search;
@@ -75,6 +79,8 @@ mod verify_parents;
 mod webhook_row;
 mod webhooks;
 
+pub use access::{Acquaintance, Asker, OwnRole, PolicyRow};
+pub use api_keys::{ApiKey, KeySettings, SecretHash};
 pub use compaction::{CompactionPlan, CompactionRule, Kept, Planned};
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use dead_letters::DeadLetter;
@@ -92,10 +98,12 @@ pub use operations::{
     Claim, Compacting, LEASE, OperationKind, Progress, Purging, Reindexing, Work,
 };
 pub use pictures::PictureRow;
+pub use principals::{Member, MemberFilter, NewMember};
 pub use query_tags::{KnownTag, NewTag, TagStatus, path_text};
 pub use registry::Partition;
 pub use reindex::Step;
 pub use removal::{Removals, Waiting};
+pub use revocations::{NewRevocation, Revocation, RevocationKind};
 pub use rows::{Include, RowKey, SearchRow, TagValue};
 pub use scrub::{DamageNote, ScrubPass, ScrubWork};
 pub use search::{Condition, RequestKey, SearchPlan, SearchTag, TagState, Within};
@@ -111,7 +119,7 @@ pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
 pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookSettings};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 22] = [
+pub const TENANT_TABLES: [&str; 27] = [
     "study",
     "study_term",
     "series",
@@ -134,6 +142,11 @@ pub const TENANT_TABLES: [&str; 22] = [
     "scrub_pass",
     "damage",
     "link_key",
+    "principal",
+    "role",
+    "api_key",
+    "partition_policy",
+    "revocation",
 ];
 
 /// Every constant statement on tenant tables, each opening with a comment that names it.
@@ -141,6 +154,10 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
     [delete::STATEMENTS, frames::STATEMENTS, parents::STATEMENTS, pictures::STATEMENTS]
         .into_iter()
         .chain([
+            access::STATEMENTS,
+            api_keys::STATEMENTS,
+            principals::STATEMENTS,
+            revocations::STATEMENTS,
             backfill::STATEMENTS,
             compaction::STATEMENTS,
             compaction_queue::STATEMENTS,
@@ -174,6 +191,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
 /// Every constant statement on the tenant tables of several partitions, which takes them as a list.
 pub fn scoped_statements() -> impl Iterator<Item = &'static str> {
     [
+        access::SCOPED_STATEMENTS,
         feed_union::SCOPED_STATEMENTS,
         operation_view::SCOPED_STATEMENTS,
         removal::SCOPED_STATEMENTS,

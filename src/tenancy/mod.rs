@@ -20,6 +20,8 @@ mod scope;
 pub use deed::Deed;
 pub use partition::{InvalidPartitionId, PartitionId};
 pub use permission::{Permission, Permissions, Role};
-pub use policy::{Denied, Membership, PartitionState, Policy, check, permissions};
+pub use policy::{
+    Denied, Membership, PartitionState, Policy, check, is_allowed, permissions, role_permits,
+};
 pub use principal::{Circumstances, Known, Principal, PrincipalKind, Reach};
 pub use scope::{Grants, Named, PartitionScope, Refused, Scope, decide};

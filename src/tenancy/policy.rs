@@ -114,18 +114,20 @@ impl Denied {
     }
 }
 
+/// What a role permits in a partition that has `own` ones; `None`: the partition cannot give it.
+pub fn role_permits(own: &BTreeMap<Box<str>, Permissions>, name: &str) -> Option<Permissions> {
+    match Role::of(name) {
+        // Whoever keeps a partition makes nobody an operator of the platform.
+        Some(Role::Operator) => None,
+        Some(role) => Some(role.permits()),
+        None => own.get(name).map(|permits| permits.and(Role::PartitionAdmin.permits())),
+    }
+}
+
 /// What somebody may do in a partition, policies aside.
 pub fn permissions(who: &Principal, membership: &Membership) -> Permissions {
     let Principal::Known(who) = who else { return Permissions::ALL };
-    let by_name = |name: &str| match Role::of(name) {
-        // Whoever keeps a partition makes nobody an operator of the platform.
-        Some(Role::Operator) => Permissions::NONE,
-        Some(role) => role.permits(),
-        None => {
-            let own = membership.roles.get(name).copied().unwrap_or_default();
-            own.and(Role::PartitionAdmin.permits())
-        }
-    };
+    let by_name = |name: &str| role_permits(&membership.roles, name).unwrap_or_default();
     let sum = |names: &mut dyn Iterator<Item = &Box<str>>| {
         names.fold(Permissions::NONE, |all, name| all.or(by_name(name)))
     };
@@ -190,7 +192,8 @@ fn known_may(known: &Known, policy: &Policy, around: &Circumstances) -> Result<(
     }
 }
 
-fn is_allowed(allowed: &[IpNet], address: IpAddr) -> bool {
+/// Whether requests may come from an address.
+pub fn is_allowed(allowed: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();
     allowed.is_empty() || allowed.iter().any(|net| net.contains(&address))
 }
@@ -199,3 +202,6 @@ fn is_allowed(allowed: &[IpNet], address: IpAddr) -> bool {
 fn is_older(issued_at: Option<OffsetDateTime>, now: OffsetDateTime, most: Duration) -> bool {
     issued_at.is_none_or(|issued_at| now - issued_at > most)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use collimator::{
     dicom::{VR, attributes::Level},
     index::{
-        DamageNote, Db, DeadLetter, FeedAction, LinkSecret, TENANT_TABLES, WebhookSecret,
-        WebhookSettings,
+        DamageNote, Db, DeadLetter, FeedAction, KeySettings, LinkSecret, NewMember, NewRevocation,
+        RevocationKind, SecretHash, TENANT_TABLES, WebhookSecret, WebhookSettings,
     },
+    tenancy::{Permissions, Policy, PrincipalKind},
 };
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use uuid::Uuid;
@@ -24,6 +25,7 @@ async fn two_partitions() -> Database {
     for partition in ["a", "b"] {
         add_webhook(&it.db, partition).await;
         add_link_key(&it.db, partition).await;
+        add_access(&it.db, partition).await;
         add_tag(&it.db, partition, "00101010", VR::AS, Level::Study).await;
         let ages = ["041Y", "no age"]
             .map(|age| format!(r#"{{"00101010":{{"vr":"AS","Value":["{age}"]}}}}"#));
@@ -66,6 +68,38 @@ async fn two_partitions() -> Database {
 async fn add_link_key(db: &Db, partition: &str) {
     let mut tx = db.begin_links(&scope(partition)).await.unwrap();
     tx.link_key_create(Uuid::new_v4(), &LinkSecret::generate()).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// A principal, a role, an API key, a policy and a revocation.
+async fn add_access(db: &Db, partition: &str) {
+    let who = NewMember {
+        kind: PrincipalKind::User,
+        issuer: "https://issuer.example".to_owned(),
+        subject: "alice".to_owned(),
+        name: None,
+        roles: Vec::new(),
+    };
+    let settings = KeySettings {
+        name: String::new(),
+        roles: vec!["reader".into()],
+        permissions: Permissions::NONE,
+        expires_at: None,
+        is_disabled: false,
+    };
+    let revocation = NewRevocation {
+        kind: RevocationKind::Session,
+        issuer: "https://issuer.example".to_owned(),
+        value: "1".to_owned(),
+        expires_at: None,
+    };
+    let mut tx = db.begin_access(&scope(partition)).await.unwrap();
+    assert!(tx.principal_add(Uuid::new_v4(), &who).await.unwrap());
+    tx.role_put("night", Permissions::NONE, "").await.unwrap();
+    let kept = ("cmk_", SecretHash([7; 32]));
+    tx.key_add(Uuid::new_v4(), &settings, kept, "somebody").await.unwrap();
+    tx.policy_put(&Policy::default(), "somebody").await.unwrap();
+    tx.revocation_add(&revocation).await.unwrap();
     tx.commit().await.unwrap();
 }
 

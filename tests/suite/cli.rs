@@ -138,3 +138,44 @@ async fn a_database_of_ones_own_is_used_and_nothing_is_started() {
     let log = std::fs::read_to_string(data.path().join("test.log")).unwrap();
     assert!(!log.contains("secret"), "the password is in the log");
 }
+
+#[tokio::test]
+async fn the_first_key_is_made_by_who_has_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let settings = [
+        ("features.enable_data_partition", "true"),
+        ("auth.enabled", "true"),
+        ("auth.cache", "0s"),
+    ];
+    let key = |arguments: &[&str]| {
+        said(&run(&[&["key"], arguments, &["--data-dir", data]].concat(), &settings))
+    };
+    let create = ["create", "--partition", "Clinic1", "--role", "partition-admin"];
+    let (code, _, error) = key(&create);
+    assert!(code == Some(1) && error.contains("there is no archive"), "{error}");
+    let server = Process::serve(dir.path(), &settings);
+    let (code, _, error) = key(&create);
+    assert!(code == Some(1) && error.contains("there is no partition clinic1"), "{error}");
+    let more = ["--create-partition", "--name", "first", "--expires", "90days"];
+    let (code, made, error) = key(&[&create[..], &more].concat());
+    assert_eq!(code, Some(0), "{error}");
+    let made = made.trim();
+    let headers = [("x-api-key", made)];
+    server.client.get_with("/partitions/clinic1/studies", &headers).await.is(204);
+    let (_, listed, _) = key(&["list", "--partition", "clinic1"]);
+    let id = &made[4..36];
+    assert!(listed.contains(id) && listed.contains("has partition-admin"), "{listed}");
+    assert!(listed.contains("first") && !listed.contains(&made[37..80]), "{listed}");
+    for wrong in ["operator", "nothing"] {
+        let (code, _, error) = key(&["create", "--partition", "clinic1", "--role", wrong]);
+        assert!(code == Some(1) && error.contains("no such role"), "{error}");
+    }
+    let (code, _, error) = key(&["disable", "--partition", "clinic1", id]);
+    assert_eq!(code, Some(0), "{error}");
+    server.client.get_with("/partitions/clinic1/studies", &headers).await.problem(401);
+    let (_, listed, _) = key(&["list", "--partition", "clinic1"]);
+    assert!(listed.contains("disabled"), "{listed}");
+    let (code, _, _) = key(&["disable", "--partition", "clinic1", &"0".repeat(32)]);
+    assert_eq!(code, Some(1));
+}

@@ -118,7 +118,10 @@ fn good(name: &str) -> String {
         "instance" => "1.2.1.1.1",
         "frames" => "1",
         "tag" => "00101010",
-        "operation" | "webhook" => "00000000000000000000000000000051",
+        "role" => "role-1",
+        "operation" | "webhook" | "principal" | "key" | "revocation" => {
+            "00000000000000000000000000000051"
+        }
         "letter" => "7",
         _ => "7FE00010",
     }

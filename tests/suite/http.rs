@@ -33,6 +33,10 @@ fn path(template: &str, there: bool) -> String {
         .replace("{operation}", "00000000000000000000000000000051")
         .replace("{webhook}", "00000000000000000000000000000151")
         .replace("{letter}", "7")
+        .replace("{principal}", "00000000000000000000000000000151")
+        .replace("{key}", "00000000000000000000000000000151")
+        .replace("{revocation}", "00000000000000000000000000000151")
+        .replace("{role}", "role-1")
         .replace("{partition}", "microsoft.default")
 }
 

@@ -17,6 +17,7 @@ mod isolation;
 mod links;
 mod oracle;
 mod partitions;
+mod principals;
 mod query_tags;
 mod retrieve;
 mod search;

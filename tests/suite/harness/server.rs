@@ -11,10 +11,14 @@ use collimator::{
     app,
     blob::BlobStore,
     config::{Config, Sources, variable_of},
+    control::{Access, By, KeySettings, Keys, SecretHash},
+    identity::api_key::{self, NewSecret},
     index::{Db, DbOptions, migrate},
+    tenancy::{Circumstances, Permissions, Principal},
 };
 use sqlx::{ConnectOptions, PgConnection};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use super::{client::Client, postgres};
 
@@ -84,6 +88,27 @@ impl Server {
         let app = postgres::login_options(&self.database, &login);
         let db = Db::open(app, DbOptions::default()).await.unwrap();
         (db, BlobStore::open(&config(self.dir.path(), &[]).blob, self.dir.path()).unwrap())
+    }
+
+    /// A first API key of a partition, which has a role.
+    pub async fn key(&self, partition: &str, role: &str) -> String {
+        let (db, _) = self.parts().await;
+        let config = config(self.dir.path(), &[]).auth;
+        let keys = Keys::new(db.clone(), Access::new(db, &config), &config);
+        let (id, secret) = (Uuid::new_v4(), NewSecret::generate());
+        let settings = KeySettings {
+            name: role.to_owned(),
+            roles: vec![role.into()],
+            permissions: Permissions::NONE,
+            expires_at: None,
+            is_disabled: false,
+        };
+        let (scope, around) = (postgres::scope(partition), Circumstances::default());
+        let who = &Principal::Anonymous;
+        let by = By { scope: &scope, who, around: &around, insists: false, name: None };
+        let kept = (&*api_key::prefix(id), SecretHash(secret.hash()));
+        keys.add(&by, id, &settings, kept).await.unwrap();
+        secret.shown(scope.partition(), id)
     }
 
     /// A connection as the superuser: sees everything.

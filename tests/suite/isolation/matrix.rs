@@ -28,8 +28,10 @@ enum Expect {
     Added,
     /// 200 with what is the caller's own.
     Own,
+    /// 200 with what every partition has.
+    Common,
 }
-use Expect::{Absent, Added, Empty, Nothing, Own, Stored};
+use Expect::{Absent, Added, Common, Empty, Nothing, Own, Stored};
 
 /// Every route that answers with what a partition holds, and the query it is attacked with.
 const MATRIX: &[(&str, &str, &str, Expect)] = &[
@@ -110,6 +112,27 @@ const MATRIX: &[(&str, &str, &str, Expect)] = &[
     ("GET", "/webhooks/{webhook}/deadletters/{letter}", "", Absent),
     ("DELETE", "/webhooks/{webhook}/deadletters/{letter}", "", Absent),
     ("POST", "/webhooks/{webhook}/deadletters/{letter}/$replay", "", Absent),
+    ("GET", "/principals", "", Empty),
+    ("POST", "/principals", "", Added),
+    ("GET", "/principals/{principal}", "", Absent),
+    ("PATCH", "/principals/{principal}", "", Absent),
+    ("DELETE", "/principals/{principal}", "", Absent),
+    ("POST", "/principals/{principal}/$signOut", "", Absent),
+    ("GET", "/roles", "", Common),
+    ("GET", "/roles/{role}", "", Absent),
+    ("PUT", "/roles/{role}", "", Added),
+    ("DELETE", "/roles/{role}", "", Absent),
+    ("GET", "/apikeys", "", Empty),
+    ("POST", "/apikeys", "", Added),
+    ("GET", "/apikeys/{key}", "", Absent),
+    ("PATCH", "/apikeys/{key}", "", Absent),
+    ("DELETE", "/apikeys/{key}", "", Absent),
+    ("POST", "/apikeys/{key}/$rotate", "", Absent),
+    ("GET", "/policy", "", Common),
+    ("PUT", "/policy", "", Added),
+    ("GET", "/revocations", "", Empty),
+    ("POST", "/revocations", "", Added),
+    ("DELETE", "/revocations/{revocation}", "", Absent),
 ];
 
 /// Routes that tell nothing of what a partition holds. With authentication off, everybody may see
@@ -118,6 +141,7 @@ const MATRIX: &[(&str, &str, &str, Expect)] = &[
 const OPEN_TO_ALL: &[(&str, &str)] = &[
     ("OPTIONS", "/"),
     ("GET", "/partitions"),
+    ("POST", "/partitions"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("GET", "/metrics"),
@@ -135,7 +159,8 @@ enum Carrier {
     FirstPart,
 }
 
-/// UIDs of one instance, an extended query tag with its operation, and a webhook with a dead letter.
+/// UIDs of one instance, an extended query tag with its operation, and a webhook with a dead letter,
+/// whose id is also that of a principal, an API key and a revocation.
 /// All have equal lengths, so that answers may be compared as they are.
 #[derive(Clone, Copy, Debug)]
 struct Uids {
@@ -197,6 +222,10 @@ impl Uids {
             .replace("{operation}", self.operation)
             .replace("{webhook}", self.webhook)
             .replace("{letter}", "7")
+            .replace("{principal}", self.webhook)
+            .replace("{key}", self.webhook)
+            .replace("{revocation}", self.webhook)
+            .replace("{role}", &super::access::role(self.webhook))
             .replace("{frames}", "1")
             .replace("{*path}", "7FE00010")
             .replace("{partition}", "south")
@@ -232,7 +261,9 @@ fn every_published_route_is_attacked() {
 fn change_of(template: &str) -> &'static str {
     if template.ends_with("/links") {
         r#"{"path":"/studies/{study}"}"#
-    } else if template.contains("webhook") {
+    } else if template.contains("principal") {
+        r#"{"state":"suspended"}"#
+    } else if template.contains("webhook") || template.contains("apikey") {
         r#"{"state":"disabled"}"#
     } else {
         r#"{"queryStatus":"disabled"}"#
@@ -311,6 +342,7 @@ async fn north_and_south() -> Server {
     tags(&server).await;
     for (webhook, is_live) in [(LIVE.webhook, true), (DELETED.webhook, false)] {
         super::webhooks::add(&server, webhook, is_live).await;
+        super::access::add(&server, webhook, is_live).await;
     }
     let own = Dicom::ct("1.2.9", "1.2.9.1", "1.2.9.1.1").file();
     server.store("/partitions/south/studies", &[own]).await.is(200);
@@ -357,6 +389,11 @@ async fn north(server: &Server) -> (Vec<Answer>, Vec<String>) {
         "/partitions/north/removals",
         "/partitions/north/webhooks",
         "/partitions/north/webhooks/00000000000000000000000000000151/deadletters",
+        "/partitions/north/principals",
+        "/partitions/north/roles",
+        "/partitions/north/apikeys",
+        "/partitions/north/policy",
+        "/partitions/north/revocations",
         "/partitions/north/changefeed",
         "/partitions/north/changefeed/latest",
         "/partitions/north/studies/1.2.51/series/1.2.51.1/instances/1.2.51.1.1/frames/1",
@@ -415,7 +452,7 @@ async fn attack_every_route(server: &Server) {
             let status = match expect {
                 Absent => 404,
                 Nothing => 204,
-                Empty | Stored | Added | Own => 200,
+                Empty | Stored | Added | Own | Common => 200,
             };
             assert_eq!(absent.status, status, "{case}: {}", absent.text());
             assert!(*expect != Empty || absent.text() == "[]", "{case}: {}", absent.text());
