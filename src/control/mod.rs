@@ -10,8 +10,8 @@ mod partitions;
 
 pub use access::Access;
 pub use health::{Check, Health};
-pub use links::{LinkKey, LinkKeys, LinkSecret, Rotated};
 pub use keys::{KeyHolder, Keys};
+pub use links::{LinkKey, LinkKeys, LinkSecret, Rotated};
 pub use members::{AccessRefusal, By, MemberChange, Members, can_be_named};
 pub use partitions::{ControlError, Partition, Partitions};
 

@@ -4,4 +4,5 @@ mod access;
 mod crowd;
 mod leaks;
 mod matrix;
+mod principals;
 mod webhooks;

@@ -1,7 +1,10 @@
 //! Requests as a client sends them, and what came back.
 
 use bytes::Bytes;
-use reqwest::{Method, RequestBuilder, header::HeaderMap};
+use reqwest::{
+    Method, RequestBuilder,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -52,6 +55,16 @@ impl Client {
     /// The same server over HTTP/2, without being asked whether it speaks it.
     pub fn over_http2(&self) -> Self {
         let http = http().http2_prior_knowledge().build().unwrap();
+        Self { base: self.base.clone(), http }
+    }
+
+    /// The same server, with a header in every request.
+    pub fn with_header(&self, name: &'static str, value: &str) -> Self {
+        let headers = HeaderMap::from_iter([(
+            HeaderName::from_static(name),
+            HeaderValue::from_str(value).unwrap(),
+        )]);
+        let http = http().default_headers(headers).build().unwrap();
         Self { base: self.base.clone(), http }
     }
 

@@ -15,7 +15,7 @@ use crate::harness::{
 
 /// What an attack comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expect {
+pub enum Expect {
     /// 404.
     Absent,
     /// 204: nothing found.
@@ -34,7 +34,7 @@ enum Expect {
 use Expect::{Absent, Added, Common, Empty, Nothing, Own, Stored};
 
 /// Every route that answers with what a partition holds, and the query it is attacked with.
-const MATRIX: &[(&str, &str, &str, Expect)] = &[
+pub const MATRIX: &[(&str, &str, &str, Expect)] = &[
     ("POST", "/studies", "", Stored),
     ("POST", "/studies/{study}", "", Stored),
     ("GET", "/studies/{study}", "", Absent),
@@ -151,7 +151,7 @@ const OPEN_TO_ALL: &[(&str, &str)] = &[
 
 /// How an attack names the partition `south`.
 #[derive(Clone, Copy, Debug)]
-enum Carrier {
+pub enum Carrier {
     Path,
     Query,
     Header,
@@ -163,7 +163,7 @@ enum Carrier {
 /// whose id is also that of a principal, an API key and a revocation.
 /// All have equal lengths, so that answers may be compared as they are.
 #[derive(Clone, Copy, Debug)]
-struct Uids {
+pub struct Uids {
     study: &'static str,
     series: &'static str,
     instance: &'static str,
@@ -173,7 +173,7 @@ struct Uids {
 }
 
 /// Live in `north`.
-const LIVE: Uids = Uids {
+pub const LIVE: Uids = Uids {
     study: "1.2.51",
     series: "1.2.51.1",
     instance: "1.2.51.1.1",
@@ -191,7 +191,7 @@ const DELETED: Uids = Uids {
     webhook: "00000000000000000000000000000152",
 };
 /// Nobody's.
-const UNUSED: Uids = Uids {
+pub const UNUSED: Uids = Uids {
     study: "1.2.53",
     series: "1.2.53.1",
     instance: "1.2.53.1.1",
@@ -200,7 +200,7 @@ const UNUSED: Uids = Uids {
     webhook: "00000000000000000000000000000153",
 };
 
-const SETTINGS: [(&str, &str); 4] = [
+pub const SETTINGS: [(&str, &str); 4] = [
     ("features.enable_data_partition", "true"),
     ("tenancy.base_domain", "dicom.test"),
     ("webhooks.allow_http", "true"),
@@ -233,7 +233,7 @@ impl Uids {
 }
 
 /// The route of a template, without version and partition.
-fn base(template: &str) -> &str {
+pub fn base(template: &str) -> &str {
     let rest = template.strip_prefix("/v1").or(template.strip_prefix("/v2")).unwrap_or(template);
     let rest = rest.strip_prefix("/partitions/{partition}").unwrap_or(rest);
     if rest.is_empty() { "/" } else { rest }
@@ -270,21 +270,24 @@ fn change_of(template: &str) -> &'static str {
     }
 }
 
-/// Sends one attack.
-async fn attack(
+/// Sends one attack on `south`.
+async fn attack(client: &Client, call: (&str, &str, &str), carrier: Carrier, uids: Uids) -> Answer {
+    attack_on("south", client, call, carrier, uids).await
+}
+
+/// Sends one attack on a partition.
+pub async fn attack_on(
+    partition: &str,
     client: &Client,
     (method, template, query): (&str, &str, &str),
     carrier: Carrier,
     uids: Uids,
 ) -> Answer {
-    let mut path = uids.fill(template);
+    let mut path = uids.fill(&template.replace("{partition}", partition));
     let mut query = uids.fill(query);
     if matches!(carrier, Carrier::Query) {
-        query = format!(
-            "{}{}microsoft.partitionId=south",
-            query,
-            if query.is_empty() { "" } else { "&" }
-        );
+        let more = if query.is_empty() { "" } else { "&" };
+        query = format!("{query}{more}microsoft.partitionId={partition}");
     }
     if !query.is_empty() {
         path = format!("{path}?{query}");
@@ -295,8 +298,8 @@ async fn attack(
     let is_change = method == Method::PATCH || template.ends_with("/links");
     let mut request = client.request(method, &path);
     match carrier {
-        Carrier::Header => request = request.header("microsoft.partitionId", "south"),
-        Carrier::Host => request = request.header("host", "south.dicom.test"),
+        Carrier::Header => request = request.header("microsoft.partitionId", partition),
+        Carrier::Host => request = request.header("host", format!("{partition}.dicom.test")),
         Carrier::Path | Carrier::Query | Carrier::FirstPart => {}
     }
     if is_change {
@@ -304,10 +307,11 @@ async fn attack(
     }
     if is_store {
         let file = uids.file("OURS");
-        let named = br#"[{"key":"microsoft.partitionId","value":"south"}]"#;
+        let named = format!(r#"[{{"key":"microsoft.partitionId","value":"{partition}"}}]"#);
         let body = match carrier {
             Carrier::FirstPart => {
-                multipart_of(&[("application/json", named), ("application/dicom", &file)])
+                let named = ("application/json", named.as_bytes());
+                multipart_of(&[named, ("application/dicom", &file)])
             }
             _ => multipart(&[file]),
         };
@@ -318,7 +322,7 @@ async fn attack(
 
 /// An answer as a client can tell it from another: without the id and time of the request, and
 /// with the UIDs asked for made equal.
-fn shown(answer: &Answer, uids: Uids) -> (u16, BTreeMap<String, String>, String) {
+pub fn shown(answer: &Answer, uids: Uids) -> (u16, BTreeMap<String, String>, String) {
     let same = |text: &str| {
         text.replace(uids.instance, "INSTANCE")
             .replace(uids.series, "SERIES")
@@ -332,7 +336,7 @@ fn shown(answer: &Answer, uids: Uids) -> (u16, BTreeMap<String, String>, String)
 }
 
 /// Two partitions: `north` with data live and deleted, `south` with something of its own.
-async fn north_and_south() -> Server {
+pub async fn north_and_south() -> Server {
     let server = Server::with(&SETTINGS).await;
     for uids in [LIVE, DELETED] {
         server.store("/partitions/north/studies", &[uids.file("THEIRS")]).await.is(200);
@@ -377,6 +381,11 @@ async fn tags(server: &Server) {
 
 /// What `north` holds, in every way it can be looked at.
 async fn north(server: &Server) -> (Vec<Answer>, Vec<String>) {
+    north_as(server, server).await
+}
+
+/// The same, as a client may see it.
+pub async fn north_as(client: &Client, server: &Server) -> (Vec<Answer>, Vec<String>) {
     let mut answers = Vec::new();
     for path in [
         "/partitions/north/studies",
@@ -398,13 +407,13 @@ async fn north(server: &Server) -> (Vec<Answer>, Vec<String>) {
         "/partitions/north/changefeed/latest",
         "/partitions/north/studies/1.2.51/series/1.2.51.1/instances/1.2.51.1.1/frames/1",
     ] {
-        answers.push(server.get(path).await.is(200));
+        answers.push(client.get(path).await.is(200));
     }
     let blobs = server.blobs("north").iter().map(|path| path.display().to_string()).collect();
     (answers, blobs)
 }
 
-fn carriers(template: &str, expect: Expect) -> Vec<Carrier> {
+pub fn carriers(template: &str, expect: Expect) -> Vec<Carrier> {
     match (template.contains("{partition}"), expect) {
         (true, _) => vec![Carrier::Path],
         (false, Stored) => {
