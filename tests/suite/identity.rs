@@ -1,6 +1,8 @@
 //! Who asks, by access tokens of real issuers on loopback: what a token opens, what it does not, and
 //! what becomes of requests while issuers rotate their keys or are away.
 
+use std::time::Instant;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -190,13 +192,14 @@ async fn an_issuer_that_is_away_is_no_reason_to_refuse_anybody() {
     for mood in [Mood::Down, Mood::Nonsense, Mood::Impostor, Mood::Redirects, Mood::Endless] {
         let server = issuer::server(&[&issuer], &[]).await;
         issuer.is(mood);
+        let begun = Instant::now();
         let answer = get(&server, STUDY, &reader()).await;
         assert!(!answer.header("retry-after").is_empty(), "{mood:?}");
         answer.problem(503);
-        // It is left alone for a moment.
+        // It is left alone for five seconds, which may have passed on a busy machine.
         let asked = issuer.asked();
         get(&server, STUDY, &reader()).await.problem(503);
-        assert_eq!(issuer.asked(), asked, "{mood:?}");
+        assert!(issuer.asked() == asked || begun.elapsed().as_secs() >= 5, "{mood:?}");
         // Who would not be taken anyhow is refused all the same.
         get(&server, STUDY, &issuer.forge(Forgery::AlgNone, json!({}))).await.problem(401);
     }
