@@ -207,7 +207,6 @@ fn moment(claims: &Claims, name: &str) -> Result<Option<OffsetDateTime>, Flaw> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     let seconds = value.as_i64().or_else(|| {
         let seconds = value.as_f64().filter(|seconds| seconds.abs() < 1e15)?;
-        #[expect(clippy::cast_possible_truncation, reason = "a fraction of a second, and in range")]
         Some(seconds.floor() as i64)
     });
     let moment = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());

@@ -218,3 +218,42 @@ impl Inner {
         drop(turn);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    /// An issuer that nobody can reach: its port was somebody's a moment ago.
+    fn unreachable() -> IssuerConfig {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let list = format!(
+            r#"[{{name = "a", issuer = "http://127.0.0.1:{port}", audience = "a", partitions = "*"}}]"#
+        );
+        let environment =
+            vec![("HOME".into(), "/x".into()), ("COLLIMATOR__AUTH__ISSUERS".into(), list.into())];
+        let config = Config::load(&Sources { environment, ..Sources::default() }).unwrap();
+        config.auth.issuers[0].clone()
+    }
+
+    #[tokio::test]
+    async fn keys_outlive_their_freshness_and_not_for_ever() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let coordinate = "A".repeat(43);
+        let jwks = serde_json::json!({ "keys": [
+            { "kty": "EC", "crv": "P-256", "kid": "k", "x": coordinate, "y": coordinate },
+        ] });
+        let keys = Keys::fixed(&unreachable(), &jwks);
+        let find = async || keys.find(Some("k"), Algorithm::Es256).await.map(|_| ());
+        keys.0.state.write().unwrap().fresh_until = Some(Instant::now());
+        assert_eq!(find().await, Ok(()));
+        // The issuer is asked beside that, in vain.
+        while keys.0.state().attempts == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(keys.0.state().failed.is_some());
+        assert_eq!(find().await, Ok(()));
+        keys.0.state.write().unwrap().good_until = Some(Instant::now());
+        assert!(matches!(find().await, Err(NoKey::Unavailable(wait)) if wait <= PAUSE));
+    }
+}

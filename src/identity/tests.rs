@@ -412,3 +412,20 @@ fn nothing_is_told_of_what_was_not_verified() {
     let said: std::collections::BTreeSet<&str> = unverified.map(Flaw::said).into();
     assert_eq!(said.len(), 1);
 }
+
+#[tokio::test]
+async fn no_character_of_a_token_can_be_changed_or_left_out() {
+    let signer = Signer::new("k", "ES256");
+    let tokens = Tokens::with_keys(&config(""), &[&json!({ "keys": [signer.jwk()] })]);
+    let token = signer.token(&claims());
+    for at in 0..token.len() {
+        for other in ["A", "-", ".", ""] {
+            let changed = format!("{}{other}{}", &token[..at], &token[at + 1..]);
+            let found = tokens.verify(&changed, now()).await;
+            assert_eq!(found.is_ok(), changed == token, "{at} {other}");
+        }
+    }
+    for text in ["", ".", "..", "...", "a.b.c", "e30.e30.e30", "\u{0}.\u{0}.\u{0}"] {
+        assert!(tokens.verify(text, now()).await.is_err(), "{text:?}");
+    }
+}

@@ -49,13 +49,13 @@ async function start({ name, key: [type, options], algorithm, claims, settings }
   });
   const provider = new oidc.Provider(url, {
     jwks: { keys: [{ ...key, kid: 'signing', use: 'sig', alg: algorithm }] },
+    clientDefaults: { id_token_signed_response_alg: algorithm },
     clients: [
       service(`svc-${name}`),
       service('somebody'),
       {
         client_id: 'viewer', token_endpoint_auth_method: 'none', grant_types: ['authorization_code'],
         response_types: ['code'], redirect_uris: ['http://127.0.0.1:9/cb'], scope: `openid ${SCOPES}`,
-        id_token_signed_response_alg: algorithm,
       },
     ],
     scopes: ['openid', ...SCOPES.split(' ')],

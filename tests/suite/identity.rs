@@ -1,6 +1,8 @@
 //! Who asks, by access tokens of real issuers on loopback: what a token opens, what it does not, and
 //! what becomes of requests while issuers rotate their keys or are away.
 
+use std::time::Instant;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -73,7 +75,8 @@ async fn an_operator_sees_nothing_of_patients() {
     let server = issuer::server(&[&issuer], &[]).await;
     store(&server, "north", &issuer.token_for("wendy", "north", "writer")).await.is(200);
     let operator = issuer.operator();
-    assert_eq!(listed(&get(&server, "/partitions", &operator).await.is(200)), ["north"]);
+    let all = listed(&get(&server, "/partitions", &operator).await.is(200));
+    assert_eq!(all, ["microsoft.default", "north"]);
     for path in [STUDY, STUDIES, "/partitions/north/changefeed"] {
         get(&server, path, &operator).await.problem(403);
     }
@@ -189,13 +192,14 @@ async fn an_issuer_that_is_away_is_no_reason_to_refuse_anybody() {
     for mood in [Mood::Down, Mood::Nonsense, Mood::Impostor, Mood::Redirects, Mood::Endless] {
         let server = issuer::server(&[&issuer], &[]).await;
         issuer.is(mood);
+        let begun = Instant::now();
         let answer = get(&server, STUDY, &reader()).await;
         assert!(!answer.header("retry-after").is_empty(), "{mood:?}");
         answer.problem(503);
-        // It is left alone for a moment.
+        // It is left alone for five seconds, which may have passed on a busy machine.
         let asked = issuer.asked();
         get(&server, STUDY, &reader()).await.problem(503);
-        assert_eq!(issuer.asked(), asked, "{mood:?}");
+        assert!(issuer.asked() == asked || begun.elapsed().as_secs() >= 5, "{mood:?}");
         // Who would not be taken anyhow is refused all the same.
         get(&server, STUDY, &issuer.forge(Forgery::AlgNone, json!({}))).await.problem(401);
     }

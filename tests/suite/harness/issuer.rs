@@ -117,10 +117,6 @@ impl Issuer {
         )
     }
 
-    pub fn name(&self) -> &str {
-        &self.inner.name
-    }
-
     pub fn url(&self) -> &str {
         &self.inner.url
     }
