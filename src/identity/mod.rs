@@ -15,5 +15,5 @@ mod throttle;
 
 pub use authenticator::{AuthError, Authenticator, Credentials, Identified};
 pub use certificate::{Certificates, PeerCertificate};
-pub use link::Link;
+pub use link::{Link, Signature};
 pub use throttle::{RetryAfter, Throttle};
