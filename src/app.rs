@@ -335,6 +335,11 @@ fn greet(config: &Config, database: &Database, address: SocketAddr) {
     } else {
         ("off: everything is in microsoft.default", "")
     };
+    let (authentication, credential) = if config.auth.enabled {
+        (format!("on: {}", vouching(config)), "-H \"Authorization: Bearer $TOKEN\" ")
+    } else {
+        ("OFF: whoever reaches this address reads and deletes everything".to_owned(), "")
+    };
     // Whoever started it may have closed the pipe since: that ends no server.
     let _ = writeln!(
         std::io::stdout(),
@@ -343,9 +348,19 @@ fn greet(config: &Config, database: &Database, address: SocketAddr) {
          blobs            {blobs}\n  \
          index            {index}\n  \
          partitions       {partitions}\n  \
-         authentication   OFF: whoever reaches this address reads and deletes everything\n\n  \
+         authentication   {authentication}\n\n  \
          Store a first file:\n    \
-         curl -H 'Content-Type: application/dicom' --data-binary @image.dcm {base}{place}/studies\n",
+         curl {credential}-H 'Content-Type: application/dicom' --data-binary @image.dcm \
+         {base}{place}/studies\n",
         version = env!("CARGO_PKG_VERSION"),
     );
+}
+
+/// What can vouch for those who ask, in words.
+fn vouching(config: &Config) -> String {
+    let names: Vec<&str> = config.auth.issuers.iter().map(|issuer| &*issuer.name).collect();
+    let tokens = (!names.is_empty()).then(|| format!("access tokens of {}", names.join(", ")));
+    let has_certificates = !config.tls.principals.is_empty();
+    let certificates = has_certificates.then(|| "certificates of clients".to_owned());
+    tokens.into_iter().chain(certificates).collect::<Vec<_>>().join(", ")
 }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     dicom::{attributes::Level, xml},
-    index::{Found, Include, RowKey, SIDE_BY_SIDE, ScopedTx, SearchPlan, SearchRow, SearchTag},
+    index::{Found, Include, RowKey, ScopedTx, SearchPlan, SearchRow, SearchTag},
     tenancy::Scope,
 };
 pub(super) use filter::Turns;
@@ -164,12 +164,7 @@ impl Archive {
             ahead.after = Some(row);
             ahead.offset = offset - place;
         }
-        let mut beside = match scope.partitions().len() {
-            SIDE_BY_SIDE.. => self.0.db.begin_beside(scope).await,
-            _ => None,
-        };
-        let mut found = tx.search_page(&ahead, beside.as_mut()).await?;
-        drop(beside);
+        let mut found = tx.search_page(&ahead).await?;
         if found.keys.len() as i64 <= limit {
             return Ok((found, Behind::Known(0)));
         }

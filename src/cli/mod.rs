@@ -124,10 +124,10 @@ fn sources(options: Options, environment: Vec<(OsString, OsString)>) -> Sources 
     }
 }
 
-/// Refuses an address that is not loopback while authentication is off (and it always is, so far).
+/// Refuses an address that is not loopback while authentication is off.
 fn guard(config: &Config, insecure: bool) -> Result<(), Refusal> {
     let address = config.server.listen;
-    if insecure || address.ip().to_canonical().is_loopback() {
+    if insecure || config.auth.enabled || address.ip().to_canonical().is_loopback() {
         Ok(())
     } else {
         Err(Refusal::Exposed(address))
@@ -137,8 +137,8 @@ fn guard(config: &Config, insecure: bool) -> Result<(), Refusal> {
 fn exposed(address: std::net::SocketAddr) -> String {
     format!(
         "refusing to listen on {address}: authentication is off, so whoever reaches this address \
-         could read and delete everything. Listen on a loopback address such as 127.0.0.1:{}, or \
-         give --insecure-no-auth if something else keeps strangers out.",
+         could read and delete everything. Listen on a loopback address such as 127.0.0.1:{}, turn on \
+         auth.enabled, or give --insecure-no-auth if something else keeps strangers out.",
         address.port()
     )
 }

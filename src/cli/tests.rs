@@ -66,6 +66,20 @@ fn an_address_that_others_reach_needs_a_word() {
 }
 
 #[test]
+fn with_authentication_any_address_will_do() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let issuer =
+        "name = \"a\"\nissuer = \"https://a.example\"\naudience = \"a\"\npartitions = \"*\"";
+    std::fs::write(file.path(), format!("[auth]\nenabled = true\n[[auth.issuers]]\n{issuer}\n"))
+        .unwrap();
+    let line = format!("--listen 0.0.0.0:80 --config {}", file.path().display());
+    assert_eq!(outcome(&line), Err("served at 0.0.0.0:80".to_owned()));
+    // An issuer alone turns nothing on.
+    std::fs::write(file.path(), format!("[[auth.issuers]]\n{issuer}\n")).unwrap();
+    assert!(outcome(&line).unwrap_err().contains("authentication is off"));
+}
+
+#[test]
 fn config_check_prints_what_is_in_effect_or_what_is_wrong() {
     let shown = outcome("config check --data-dir /x/y --listen 127.0.0.1:1").unwrap();
     assert!(shown.contains("dir = \"/x/y\"  # --data-dir"), "{shown}");

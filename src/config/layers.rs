@@ -221,6 +221,11 @@ fn from_text(text: String, like: &Value) -> Value {
         Value::Integer(_) => text.trim().parse().ok().map(Value::Integer),
         Value::Float(_) => text.trim().parse().ok().map(Value::Float),
         Value::Boolean(_) => text.trim().parse().ok().map(Value::Boolean),
+        // As in a file: the only way to write tables.
+        Value::Array(_) if text.trim_start().starts_with('[') => {
+            let written = format!("list = {text}").parse::<Table>().ok();
+            written.and_then(|mut table| table.remove("list")).filter(Value::is_array)
+        }
         Value::Array(_) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Some(Value::Array(items.map(|item| Value::String(item.to_owned())).collect()))

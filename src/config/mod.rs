@@ -8,6 +8,10 @@
 //! and no `Debug` shows a secret. Absent: reading any of it again while the server runs.
 
 mod auth;
+mod fields;
+mod issuer;
+#[cfg(test)]
+mod issuer_tests;
 mod layers;
 mod links;
 mod reader;
@@ -28,6 +32,7 @@ use toml::{Table, Value};
 use zeroize::Zeroize as _;
 
 pub use auth::AuthConfig;
+pub use issuer::{Algorithm, ClaimPath, IssuerConfig, PartitionRule, SmartScopes, is_loopback};
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use links::LinksConfig;
 pub use secret::Secret;

@@ -225,10 +225,12 @@ impl<'a> Reader<'a> {
     }
 
     /// A list of tables.
-    pub fn tables(&mut self, key: &'static str) -> Vec<Table> {
-        self.parsed(key, Vec::new(), "a list of tables, in a file", |value| {
-            let tables = value.as_array()?.iter().map(|item| item.as_table().cloned());
-            tables.collect()
-        })
+    pub fn tables(&mut self, key: &'static str) -> Option<Vec<&'a Table>> {
+        let listed = self.value(key)?.as_array();
+        let tables = listed.and_then(|items| items.iter().map(Value::as_table).collect());
+        if tables.is_none() {
+            self.refuse(key, "a list of tables");
+        }
+        tables
     }
 }

@@ -120,7 +120,7 @@ impl TlsConfig {
 fn principals(r: &mut Reader) -> Vec<CertificatePrincipal> {
     const KEY: &str = "tls.principals";
     let mut read = Vec::new();
-    for (at, table) in r.tables(KEY).iter().enumerate() {
+    for (at, table) in r.tables(KEY).unwrap_or_default().into_iter().enumerate() {
         match principal(table) {
             Ok(one) => read.push(one),
             Err(why) => r.refuse(KEY, format!("a list of tables: in entry {}, {why}", at + 1)),

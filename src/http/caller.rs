@@ -16,7 +16,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    identity::{AuthError, Credentials, PeerCertificate},
+    identity::{AuthError, Credentials, Flaw, PeerCertificate},
     tenancy::{Circumstances, Deed, Known, Permission, Principal},
 };
 
@@ -125,10 +125,19 @@ impl Caller {
     }
 }
 
-/// Whether a credential was refused for what it is: such failures are counted.
+/// Whether a credential may have been made up: such failures are counted. Those that were good once,
+/// or are good elsewhere, say nothing of who has them.
 fn is_guess(error: &AuthError) -> bool {
     match error {
-        AuthError::Missing => false,
+        AuthError::Unknown => true,
+        AuthError::Token(flaw) => {
+            matches!(flaw, Flaw::Malformed | Flaw::Algorithm | Flaw::Key | Flaw::Signature)
+        }
+        AuthError::Missing
+        | AuthError::Ambiguous
+        | AuthError::Scheme
+        | AuthError::Unreadable
+        | AuthError::Unavailable { .. } => false,
     }
 }
 

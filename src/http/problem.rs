@@ -80,11 +80,16 @@ impl Problem {
         Self::bad_request("a part of the request is not valid").with_error(field, reason)
     }
 
-    /// 401: there is no credential that can be believed (RFC 9110 §15.5.2, RFC 6750 §3). `detail`
-    /// says what is wrong with it.
+    /// 401: the credential cannot be believed, or not any more (RFC 9110 §15.5.2, RFC 6750 §3.1).
+    /// `detail` says what is wrong with it.
     pub fn unauthorized(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::challenged(r#"Bearer realm="collimator", error="invalid_token""#, detail)
+    }
+
+    /// 401 with a challenge: what another try should bring.
+    fn challenged(challenge: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", detail)
-            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
     /// 403: the caller is known and may not.
@@ -391,8 +396,12 @@ impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         let said = denied.to_string();
         match denied {
-            // Another token would do (RFC 9470).
-            Denied::Revoked | Denied::Mfa | Denied::Age => Self::unauthorized(said),
+            Denied::Revoked => Self::unauthorized(said),
+            // Another log-in would do (RFC 9470 §3).
+            Denied::Mfa | Denied::Age => Self::challenged(
+                r#"Bearer realm="collimator", error="insufficient_user_authentication""#,
+                said,
+            ),
             Denied::Permission(_)
             | Denied::Principal
             | Denied::Partition
@@ -404,7 +413,21 @@ impl From<Denied> for Problem {
 
 impl From<AuthError> for Problem {
     fn from(why: AuthError) -> Self {
-        Self::unauthorized(why.to_string())
+        let said = why.to_string();
+        match why {
+            // RFC 6750 §3.1: who brought nothing is told no error.
+            AuthError::Missing | AuthError::Scheme => {
+                Self::challenged(r#"Bearer realm="collimator""#, said)
+            }
+            AuthError::Ambiguous => Self::bad_request(said).with_header(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static(r#"Bearer realm="collimator", error="invalid_request""#),
+            ),
+            AuthError::Unreadable | AuthError::Token(_) | AuthError::Unknown => {
+                Self::unauthorized(said)
+            }
+            AuthError::Unavailable { retry_after } => Self::unavailable(retry_after, why),
+        }
     }
 }
 

@@ -88,20 +88,14 @@ impl ScopedTx {
     /// # Errors
     /// As [`ScopedTx::search_page`].
     pub async fn search_keys(&mut self, plan: &SearchPlan) -> Result<Vec<RowKey>, IndexError> {
-        Ok(self.search_page(plan, None).await?.keys)
+        Ok(self.search_page(plan).await?.keys)
     }
 
     /// The keys of the rows that the plan finds, in order, and what is known of what lies behind.
-    /// `beside` is another transaction of the same scope, to share the reading of several partitions
-    /// with.
     ///
     /// # Errors
     /// [`IndexError::TooBroad`] where it takes longer than a search may; [`IndexError`].
-    pub async fn search_page(
-        &mut self,
-        plan: &SearchPlan,
-        beside: Option<&mut Self>,
-    ) -> Result<Found, IndexError> {
+    pub async fn search_page(&mut self, plan: &SearchPlan) -> Result<Found, IndexError> {
         let scope = self.scope().clone();
         let plainly = |keys| Found { keys, behind: None, way: None };
         if scope.partitions().is_empty() || plan.limit <= 0 || is_hopeless(plan) {
@@ -116,7 +110,7 @@ impl ScopedTx {
                 Ok(plainly(self.keys_of_all(plan, scope.partitions()).await?))
             }
             None => {
-                let mut keys = self.keys_merged(plan, scope.partitions(), wanted, beside).await?;
+                let mut keys = self.keys_merged(plan, scope.partitions(), wanted).await?;
                 let skipped = usize::try_from(offset).unwrap_or(usize::MAX).min(keys.len());
                 Ok(plainly(keys.split_off(skipped)))
             }

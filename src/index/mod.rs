@@ -99,7 +99,6 @@ pub use removal::{Removals, Waiting};
 pub use rows::{Include, RowKey, SearchRow, TagValue};
 pub use scrub::{DamageNote, ScrubPass, ScrubWork};
 pub use search::{Condition, RequestKey, SearchPlan, SearchTag, TagState, Within};
-pub use several::SIDE_BY_SIDE;
 pub use store::{NewBlob, NewInstance, Stored};
 pub use summary::{Extent, Summary};
 pub use tag_values::{Derived, Deriver, Source};

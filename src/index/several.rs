@@ -20,10 +20,6 @@ use super::{
 };
 use crate::tenancy::PartitionId;
 
-/// Partitions of a round from which on it is worth another connection: each half is entered then
-/// while the other one is.
-pub const SIDE_BY_SIDE: usize = 128;
-
 /// A partition that may have more, and where it is to go on, once it has begun.
 struct Open {
     id: PartitionId,
@@ -32,14 +28,12 @@ struct Open {
 }
 
 impl ScopedTx {
-    /// The first `wanted` keys that the plan finds in some partitions of the scope, in order, by
-    /// `beside` as well where that is given.
+    /// The first `wanted` keys that the plan finds in some partitions of the scope, in order.
     pub(super) async fn keys_merged(
         &mut self,
         plan: &SearchPlan,
         partitions: &[PartitionId],
         wanted: i64,
-        mut beside: Option<&mut Self>,
     ) -> Result<Vec<RowKey>, IndexError> {
         let candidates = Candidates::of(plan)?;
         let enough = usize::try_from(wanted).unwrap_or(usize::MAX);
@@ -51,18 +45,7 @@ impl ScopedTx {
         while !open.is_empty() {
             let asked = wanted / i64::try_from(open.len()).unwrap_or(i64::MAX) + 1;
             let floor = best.get(enough - 1).map(|row| (row.place, row.key));
-            let reach = Reach { after, floor };
-            let found = match &mut beside {
-                Some(other) if open.len() >= SIDE_BY_SIDE => {
-                    let (these, those) = open.split_at(open.len() / 2);
-                    let these = self.round(&candidates, these, reach, asked);
-                    let those = other.round(&candidates, those, reach, asked);
-                    let (mut found, more) = tokio::try_join!(these, those)?;
-                    found.extend(more);
-                    found
-                }
-                _ => self.round(&candidates, &open, reach, asked).await?,
-            };
+            let found = self.round(&candidates, &open, Reach { after, floor }, asked).await?;
             after = Some(After::Each);
             let mut ends: HashMap<&PartitionId, (i64, &RowKey)> = HashMap::new();
             for row in &found {

@@ -111,6 +111,11 @@ fn describe() {
     describe_histogram!(names::WEBHOOK_SECONDS, Unit::Seconds, "Time of one try to deliver one");
     describe_counter!(names::WEBHOOK_EVENTS, "Events delivered to webhooks");
     describe_counter!(names::WEBHOOK_DEAD_LETTERS, "Messages to webhooks that were given up");
+    describe_counter!(
+        names::AUTHENTICATIONS,
+        "Requests whose credentials were looked at, by outcome"
+    );
+    describe_counter!(names::JWKS_FETCHES, "Fetches of issuers' keys, by outcome");
     describe_counter!(names::DAMAGE_FOUND, "Damage found by the scrubber, by kind");
     describe_counter!(names::SCRUB_BYTES, Unit::Bytes, "Bytes read and hashed by the scrubber");
     describe_counter!(

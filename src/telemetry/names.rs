@@ -60,6 +60,10 @@ pub const WEBHOOK_SECONDS: &str = "collimator_webhook_message_seconds";
 pub const WEBHOOK_EVENTS: &str = "collimator_webhook_events_total";
 /// Messages to webhooks that were given up. Counter.
 pub const WEBHOOK_DEAD_LETTERS: &str = "collimator_webhook_dead_letters_total";
+/// Requests whose credentials were looked at. Counter. Label: [`OUTCOME`] (`ok`, or what was wrong).
+pub const AUTHENTICATIONS: &str = "collimator_authentications_total";
+/// Fetches of issuers' keys. Counter. Label: [`OUTCOME`] (`ok`, `error`).
+pub const JWKS_FETCHES: &str = "collimator_jwks_fetches_total";
 /// Damage that the scrubber found and did not know. Counter. Label: [`KIND`].
 pub const DAMAGE_FOUND: &str = "collimator_damage_found_total";
 /// Bytes that the scrubber read and hashed. Counter.

@@ -210,17 +210,17 @@ async fn a_thousand_slow_and_vanishing_clients() {
     let silent = (0..CONNECTIONS + 100).map(|_| TcpStream::connect(client.authority()));
     let silent: Vec<_> = join_all(silent).await.into_iter().map(Result::unwrap).collect();
     let asked = Instant::now();
-    // On a connection of its own, behind all of them.
+    // On a connection of its own, behind all of them; those that were left idle end just now.
     let late = Client::new(client.base.clone());
     late.get("/partitions/north/studies?limit=1").await.is(200);
     let waited = asked.elapsed();
     drop(silent);
 
     until("all is released", async || {
-        connections(&client).await < 40.0 && files_open(pid) < idle + 60
+        connections(&late).await < 40.0 && files_open(pid) < idle + 60
     })
     .await;
-    world.check_all(&client).await;
+    world.check_all(&late).await;
     world.did_something();
     let memory = peak_memory(pid);
     assert!(memory < MEMORY, "{memory} MiB");

@@ -299,6 +299,10 @@ pub async fn search(stage: &Stage, sizes: Sizes) {
             _ => found.is(200).json(),
         };
         let found = found.as_array().unwrap();
+        if found.is_empty() {
+            // All of it was deleted between being found and being read.
+            continue;
+        }
         let name = Name::of(
             found[rng.random_range(0..found.len())]["00080018"]["Value"][0].as_str().unwrap(),
         );

@@ -23,7 +23,7 @@ use hyper_util::{
 use rand::RngExt;
 use tokio::{
     io::copy_bidirectional,
-    net::{TcpListener, TcpStream, UnixStream},
+    net::{TcpListener, TcpSocket, TcpStream, UnixStream},
     task::{JoinHandle, JoinSet},
 };
 
@@ -203,6 +203,8 @@ pub struct Wire {
     pub port: u16,
     socket: PathBuf,
     task: Option<JoinHandle<Infallible>>,
+    /// The port while nobody answers there: kept, so that no other program gets it meanwhile.
+    kept: Option<TcpSocket>,
 }
 
 /// What a wire does with who calls.
@@ -217,7 +219,7 @@ pub enum Line {
 
 impl Wire {
     pub async fn start(socket: PathBuf) -> Self {
-        let mut wire = Self { port: 0, socket, task: None };
+        let mut wire = Self { port: 0, socket, task: None, kept: None };
         wire.set(Line::Through).await;
         wire
     }
@@ -229,11 +231,13 @@ impl Wire {
             // Until the port is free.
             let _ = task.await;
         }
+        let port = self.kept.take().unwrap_or_else(|| bound(self.port));
+        self.port = port.local_addr().unwrap().port();
         if line == Line::Refused {
+            self.kept = Some(port);
             return;
         }
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
-        self.port = listener.local_addr().unwrap().port();
+        let listener = port.listen(1024).unwrap();
         let socket = self.socket.clone();
         self.task = Some(tokio::spawn(async move {
             // Ended with the task.
@@ -255,6 +259,15 @@ impl Drop for Wire {
             task.abort();
         }
     }
+}
+
+/// A port of this machine that is taken, and where nobody answers yet.
+fn bound(port: u16) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    // Connections that were cut do not keep it.
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, port).into()).unwrap();
+    socket
 }
 
 async fn relay(mut stream: TcpStream, socket: PathBuf) {

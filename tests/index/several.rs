@@ -2,7 +2,7 @@
 
 use collimator::{
     dicom::{attributes::Level, matching::Test},
-    index::{Condition, Include, RowKey, SIDE_BY_SIDE, SearchPlan},
+    index::{Condition, Include, RowKey, SearchPlan},
     tenancy::Scope,
 };
 
@@ -118,31 +118,6 @@ async fn pages_of_many_partitions_are_those_of_each_put_together() {
                     assert_eq!(row.transfer_syntaxes.len(), 1, "{what}");
                 }
             }
-        }
-    }
-}
-
-#[tokio::test]
-async fn two_connections_find_what_one_does() {
-    let (it, names) = filled().await;
-    // Those that hold nothing make it enough to be shared.
-    let empty: Vec<String> =
-        names.iter().flat_map(|name| ["a", "b", "c"].map(|more| format!("{name}{more}"))).collect();
-    let few: Vec<&str> = names.iter().map(String::as_str).collect();
-    let many: Vec<&str> = names.iter().chain(&empty).map(String::as_str).collect();
-    assert!(many.len() >= SIDE_BY_SIDE);
-    let (few, many) = (several(&few), several(&many));
-    let mut tx = it.db.begin(&many).await.unwrap();
-    let mut beside = it.db.begin(&many).await.unwrap();
-    for conditions in conditions() {
-        let all = plan(Level::Study, conditions);
-        let expected = keys(&it, &few, &all).await;
-        for limit in [3, 50, 1_000] {
-            let page = SearchPlan { limit, ..all.clone() };
-            let found = tx.search_page(&page, Some(&mut beside)).await.unwrap().keys;
-            assert!(
-                expected.starts_with(&found) && found.len() == expected.len().min(limit as usize)
-            );
         }
     }
 }

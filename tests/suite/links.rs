@@ -188,7 +188,7 @@ async fn nothing_but_its_resource_answers_to_a_link() {
 
 #[tokio::test]
 async fn whatever_is_changed_of_a_link_makes_it_none() {
-    let it = server(&[("auth.failures", "100000")]).await;
+    let it = server(&[]).await;
     let nobody = it.as_nobody();
     let url = link(&it, STUDY).await;
     let (base, query) = url.split_once('?').unwrap();

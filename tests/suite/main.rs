@@ -12,6 +12,7 @@ mod delete;
 mod edge;
 mod hostile;
 mod http;
+mod identity;
 mod isolation;
 mod links;
 mod oracle;

@@ -25,7 +25,12 @@ pub fn of(operations: &[Operation]) -> Value {
         },
         "servers": servers(Reach::Partition),
         "paths": paths,
-        "components": {"schemas": {"Problem": problem_schema()}},
+        // With none, where authentication is off.
+        "security": [{"bearer": []}, {}],
+        "components": {
+            "schemas": {"Problem": problem_schema()},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
     })
 }
 

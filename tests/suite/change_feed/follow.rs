@@ -7,7 +7,10 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{events, expected, shown, store};
-use crate::harness::{Client, PARTITIONS, Server, server::DEADLINE};
+use crate::harness::{Client, PARTITIONS, Server, until};
+
+/// Sooner than those who wait for 60 seconds would be told without reason.
+const SOON: Duration = Duration::from_secs(50);
 
 /// A stream of events, read line by line.
 struct Stream {
@@ -57,7 +60,7 @@ impl Stream {
                     data: field("data:").map(|data| serde_json::from_str(&data).unwrap()),
                 });
             }
-            let chunk = timeout(DEADLINE, self.response.chunk()).await.expect("in time");
+            let chunk = timeout(SOON, self.response.chunk()).await.expect("in time");
             self.text += std::str::from_utf8(&chunk.unwrap()?).unwrap();
         }
     }
@@ -106,7 +109,7 @@ async fn who_waits_is_told_of_what_comes() {
     let elsewhere = tokio::spawn(async move { south.get(elsewhere).await.is(200).json() });
     store(&server, "/partitions/north", [2]).await;
     for task in waiting {
-        let (path, told) = timeout(DEADLINE, task).await.expect("in time").unwrap();
+        let (path, told) = timeout(SOON, task).await.expect("in time").unwrap();
         let told = told.as_array().unwrap();
         // Who waits for several may be told of the store to another of them.
         let studies: Vec<&str> =
@@ -143,7 +146,7 @@ async fn a_change_of_another_server_is_told_as_well() {
             sop_instance_uid, watermark, sequence, position)
         VALUES ('delete', '1.2.1', '1.2.1.1', '1.2.1.1.1', 1, 1, nextval('change_feed_position'))";
     sqlx::raw_sql(written).execute(&mut conn).await.unwrap();
-    let told = timeout(DEADLINE, waiting).await.expect("in time").unwrap();
+    let told = timeout(SOON, waiting).await.expect("in time").unwrap();
     assert_eq!(shown(told.as_array().unwrap()), expected([(1, 1)]));
     assert_eq!((&told[0]["action"], &told[0]["state"]), (&"delete".into(), &"deleted".into()));
 }
@@ -175,7 +178,7 @@ async fn a_stream_tells_what_there_is_and_what_comes() {
         assert_eq!(all.take(1).await, expected([(i64::from(n), n)]));
     }
     // As long as it has not ended, it may not keep the server from ending.
-    let server = timeout(DEADLINE, server.restart(&PARTITIONS)).await.expect("in time");
+    let server = timeout(SOON, server.restart(&PARTITIONS)).await.expect("in time");
     for stream in [&mut own, &mut another, &mut all] {
         assert!(stream.next().await.is_none(), "the stream ends whole");
     }
@@ -185,18 +188,18 @@ async fn a_stream_tells_what_there_is_and_what_comes() {
 
 #[tokio::test]
 async fn who_waits_does_not_keep_the_server_from_ending() {
-    let server = Server::with(&[("server.drain_timeout", "50s")]).await;
+    let server = Server::with(&[("server.drain_timeout", "60s")]).await;
     let client = Client::clone(&server);
     let waiting = tokio::spawn(async move { client.get("/changefeed?wait=60s").await });
     // It has been asked once the look at the heads runs.
-    crate::harness::until("somebody looks", async || {
+    until("somebody looks", async || {
         let look = "SELECT count(*) FROM pg_stat_activity
             WHERE datname = current_database()
                 AND (query LIKE '-- feed_heads%' OR query LIKE '-- partition_count%')";
         server.count(look).await > 0
     })
     .await;
-    let ended = timeout(Duration::from_secs(40), server.restart(&[])).await;
+    let ended = timeout(SOON, server.restart(&[])).await;
     assert!(ended.is_ok(), "the server waits for who waits");
     assert_eq!(waiting.await.unwrap().is(200).json(), serde_json::json!([]));
 }

@@ -5,6 +5,8 @@ pub mod certificates;
 #[allow(dead_code, reason = "shared with the tests of faults")]
 pub mod client;
 pub mod corpus;
+pub mod issuer;
+pub mod mint;
 #[expect(dead_code, reason = "shared with the tests of index and workers")]
 pub mod postgres;
 #[allow(dead_code, reason = "shared with the tests of faults")]
