@@ -134,7 +134,7 @@ fn unverified([resource, expires, key, id, signature]: [Option<&str>; 5]) -> Opt
         expires: expires.filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?,
         key: uuid(key?)?,
         id: uuid(id?)?,
-        signature: URL_SAFE_NO_PAD.decode(signature.filter(|text| !text.is_empty())?).ok()?,
+        signature: URL_SAFE_NO_PAD.decode(signature?).ok().filter(|bytes| bytes.len() == 32)?,
     })
 }
 

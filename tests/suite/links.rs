@@ -150,8 +150,10 @@ async fn nothing_but_its_resource_answers_to_a_link() {
             "/partitions/north/wado?requestType=WADO&studyUID=1.2.1&seriesUID=1.2.1.1&\
              objectUID=1.2.1.1.1&{query}"
         ));
-        paths.push(format!("/partitions?{query}"));
-        paths.push(format!("/metrics?{query}"));
+        // Where no partition is named, a link is none.
+        for path in ["/partitions", "/metrics", "/studies/1.2.1"] {
+            nobody.get(&format!("{path}?{query}")).await.problem(401);
+        }
         if *resource == INSTANCE {
             paths.push(format!("/partitions/north{SERIES}?{query}"));
             paths.push(format!("/partitions/north{SERIES}/instances?{query}"));
