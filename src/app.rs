@@ -361,5 +361,8 @@ fn greet(config: &Config, database: &Database, address: SocketAddr) {
 /// What can vouch for those who ask, in words.
 fn vouching(config: &Config) -> String {
     let names: Vec<&str> = config.auth.issuers.iter().map(|issuer| &*issuer.name).collect();
-    format!("access tokens of {}", names.join(", "))
+    let tokens = (!names.is_empty()).then(|| format!("access tokens of {}", names.join(", ")));
+    let has_certificates = !config.tls.principals.is_empty();
+    let certificates = has_certificates.then(|| "certificates of clients".to_owned());
+    tokens.into_iter().chain(certificates).collect::<Vec<_>>().join(", ")
 }

@@ -6,7 +6,6 @@ use super::{issuer::IssuerConfig, reader::Reader};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3600;
-use super::reader::Reader;
 
 /// `[auth]`: how requests say who asks.
 #[derive(Clone, Debug)]
@@ -41,11 +40,17 @@ impl AuthConfig {
             cache: r.time("auth.cache", 0..=60),
         };
         // Everything that can vouch for somebody; with none of it nobody could ever ask.
-        let vouches = [!config.issuers.is_empty(), config.api_keys];
+        let certificates = r.merged.get("tls.principals").and_then(|slot| slot.value.as_array());
+        let vouches = [
+            !config.issuers.is_empty(),
+            config.api_keys,
+            certificates.is_some_and(|principals| !principals.is_empty()),
+        ];
         if config.enabled && !vouches.contains(&true) {
             r.conflict(
                 "auth.enabled needs somebody who vouches for those who ask: name an issuer of \
-                 access tokens in [[auth.issuers]], or let API keys do (auth.api_keys)",
+                 access tokens in [[auth.issuers]], or certificates in [[tls.principals]], or let API \
+                 keys do it (auth.api_keys)",
             );
         }
         config

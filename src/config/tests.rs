@@ -120,7 +120,7 @@ fn values_out_of_range_and_combinations_are_refused() {
     check(&[("COLLIMATOR__TLS__KEY", "/k.pem")], "must be set together");
     check(&[("COLLIMATOR__TLS__CLIENT_AUTH", "required")], "needs tls.certificate");
     check(&[("COLLIMATOR__TLS__CLIENT_CA", "/ca.pem")], "go together");
-    check(&[("COLLIMATOR__TLS__PRINCIPALS", "CN=x")], "a list of tables, in a file");
+    check(&[("COLLIMATOR__TLS__PRINCIPALS", "CN=x")], "tls.principals must be a list of tables");
     check(&[("COLLIMATOR__SERVER__TRUSTED_PROXIES", "proxy.example")], "a list of addresses");
     check(&[("COLLIMATOR__LINKS__DEFAULT_EXPIRES", "8days")], "links.max_expires");
     check(&[("COLLIMATOR__AUTH__FAILURES", "0")], "a whole number from 1");

@@ -173,7 +173,8 @@ impl Caller {
     }
 }
 
-/// Whether a credential was refused for what it is: such failures are counted.
+/// Whether a credential may have been made up: such failures are counted. Those that were good once,
+/// or are good elsewhere, say nothing of who has them.
 fn is_guess(error: &AuthError) -> bool {
     match error {
         AuthError::Token(flaw) => !flaw.is_of_its_issuer(),

@@ -100,7 +100,7 @@ pub async fn make(
     let url = caller.urls.at(&link.resource);
     let shown = json!({
         "id": link.id.simple().to_string(),
-        "url": link_query::signed(&url, &link, key.secret.expose()),
+        "url": link_query::signed(&url, &link, &link.sign(key.secret.expose())),
         "path": &*link.resource,
         "method": Link::METHOD,
         "expirationTime": moment(OffsetDateTime::from_unix_timestamp(link.expires).unwrap_or(ends)),

@@ -34,13 +34,24 @@ pub struct Link {
     pub id: Uuid,
 }
 
+/// A signature: not a key, though it is as long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signature([u8; 32]);
+
+impl Signature {
+    /// Its bytes, for whoever gets the link.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Link {
     /// The one method that links are for. (HEAD is a GET without its body.)
     pub const METHOD: &'static str = "GET";
 
     /// The signature by a key of the partition.
-    pub fn sign(&self, key: &[u8; 32]) -> [u8; 32] {
-        self.mac(key).finalize().into_bytes().into()
+    pub fn sign(&self, key: &[u8; 32]) -> Signature {
+        Signature(self.mac(key).finalize().into_bytes().into())
     }
 
     /// Whether a signature is that of a key of the partition.
@@ -124,7 +135,7 @@ mod tests {
     #[test]
     fn a_signature_covers_everything() {
         let (key, it) = ([7; 32], link("/studies/1.2"));
-        let signature = it.sign(&key);
+        let signature = it.sign(&key).0;
         assert!(it.is_signed(&key, &signature));
         for other in [
             Link { partition: "south".parse().unwrap(), ..it.clone() },

@@ -17,26 +17,25 @@
 
 pub mod api_key;
 mod authenticator;
+mod certificate;
 mod claims;
 mod fetch;
 mod flaw;
 mod jwk;
 mod jws;
 mod keys;
+mod link;
 mod presented;
 mod seen;
 mod smart;
 mod strict_json;
 #[cfg(test)]
 mod tests;
-mod tokens;
-
-mod certificate;
-mod link;
 mod throttle;
+mod tokens;
 
 pub use authenticator::{AuthError, Authenticator, Credentials, Identified};
 pub use certificate::{Certificates, PeerCertificate};
 pub use flaw::Flaw;
-pub use link::Link;
+pub use link::{Link, Signature};
 pub use throttle::{RetryAfter, Throttle};

@@ -103,7 +103,9 @@ async fn an_old_request_ends_its_connection_and_takes_no_chunks() {
     assert_eq!(statuses(&server, &format!("{get}{HIDDEN}")).await, [200]);
     let chunked = "POST /removals/$retry HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n\
                    Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
-    assert_eq!(statuses(&server, &format!("{chunked}{HIDDEN}")).await, [400]);
+    // Closed, with or without a word.
+    let answered = statuses(&server, &format!("{chunked}{HIDDEN}")).await;
+    assert!(matches!(answered.as_slice(), [] | [400]), "{answered:?}");
 }
 
 #[tokio::test]
