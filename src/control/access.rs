@@ -261,8 +261,9 @@ impl Access {
             what.is_seen = true;
             let (what, asker) = (Arc::new(what), asker(who));
             let mut cache = self.lock();
-            // As long as it is believed anyway: what decides was not read anew.
-            if let Some(at) = cache.get(id, asker.as_ref()).map(|read| read.at) {
+            // As long as it is believed anyway, and only where nothing newer was read meanwhile.
+            let read = cache.get(id, asker.as_ref()).filter(|read| Arc::ptr_eq(&read.what, it));
+            if let Some(at) = read.map(|read| read.at) {
                 cache.put(id.clone(), asker.as_ref(), Read { at, what });
             }
         }

@@ -221,7 +221,7 @@ impl Operation {
 pub const fn meaning(status: u16) -> &'static str {
     match status {
         200 => "Everything that was asked for.",
-        201 => "Made; the body holds what is shown once.",
+        201 => "Made; a secret in the body is shown this once.",
         202 => {
             "Accepted: stored in part or with warnings, or work that goes on; the body says more."
         }

@@ -112,7 +112,9 @@ fn ask(server: &Server, operation: &Operation, path: &str) -> RequestBuilder {
 fn answering() -> Vec<Operation> {
     let operations = routes().operations().to_vec();
     let one_form = ["access", "delete", "extended-query-tags", "operations", "webhooks"];
-    let is_asked = |own: &Operation| !own.offers.is_empty() && !one_form.contains(&own.service);
+    let adds = |own: &Operation| own.path == "/partitions" && own.method == Method::POST;
+    let is_asked =
+        |own: &Operation| !own.offers.is_empty() && !one_form.contains(&own.service) && !adds(own);
     operations.into_iter().filter(is_asked).collect()
 }
 
