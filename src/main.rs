@@ -8,6 +8,11 @@ use collimator::{
 };
 
 fn main() -> ExitCode {
-    let entries = Entries { serve: app::serve, migrate: app::migrate, verify: app::verify };
+    let entries = Entries {
+        serve: app::serve,
+        migrate: app::migrate,
+        verify: app::verify,
+        audit: app::audit,
+    };
     cli::run(std::env::args_os(), entries)
 }

@@ -77,7 +77,7 @@ async fn look_through(
 }
 
 /// Opens the database as the log-in that serves, without migrations.
-async fn open(config: &Config, database: &Database) -> anyhow::Result<Db> {
+pub(super) async fn open(config: &Config, database: &Database) -> anyhow::Result<Db> {
     let db_options = DbOptions {
         max_connections: config.database.max_connections.min(CONNECTIONS),
         ..db_options(&config.database, &config.search)

@@ -17,6 +17,8 @@ Examples:
       See what would be in effect, and what is wrong.
   collimator verify --rate 100MiB --report verify.jsonl
       Hold rows, blobs and change feeds against each other, beside a running server or without.
+  collimator audit verify
+      Find out whether anybody tampered with the audit log.
 
 Environment:
   COLLIMATOR__SECTION__KEY   Sets a key of the configuration, for example
@@ -67,6 +69,11 @@ pub(super) enum Command {
     Migrate,
     /// Hold rows, blobs, bytes and change feeds against each other; changes nothing
     Verify(VerifyOptions),
+    /// Look at the audit log
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -97,6 +104,19 @@ pub(super) struct VerifyOptions {
 fn rate(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse()?;
     if size.as_u64() == 0 { Err("has to be above zero".to_owned()) } else { Ok(size) }
+}
+
+#[derive(Debug, PartialEq, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Make the chain of each partition anew from what is kept, and tell where it breaks
+    Verify {
+        /// Only this partition, or _platform; may be given several times
+        #[arg(long, value_name = "ID")]
+        partition: Vec<String>,
+        /// Report as JSON, one object a line, in place of text
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, PartialEq, Subcommand)]

@@ -14,9 +14,9 @@ use clap::Parser;
 
 use crate::{
     config::{Config, ConfigErrors, Sources},
-    verify::Asked,
+    verify::{Asked, AuditAsked},
 };
-use arguments::{Arguments, Command, ConfigCommand, Options, VerifyOptions};
+use arguments::{Arguments, AuditCommand, Command, ConfigCommand, Options, VerifyOptions};
 
 /// What the commands do. Each blocks until it is done.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +27,8 @@ pub struct Entries {
     pub migrate: fn(Config) -> anyhow::Result<()>,
     /// `collimator verify`: says whether nothing was wrong.
     pub verify: fn(Config, Asked) -> anyhow::Result<bool>,
+    /// `collimator audit verify`: says whether nothing was wrong.
+    pub audit: fn(Config, AuditAsked) -> anyhow::Result<bool>,
 }
 
 /// Exit codes; the help text tells them.
@@ -98,6 +100,11 @@ fn execute(
         Command::Verify(options) => {
             let is_clean = (entries.verify)(config, asked(options)).map_err(Refusal::Failed)?;
             return Ok(if is_clean { 0 } else { DAMAGED });
+        }
+        Command::Audit { command: AuditCommand::Verify { partition, json } } => {
+            let asked = AuditAsked { partitions: partition, json };
+            let is_sound = (entries.audit)(config, asked).map_err(Refusal::Failed)?;
+            return Ok(if is_sound { 0 } else { DAMAGED });
         }
         Command::Config { command: ConfigCommand::Check } => {
             let shown = output.write_all(config.effective().as_bytes());

@@ -7,6 +7,7 @@
 //! Invariants: a `Config` that exists is valid; all errors of one load are told together; no error
 //! and no `Debug` shows a secret. Absent: reading any of it again while the server runs.
 
+mod audit;
 mod auth;
 mod layers;
 mod reader;
@@ -24,6 +25,7 @@ use std::{
 
 use toml::{Table, Value};
 
+pub use audit::{AuditConfig, AuditReads};
 pub use auth::AuthConfig;
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use secret::Secret;
@@ -50,6 +52,7 @@ pub struct Config {
     pub server: ServerConfig,
     pub data: DataConfig,
     pub auth: AuthConfig,
+    pub audit: AuditConfig,
     pub features: FeaturesConfig,
     pub partitions: PartitionsConfig,
     pub tenancy: TenancyConfig,
@@ -94,6 +97,7 @@ impl Config {
             server: ServerConfig::read(r),
             data: DataConfig { dir: data_dir(r, sources) },
             auth: AuthConfig::read(r),
+            audit: AuditConfig::read(r),
             features: FeaturesConfig::read(r),
             partitions: PartitionsConfig::read(r),
             tenancy: TenancyConfig::read(r),
@@ -207,6 +211,7 @@ macro_rules! section_defaults {
 section_defaults!(
     server: ServerConfig,
     auth: AuthConfig,
+    audit: AuditConfig,
     features: FeaturesConfig,
     partitions: PartitionsConfig,
     tenancy: TenancyConfig,

@@ -10,10 +10,11 @@ use std::{
 
 use super::Access;
 use crate::{
+    audit::Event,
     config::{FeaturesConfig, PartitionsConfig},
     index::{Db, IndexError},
     tenancy::{
-        Circumstances, Grants, Membership, Named, PartitionId, Permission, Principal, Reach,
+        Circumstances, Deed, Grants, Membership, Named, PartitionId, Permission, Principal, Reach,
         Refused, Scope, check, decide,
     },
 };
@@ -162,21 +163,46 @@ impl Partitions {
         }
     }
 
-    /// Makes sure that a partition exists, before the first instance is stored to it.
+    /// Makes sure that a partition exists, before the first instance is stored to it, by a request
+    /// whose deed is `deed`.
     ///
     /// # Errors
     /// Where the index fails.
-    pub async fn ensure(&self, partition: &PartitionId) -> Result<(), IndexError> {
+    pub async fn ensure(
+        &self,
+        partition: &PartitionId,
+        deed: Option<&Arc<Deed>>,
+    ) -> Result<(), IndexError> {
         if self.is_known(partition) {
             return Ok(());
         }
         let mut tx = self.db.registry().await?;
         if tx.partition_create(partition).await? {
             tracing::info!(%partition, "partition created");
+            // The instance may still fail: only its own transaction says that it did not.
+            let creates = |event: &mut Event| {
+                event.action = "partitions.create".to_owned();
+                event.study = None;
+                event.detail.insert("partition".to_owned(), partition.as_str().into());
+            };
+            let log = match self.enabled {
+                true => PartitionId::platform(),
+                false => PartitionId::default(),
+            };
+            tx.commit_beside(deed, &log, creates).await?;
+        } else {
+            tx.commit().await?;
         }
-        tx.commit().await?;
         self.remember(partition);
         Ok(())
+    }
+
+    /// Whether a partition exists.
+    ///
+    /// # Errors
+    /// Where the index fails.
+    pub(super) async fn exists(&self, partition: &PartitionId) -> Result<bool, IndexError> {
+        Ok(!self.existing([partition]).await?.is_empty())
     }
 
     async fn all(&self) -> Result<BTreeSet<PartitionId>, IndexError> {

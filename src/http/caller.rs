@@ -63,12 +63,20 @@ impl Caller {
 
     /// What the caller does by a request.
     pub fn deed(&self, parts: &Parts, permission: Permission) -> Deed {
-        let id = parts.extensions.get::<RequestId>().map_or("", RequestId::as_str);
-        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        let named = named(route, parts.uri.path());
-        let call = (parts.method.as_str(), route);
-        Deed::new(self.who.clone(), self.around.address, id, permission, call, named)
+        deed(self.who.clone(), self.around.address, parts, permission)
     }
+}
+
+/// What somebody wants by a request whose credential was refused.
+pub fn unknown(parts: &Parts, permission: Permission) -> Deed {
+    deed(Principal::Anonymous, address(parts), parts, permission)
+}
+
+fn deed(who: Principal, address: IpAddr, parts: &Parts, permission: Permission) -> Deed {
+    let id = parts.extensions.get::<RequestId>().map_or("", RequestId::as_str);
+    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let named = named(route, parts.uri.path());
+    Deed::new(who, address, id, permission, (parts.method.as_str(), route), named)
 }
 
 /// Where a request comes from.

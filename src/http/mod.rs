@@ -10,6 +10,7 @@
 
 pub mod accept;
 mod admit;
+mod audit;
 mod bulk_value;
 mod bulkdata;
 mod caller;

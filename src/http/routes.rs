@@ -6,12 +6,12 @@
 
 use std::sync::LazyLock;
 
-use axum::{Router, http::Method};
+use axum::{Router, http::Method, middleware};
 
 use super::{
     App,
     accept::{Offer, offers},
-    bulkdata, capabilities, change_feed, delete, frames, health, metadata,
+    audit, bulkdata, capabilities, change_feed, delete, frames, health, layers, metadata,
     openapi::{self, Routes},
     operation::{
         Operation, Parameter,
@@ -19,7 +19,7 @@ use super::{
     },
     operations,
     parameters::{
-        CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, OPERATIONS as WHICH, PAGES, RANGES,
+        AUDIT, CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, OPERATIONS as WHICH, PAGES, RANGES,
         SEARCH as MATCHING, THUMBNAIL, VIEW, WADO_URI,
     },
     partitions, pixeldata, qido, query_tags, removals, rendered, stow, thumbnail, wado, wado_uri,
@@ -404,6 +404,12 @@ pub fn routes() -> Routes<App> {
             change_feed::latest,
         )
         .add(
+            managed(Method::GET, "/audit", "audit", "Read the audit log", &[200, 400, 404, 503])
+                .gives(&offers::AUDIT)
+                .parameters(&[AUDIT]),
+            audit::read,
+        )
+        .add(
             own("/partitions", Server, "partitions", "List partitions", &offers::OWN_JSON),
             partitions::list,
         )
@@ -435,5 +441,6 @@ pub static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| routes().oper
 
 /// The router of all routes, with its layers.
 pub fn router(app: App) -> Router {
-    routes().into_router(&app.server, &app.cors).with_state(app)
+    let record = middleware::from_fn_with_state(app.audit.clone(), layers::audit::record);
+    routes().into_router(&app.server, &app.cors).layer(record).with_state(app)
 }

@@ -10,7 +10,7 @@ use crate::{
         ChangeFeedConfig, CorsConfig, LimitsConfig, RetrieveConfig, SearchConfig, ServerConfig,
         TenancyConfig,
     },
-    control::{Health, Partitions},
+    control::{AuditLog, Health, Partitions},
     identity::Authenticator,
     outbound::Sender,
     telemetry::Metrics,
@@ -30,6 +30,8 @@ pub struct Parts {
     pub partitions: Partitions,
     /// Finds out who calls.
     pub identity: Authenticator,
+    /// The audit log.
+    pub audit: AuditLog,
     /// What readiness depends on.
     pub health: Health,
     /// `[server]`.

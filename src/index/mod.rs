@@ -19,6 +19,9 @@
 //! Absent: bytes of blobs, DICOM parsing, HTTP, retries (the caller repeats a transaction that
 //! answered [`IndexError::Busy`]).
 
+mod audit;
+mod audit_chain;
+mod audit_view;
 mod backfill;
 mod candidates;
 mod columns;
@@ -74,6 +77,9 @@ mod verify_parents;
 mod webhook_row;
 mod webhooks;
 
+pub use audit::Unchained;
+pub use audit_chain::{AuditKept, AuditLink, AuditLinked};
+pub use audit_view::{AuditCursor, AuditEntry, AuditFilter};
 pub use compaction::{CompactionPlan, CompactionRule, Kept, Planned};
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use dead_letters::DeadLetter;
@@ -110,7 +116,7 @@ pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
 pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookSettings};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 21] = [
+pub const TENANT_TABLES: [&str; 26] = [
     "study",
     "study_term",
     "series",
@@ -132,6 +138,11 @@ pub const TENANT_TABLES: [&str; 21] = [
     "webhook_dead_letter",
     "scrub_pass",
     "damage",
+    "audit_event",
+    "audit_pending",
+    "audit_chain",
+    "audit_checkpoint",
+    "audit_export",
 ];
 
 /// Every constant statement on tenant tables, each opening with a comment that names it.
@@ -139,6 +150,9 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
     [delete::STATEMENTS, frames::STATEMENTS, parents::STATEMENTS, pictures::STATEMENTS]
         .into_iter()
         .chain([
+            audit::STATEMENTS,
+            audit_chain::STATEMENTS,
+            audit_view::STATEMENTS,
             backfill::STATEMENTS,
             compaction::STATEMENTS,
             compaction_queue::STATEMENTS,

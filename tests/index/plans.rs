@@ -441,6 +441,11 @@ async fn lookups_find_their_index_without_statistics() {
         "webhook_id",
         "seen_at",
         "cleared_at",
+        "number",
+        "pending_id",
+        "subject",
+        "request_id",
+        "target",
     ];
     let of_feed =
         scoped_statements().filter(|sql| sql.contains("-- feed_") || sql.contains("-- webhooks_"));

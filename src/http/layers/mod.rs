@@ -9,10 +9,14 @@
 //! 5. compression: of JSON and plain text only. Innermost: it must see a handler's answer before
 //!    anything counts its bytes.
 //!
+//! Around all of them, once the server is put together: [`audit`], which tells the audit log how each
+//! request ended.
+//!
 //! [`stall`] belongs to no request but to its answer: it lets go of what a stream holds when the
 //! client stops taking it. Absent: authentication (an extractor, so that a public handler is
 //! visibly one), limits of bodies ([`super::multipart`]), timeouts of sockets ([`super::listen`]).
 
+pub mod audit;
 pub mod compress;
 pub mod cors;
 pub mod head;

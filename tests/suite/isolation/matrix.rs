@@ -95,6 +95,7 @@ const MATRIX: &[(&str, &str, &str, Expect)] = &[
     ("GET", "/operations", "", Empty),
     ("GET", "/operations/{operation}", "", Absent),
     ("DELETE", "/operations/{operation}", "", Absent),
+    ("GET", "/audit", "study={study}&action=studies.store", Empty),
     ("POST", "/webhooks", "", Added),
     ("GET", "/webhooks", "", Empty),
     ("GET", "/webhooks/{webhook}", "", Absent),
