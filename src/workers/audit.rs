@@ -152,9 +152,12 @@ impl Worker for Audit {
     }
 }
 
-/// All partitions, and the platform.
+/// All partitions and the platform; the default partition also before it holds anything.
 pub(super) async fn with_platform(db: &Db) -> Result<Vec<PartitionId>, WorkerError> {
     let mut ids = partitions(db).await?;
     ids.push(PartitionId::platform());
+    if !ids.iter().any(PartitionId::is_default) {
+        ids.push(PartitionId::default());
+    }
     Ok(ids)
 }
