@@ -4,6 +4,7 @@
 //! the log-in is one that cannot break the fence, and the blob store keeps what it promises; the
 //! private Postgres is stopped after everything that uses it.
 
+mod auditing;
 mod database;
 mod keys;
 mod signals;
@@ -30,15 +31,16 @@ use crate::{
     archive::Archive,
     blob::BlobStore,
     config::{BlobKind, Config, DatabaseConfig, LogFormat},
-    control::{Access, Health, Keys, LinkKeys, Members, Partitions},
+    control::{Access, AuditLog, Health, Keys, LinkKeys, Members, Partitions},
     http::{self, App, Edge, listen},
     identity::Authenticator,
-    index::Db,
+    index::{Db, Unchained},
     outbound::Sender,
     telemetry::{self, Metrics},
-    workers::{self, Compact, Feed, Reindex, Remove, Scrub, Sweep, Webhooks},
+    workers::{self, Audit, AuditExport, Compact, Feed, Reindex, Remove, Scrub, Sweep, Webhooks},
 };
 
+pub use auditing::audit;
 pub use keys::{KeyAsked, keys};
 pub use verifying::verify;
 
@@ -57,6 +59,9 @@ const FEED_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest time between two looks of the scrubber for passes that are due.
 const SCRUB_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// Longest time between two rounds of the task that chains the audit log.
+const AUDIT_EVERY: Duration = Duration::from_secs(5);
 
 /// A server that answers requests.
 pub struct Server {
@@ -101,8 +106,15 @@ impl Server {
         let webhooks =
             Webhooks::new(db.clone(), sender.clone(), &config.webhooks, partitions.enabled());
         let closing = CancellationToken::new();
+        let audit =
+            AuditLog::new(db.clone(), partitions.clone(), &config.audit, config.auth.enabled);
+        let recorded = audit.clone();
+        let chained = Unchained::default();
+        let export = AuditExport::new(db.clone(), &config.audit, chained.clone())
+            .context("the audit log cannot be sent where [audit] says")?;
         let app = App::new(http::Parts {
             archive,
+            audit,
             partitions,
             identity: Authenticator::new(&config.auth),
             edge: Edge::new(config, LinkKeys::new(db.clone())),
@@ -141,6 +153,11 @@ impl Server {
         let mut background = background(config, &db, &blobs, metrics, wake, &end);
         background.push(webhooks.start(news, end.clone()));
         background.extend(tls.map(|tls| tokio::spawn(tls.watch(end.clone()))));
+        background.push(recorded.start(end.clone()));
+        let keeper = Audit::new(db.clone(), &config.audit, export.targets(), chained);
+        let wake = keeper.wake();
+        background.push(workers::start(keeper, AUDIT_EVERY, wake, end.clone()));
+        background.push(export.start(end.clone()));
         Ok(Self { address, stop, closing, serving, background, end, db })
     }
 

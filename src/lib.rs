@@ -15,6 +15,7 @@
 
 pub mod app;
 pub mod archive;
+pub mod audit;
 pub mod blob;
 pub mod cli;
 pub mod codec;

@@ -8,7 +8,12 @@ use collimator::{
 };
 
 fn main() -> ExitCode {
-    let entries =
-        Entries { serve: app::serve, migrate: app::migrate, verify: app::verify, keys: app::keys };
+    let entries = Entries {
+        serve: app::serve,
+        migrate: app::migrate,
+        verify: app::verify,
+        keys: app::keys,
+        audit: app::audit,
+    };
     cli::run(std::env::args_os(), entries)
 }

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "app",
         &[
             "archive",
+            "audit",
             "blob",
             "config",
             "control",
@@ -35,6 +36,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "http",
         &[
             "archive",
+            "audit",
             "control",
             "identity",
             "outbound",
@@ -50,6 +52,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "workers",
         &[
             "archive",
+            "audit",
             "control",
             "outbound",
             "verify",
@@ -61,10 +64,14 @@ const LAYERS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("verify", &["index", "blob", "dicom", "tenancy", "telemetry"]),
-    ("archive", &["index", "blob", "render", "codec", "dicom", "tenancy", "config", "telemetry"]),
-    ("control", &["index", "blob", "dicom", "tenancy", "config", "telemetry"]),
-    ("index", &["tenancy", "dicom", "config", "telemetry"]),
+    ("verify", &["audit", "index", "blob", "dicom", "tenancy", "telemetry"]),
+    (
+        "archive",
+        &["audit", "index", "blob", "render", "codec", "dicom", "tenancy", "config", "telemetry"],
+    ),
+    ("control", &["audit", "index", "blob", "dicom", "tenancy", "config", "telemetry"]),
+    ("index", &["audit", "tenancy", "dicom", "config", "telemetry"]),
+    ("audit", &["tenancy"]),
     ("blob", &["tenancy", "config", "telemetry"]),
     ("identity", &["tenancy", "config", "telemetry"]),
     ("outbound", &["config", "telemetry"]),

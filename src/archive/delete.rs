@@ -55,7 +55,10 @@ impl Archive {
     ) -> Result<Vec<i64>, IndexError> {
         let mut tx = self.0.db.begin_in(scope).await?;
         let gone = tx.delete(target, self.0.delete.grace_period).await?;
-        tx.commit().await?;
+        if !gone.is_empty() {
+            tx.audit_note("instances", gone.len());
+            tx.commit().await?;
+        }
         Ok(gone)
     }
 
@@ -68,7 +71,11 @@ impl Archive {
     ) -> Result<Erased, IndexError> {
         let mut tx = self.0.db.begin_in(scope).await?;
         let erased = tx.erase(target, id, resource).await?;
-        tx.commit().await?;
+        if !erased.live.is_empty() || erased.deleted > 0 {
+            tx.audit_note("erased", erased.live.len() as u64 + erased.deleted);
+            tx.audit_note("operation", id.simple().to_string());
+            tx.commit().await?;
+        }
         Ok(erased)
     }
 

@@ -7,6 +7,7 @@
 mod bulk;
 mod changes;
 mod codec_pool;
+mod deeds;
 mod delete;
 mod error;
 mod feed;

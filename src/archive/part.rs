@@ -165,7 +165,8 @@ impl<'a> PartSink<'a> {
                 let (length, sha256) = (self.length, self.sha256.finalize().into());
                 match read_through(self.session.study.as_ref(), self.reader).await {
                     Ok((indexed, metadata)) => {
-                        let row = Row { indexed, metadata, offset: 0, length, sha256 };
+                        let deed = self.session.scope.deed().cloned();
+                        let row = Row { indexed, metadata, offset: 0, length, sha256, deed };
                         self.session.store_large(id, *upload, row).await;
                     }
                     Err(Failed { sop, reason, detail }) => {

@@ -6,13 +6,15 @@
 //! that no instance slips through.
 
 use futures::{StreamExt, stream};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Archive, ArchiveError, repeated::repeated};
 use crate::{
+    audit::Event,
     dicom::Tag,
-    index::{IndexError, KnownTag, NewTag, QueryTag, TagError, TagStatus},
-    tenancy::{PartitionScope, Scope},
+    index::{IndexError, KnownTag, NewTag, QueryTag, TagError, TagStatus, path_text},
+    tenancy::{PartitionId, PartitionScope, Scope},
 };
 
 /// Partitions that are changed at the same time for one request.
@@ -35,6 +37,14 @@ impl TagScope {
         match self {
             Self::Root(scope) => scope,
             Self::Alone(scope) | Self::Partition(scope) => scope,
+        }
+    }
+
+    /// In whose audit log changes of the root's tags stand.
+    fn log(&self) -> PartitionId {
+        match self {
+            Self::Alone(scope) => scope.partition().clone(),
+            Self::Root(_) | Self::Partition(_) => PartitionId::platform(),
         }
     }
 
@@ -89,8 +99,9 @@ impl Archive {
     pub async fn add_tags(&self, at: &TagScope, tags: &[NewTag]) -> Result<Uuid, TagRefusal> {
         let operation = Uuid::new_v4();
         match at {
-            TagScope::Root(scope) => repeated!(self.add_to_root(scope, tags, operation))??,
-            TagScope::Alone(scope) => repeated!(self.add_to_root(scope, tags, operation))??,
+            TagScope::Root(_) | TagScope::Alone(_) => {
+                repeated!(self.add_to_root(at, tags, operation))??;
+            }
             TagScope::Partition(scope) => repeated!(self.add_to_one(scope, tags, operation))??,
         }
         tracing::info!(%operation, tags = tags.len(), "extended query tags added");
@@ -100,10 +111,11 @@ impl Archive {
 
     async fn add_to_root(
         &self,
-        scope: &Scope,
+        at: &TagScope,
         tags: &[NewTag],
         operation: Uuid,
     ) -> Result<Result<(), TagRefusal>, IndexError> {
+        let scope = at.scope();
         // Opened first: who holds the lock must not wait for a connection behind those who wait
         // for the lock.
         let mut partitions = self.0.db.begin(scope).await?;
@@ -114,7 +126,11 @@ impl Archive {
             return Ok(Err(refusal));
         }
         root.root_tags_create(tags, operation).await?;
-        root.commit().await?;
+        let tell = |event: &mut Event| {
+            event.detail.insert("tags".to_owned(), paths(tags));
+            event.detail.insert("operation".to_owned(), operation.simple().to_string().into());
+        };
+        root.commit_for(scope.deed(), &at.log(), tell).await?;
         Ok(Ok(()))
     }
 
@@ -130,6 +146,8 @@ impl Archive {
             return Ok(Err(refusal));
         }
         tx.tags_create(tags, operation).await?;
+        tx.audit_note("tags", paths(tags));
+        tx.audit_note("operation", operation.simple().to_string());
         tx.commit().await?;
         Ok(Ok(()))
     }
@@ -185,7 +203,10 @@ impl Archive {
             // First what partitions begin with that meet the tag meanwhile.
             let mut root = self.0.db.registry().await?;
             root.root_tag_query(tag.id, enabled).await?;
-            root.commit().await?;
+            let tell = |event: &mut Event| {
+                event.detail.insert("enabled".to_owned(), enabled.into());
+            };
+            root.commit_for(at.scope().deed(), &at.log(), tell).await?;
         }
         self.in_each(at.scope(), Change::Query { id: tag.id, enabled }).await?;
         self.tag(at, path).await
@@ -201,7 +222,7 @@ impl Archive {
         match at {
             TagScope::Partition(_) if tag.is_root => return Err(TagRefusal::OfRoot),
             _ if tag.status == TagStatus::Deleting => {}
-            _ if tag.is_root => repeated!(self.delete_of_root(tag.id))?,
+            _ if tag.is_root => repeated!(self.delete_of_root(at, tag.id))?,
             TagScope::Root(_) => {}
             TagScope::Alone(scope) | TagScope::Partition(scope) => {
                 repeated!(self.delete_of_one(scope, tag.id))?;
@@ -211,10 +232,10 @@ impl Archive {
         Ok(())
     }
 
-    async fn delete_of_root(&self, id: i64) -> Result<(), IndexError> {
+    async fn delete_of_root(&self, at: &TagScope, id: i64) -> Result<(), IndexError> {
         let mut root = self.0.db.begin_root_tags().await?;
         root.root_tag_delete(id).await?;
-        root.commit().await
+        root.commit_for(at.scope().deed(), &at.log(), |_| ()).await
     }
 
     async fn delete_of_one(&self, scope: &PartitionScope, id: i64) -> Result<(), IndexError> {
@@ -242,12 +263,20 @@ impl Archive {
         // So that nothing is left out that the partition has not looked at yet.
         tx.tags_meet().await?;
         match change {
-            Change::Query { id, enabled } => tx.tag_query(id, enabled).await?,
+            Change::Query { id, enabled } => {
+                tx.tag_query(id, enabled).await?;
+                tx.audit_note("enabled", enabled);
+            }
             Change::Cancel(id) => tx.operation_cancel(id).await?,
             Change::RetryRemovals => tx.removals_retry().await?,
         }
         tx.commit().await
     }
+}
+
+/// Paths of tags, as the audit log lists them.
+fn paths(tags: &[NewTag]) -> Value {
+    tags.iter().map(|tag| path_text(tag.path)).collect()
 }
 
 /// Whether tags may be added beside those known; `own` are known in some partition.

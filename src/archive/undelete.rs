@@ -289,7 +289,9 @@ impl Archive {
     ) -> Result<Vec<Stored>, IndexError> {
         let mut tx = self.0.db.begin_store(scope).await?;
         let stored = tx.undelete_batch(blob, news, watermarks).await?;
-        if stored.iter().any(|one| matches!(one, Stored::New { .. })) {
+        let back = stored.iter().filter(|one| matches!(one, Stored::New { .. })).count();
+        if back > 0 {
+            tx.audit_note("undeleted", back);
             tx.commit().await?;
         }
         Ok(stored)

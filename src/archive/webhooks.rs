@@ -122,6 +122,7 @@ impl Archive {
             return Err(WebhookRefusal::TooMany { limit });
         }
         tx.webhook_create(id, settings, &secret, cursor).await?;
+        tx.audit_note("webhook", id.simple().to_string());
         tx.commit().await?;
         tracing::info!(partition = %scope.partition(), webhook = %id, "webhook added");
         self.0.webhook_news.tell(scope);

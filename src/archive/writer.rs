@@ -17,13 +17,13 @@ use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
-use super::ArchiveError;
+use super::{ArchiveError, deeds};
 use crate::{
     blob::BlobStore,
     config::StoreConfig,
     dicom::{frames::FrameTable, index::Indexed},
     index::{Db, NewBlob, NewInstance, Stored},
-    tenancy::{PartitionId, PartitionScope},
+    tenancy::{Deed, PartitionId, PartitionScope},
 };
 
 /// Batches of one partition that are written at once: while one waits for its commit, the next
@@ -76,6 +76,8 @@ pub(super) struct Row {
     pub offset: u64,
     pub length: u64,
     pub sha256: [u8; 32],
+    /// The request that it came with.
+    pub deed: Option<Arc<Deed>>,
 }
 
 /// What became of each instance of a group, in order.
@@ -170,7 +172,8 @@ impl Writers {
         let (mut answers, mut pendings) = (Vec::new(), Vec::new());
         for group in batch {
             answers.push((group.answer, group.instances.len()));
-            pendings.extend(group.instances);
+            let deed = group.scope.deed().cloned();
+            pendings.extend(group.instances.into_iter().map(|one| (deed.clone(), one)));
         }
         let mut outcomes = self.write_all(&scope, pendings).await.into_iter();
         for (answer, count) in answers {
@@ -182,17 +185,21 @@ impl Writers {
     /// Writes instances into one blob. Where the index refuses the batch, each gets a blob and a
     /// transaction of its own, so that one that cannot be indexed does not take others with it,
     /// which may have come with other requests.
-    async fn write_all(&self, scope: &PartitionScope, pendings: Vec<Pending>) -> Answer {
+    async fn write_all(
+        &self,
+        scope: &PartitionScope,
+        pendings: Vec<(Option<Arc<Deed>>, Pending)>,
+    ) -> Answer {
         let mut rows = Vec::with_capacity(pendings.len());
         let mut bytes = Vec::with_capacity(pendings.len());
         // Given back when the batch is written and its memory is.
         let mut budget = Vec::new();
         let mut at = 0;
-        for pending in pendings {
+        for (deed, pending) in pendings {
             let Pending { indexed, metadata, sha256, chunks, length, budget: permit } = pending;
             budget.extend(permit);
             bytes.push(chunks);
-            rows.push(Row { indexed, metadata, offset: at, length, sha256 });
+            rows.push(Row { indexed, metadata, offset: at, length, sha256, deed });
             at += length;
         }
         // Cheap copies: chunks are counted references.
@@ -272,6 +279,7 @@ impl Writers {
                     1 => tx.store_batch(blob, &instances).await?,
                     _ => tx.store_batch_again(blob, &instances).await?,
                 };
+                deeds::tell(&mut tx, scope.partition(), rows, &stored);
                 tx.commit().await?;
                 Ok(stored)
             };

@@ -19,6 +19,8 @@ Examples:
       Hold rows, blobs and change feeds against each other, beside a running server or without.
   collimator key create --partition microsoft.default --role partition-admin
       Make the first API key of a partition.
+  collimator audit verify
+      Find out whether anybody tampered with the audit log.
 
 Environment:
   COLLIMATOR__SECTION__KEY   Sets a key of the configuration, for example
@@ -73,6 +75,11 @@ pub(super) enum Command {
     Key {
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// Look at the audit log
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
     },
     /// Look at the configuration
     Config {
@@ -140,6 +147,19 @@ pub(super) enum KeyCommand {
         /// The id of the key, as `list` shows it
         #[arg(value_name = "KEY")]
         key: String,
+    },
+}
+
+#[derive(Debug, PartialEq, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Make the chain of each partition anew from what is kept, and tell where it breaks
+    Verify {
+        /// Only this partition, or _platform; may be given several times
+        #[arg(long, value_name = "ID")]
+        partition: Vec<String>,
+        /// Report as JSON, one object a line, in place of text
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -15,9 +15,11 @@ use clap::Parser;
 use crate::{
     app::KeyAsked,
     config::{Config, ConfigErrors, Sources},
-    verify::Asked,
+    verify::{Asked, AuditAsked},
 };
-use arguments::{Arguments, Command, ConfigCommand, KeyCommand, Options, VerifyOptions};
+use arguments::{
+    Arguments, AuditCommand, Command, ConfigCommand, KeyCommand, Options, VerifyOptions,
+};
 
 /// What the commands do. Each blocks until it is done.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +32,8 @@ pub struct Entries {
     pub verify: fn(Config, Asked) -> anyhow::Result<bool>,
     /// `collimator key`.
     pub keys: fn(Config, KeyAsked) -> anyhow::Result<()>,
+    /// `collimator audit verify`: says whether nothing was wrong.
+    pub audit: fn(Config, AuditAsked) -> anyhow::Result<bool>,
 }
 
 /// Exit codes; the help text tells them.
@@ -104,6 +108,11 @@ fn execute(
         }
         Command::Key { command } => {
             (entries.keys)(config, keys(command)).map_err(Refusal::Failed)?;
+        }
+        Command::Audit { command: AuditCommand::Verify { partition, json } } => {
+            let asked = AuditAsked { partitions: partition, json };
+            let is_sound = (entries.audit)(config, asked).map_err(Refusal::Failed)?;
+            return Ok(if is_sound { 0 } else { DAMAGED });
         }
         Command::Config { command: ConfigCommand::Check } => {
             let shown = output.write_all(config.effective().as_bytes());

@@ -7,6 +7,7 @@ use super::*;
 const ENTRIES: Entries = Entries {
     serve: |config| anyhow::bail!("served at {}", config.server.listen),
     migrate: |config| anyhow::bail!("migrated in {}", config.data.dir.display()),
+    audit: |_, asked| Ok(!asked.json && asked.partitions.is_empty()),
     verify: |_, asked| match &asked {
         Asked { quick: true, .. } => Ok(asked.partitions.is_empty()),
         _ => anyhow::bail!("{asked:?}"),

@@ -18,6 +18,10 @@ pub struct AuthConfig {
     pub jwks_min_refresh: Duration,
     /// `auth.issuers`: whose access tokens are taken. Names are unique, and so are the issuers.
     pub issuers: Vec<IssuerConfig>,
+    /// `auth.api_keys`: whether API keys are taken.
+    pub api_keys: bool,
+    /// `auth.cache`: how long what partitions know of principals is believed.
+    pub cache: Duration,
     /// `auth.failures`: credentials that may fail from one address within the window.
     pub failures: u32,
     /// `auth.failure_window`: time in which failures are forgotten.

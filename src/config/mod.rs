@@ -7,6 +7,7 @@
 //! Invariants: a `Config` that exists is valid; all errors of one load are told together; no error
 //! and no `Debug` shows a secret. Absent: reading any of it again while the server runs.
 
+mod audit;
 mod auth;
 mod fields;
 mod issuer;
@@ -31,6 +32,7 @@ use std::{
 use toml::{Table, Value};
 use zeroize::Zeroize as _;
 
+pub use audit::{AuditConfig, AuditReads};
 pub use auth::AuthConfig;
 pub use issuer::{Algorithm, ClaimPath, IssuerConfig, PartitionRule, SmartScopes, is_loopback};
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
@@ -62,6 +64,7 @@ pub struct Config {
     pub data: DataConfig,
     pub auth: AuthConfig,
     pub links: LinksConfig,
+    pub audit: AuditConfig,
     pub features: FeaturesConfig,
     pub partitions: PartitionsConfig,
     pub tenancy: TenancyConfig,
@@ -117,6 +120,7 @@ impl Config {
             data: DataConfig { dir: data_dir(r, sources) },
             auth: AuthConfig::read(r),
             links: LinksConfig::read(r),
+            audit: AuditConfig::read(r),
             features: FeaturesConfig::read(r),
             partitions: PartitionsConfig::read(r),
             tenancy: TenancyConfig::read(r),
@@ -232,6 +236,7 @@ section_defaults!(
     tls: TlsConfig,
     auth: AuthConfig,
     links: LinksConfig,
+    audit: AuditConfig,
     features: FeaturesConfig,
     partitions: PartitionsConfig,
     tenancy: TenancyConfig,

@@ -1,7 +1,8 @@
-//! The control plane: partitions, what principals may do in them, who changes that, API keys, and
-//! readiness.
+//! The control plane: partitions, what principals may do in them, who changes that, API keys, the
+//! audit log, and readiness.
 
 mod access;
+mod audit;
 mod health;
 mod keys;
 mod links;
@@ -9,6 +10,7 @@ mod members;
 mod partitions;
 
 pub use access::Access;
+pub use audit::{AuditLog, AuditNote, AuditPlace};
 pub use health::{Check, Health};
 pub use keys::{KeyHolder, Keys};
 pub use links::{LinkKey, LinkKeys, LinkSecret, Rotated};
@@ -19,3 +21,5 @@ pub use crate::index::{
     ApiKey, KeySettings, Member, MemberFilter, NewMember, NewRevocation, OwnRole, PolicyRow,
     Revocation, RevocationKind, SecretHash,
 };
+/// What reading the audit log takes and gives.
+pub use crate::index::{AuditCursor, AuditEntry, AuditFilter, IndexError as AuditError};

@@ -10,10 +10,11 @@ use std::{
 
 use super::Access;
 use crate::{
+    audit::Event,
     config::{FeaturesConfig, PartitionsConfig},
     index::{Db, IndexError},
     tenancy::{
-        Circumstances, Denied, Grants, Membership, Named, PartitionId, Permission, Principal,
+        Circumstances, Deed, Denied, Grants, Membership, Named, PartitionId, Permission, Principal,
         Reach, Refused, Scope, check, decide,
     },
 };
@@ -158,10 +159,11 @@ impl Partitions {
     /// [`ControlError::Refused`], or a failure of the index.
     pub async fn create(
         &self,
-        who: &Principal,
+        deed: &Arc<Deed>,
         around: &Circumstances,
         partition: &PartitionId,
     ) -> Result<Option<Partition>, ControlError> {
+        let who = &deed.who;
         if !self.enabled && !partition.is_default() {
             return Err(Refused::PartitionsOff.into());
         }
@@ -174,11 +176,14 @@ impl Partitions {
         let mut tx = self.db.registry().await?;
         let is_new = tx.partition_create(partition).await?;
         let mut all = tx.partition_list().await?.into_iter();
-        tx.commit().await?;
-        self.remember(partition);
         if is_new {
+            let tell = |event: &mut Event| {
+                event.detail.insert("partition".to_owned(), partition.as_str().into());
+            };
+            tx.commit_for(Some(deed), &self.log(), tell).await?;
             tracing::info!(%partition, "partition created");
         }
+        self.remember(partition);
         Ok(all.find(|one| one.id == *partition).filter(|_| is_new))
     }
 
@@ -194,21 +199,47 @@ impl Partitions {
         }
     }
 
-    /// Makes sure that a partition exists, before the first instance is stored to it.
+    /// Where the audit log has what is done to partitions as such.
+    fn log(&self) -> PartitionId {
+        if self.enabled { PartitionId::platform() } else { PartitionId::default() }
+    }
+
+    /// Makes sure that a partition exists, before the first instance is stored to it, by a request
+    /// whose deed is `deed`.
     ///
     /// # Errors
     /// Where the index fails.
-    pub async fn ensure(&self, partition: &PartitionId) -> Result<(), IndexError> {
+    pub async fn ensure(
+        &self,
+        partition: &PartitionId,
+        deed: Option<&Arc<Deed>>,
+    ) -> Result<(), IndexError> {
         if self.is_known(partition) {
             return Ok(());
         }
         let mut tx = self.db.registry().await?;
         if tx.partition_create(partition).await? {
             tracing::info!(%partition, "partition created");
+            // The instance may still fail: only its own transaction says that it did not.
+            let creates = |event: &mut Event| {
+                event.action = "partitions.create".to_owned();
+                event.study = None;
+                event.detail.insert("partition".to_owned(), partition.as_str().into());
+            };
+            tx.commit_beside(deed, &self.log(), creates).await?;
+        } else {
+            tx.commit().await?;
         }
-        tx.commit().await?;
         self.remember(partition);
         Ok(())
+    }
+
+    /// Whether a partition exists.
+    ///
+    /// # Errors
+    /// Where the index fails.
+    pub(super) async fn exists(&self, partition: &PartitionId) -> Result<bool, IndexError> {
+        Ok(!self.existing([partition]).await?.is_empty())
     }
 
     async fn all(&self) -> Result<BTreeSet<PartitionId>, IndexError> {

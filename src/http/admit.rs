@@ -11,6 +11,7 @@ use super::{
     App,
     caller::Caller,
     carrier::Carried,
+    layers::audit::Trail,
     problem::Problem,
     urls::{PartitionUrls, Urls},
 };
@@ -229,14 +230,25 @@ pub async fn decide(
     carried: &Carried,
     permission: Permission,
 ) -> Result<(Caller, Scope), Problem> {
-    let caller = Caller::of(app, parts).await?;
+    let trail = Trail::of(parts);
+    let caller = match Caller::of(app, parts).await {
+        Ok(caller) => caller,
+        Err(problem) => {
+            trail.unidentified(app, parts, permission, &carried.named);
+            return Err(problem);
+        }
+    };
     let Caller { who, around, .. } = &caller;
     match app.partitions.scope(who, around, &carried.named, permission).await {
         Ok(scope) => {
             let deed = Arc::new(caller.deed(parts, permission));
+            trail.admitted(&deed, &scope);
             Ok((caller, scope.for_deed(deed)))
         }
-        Err(ControlError::Refused(refused)) => Err(refused.into()),
+        Err(ControlError::Refused(refused)) => {
+            trail.refused(caller.deed(parts, permission), &carried.named, &refused);
+            Err(refused.into())
+        }
         Err(ControlError::Index(error)) => Err(ArchiveError::from(error).into()),
     }
 }

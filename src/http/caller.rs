@@ -165,11 +165,7 @@ impl Caller {
 
     /// What the caller does by a request.
     pub fn deed(&self, parts: &Parts, permission: Permission) -> Deed {
-        let id = parts.extensions.get::<RequestId>().map_or("", RequestId::as_str);
-        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        let named = named(route, parts.uri.path());
-        let call = (parts.method.as_str(), route);
-        Deed::new(self.who.clone(), self.around.address, id, permission, call, named)
+        deed(self.who.clone(), self.around.address, parts, permission)
     }
 }
 
@@ -192,6 +188,19 @@ fn not_a_key(counted: Result<(), RetryAfter>) -> Problem {
         Ok(()) => Problem::unauthorized("the API key is not valid"),
         Err(wait) => wait.into(),
     }
+}
+
+/// What somebody wants by a request whose credential was refused.
+pub fn unknown(app: &App, parts: &Parts, permission: Permission) -> Deed {
+    let address = forwarded::address(parts, &app.server);
+    deed(Principal::Anonymous, address, parts, permission)
+}
+
+fn deed(who: Principal, address: IpAddr, parts: &Parts, permission: Permission) -> Deed {
+    let id = parts.extensions.get::<RequestId>().map_or("", RequestId::as_str);
+    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let named = named(route, parts.uri.path());
+    Deed::new(who, address, id, permission, (parts.method.as_str(), route), named)
 }
 
 /// The parameters of a path and their values, but for the partition, which a scope has.

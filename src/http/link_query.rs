@@ -5,6 +5,8 @@
 //! `signature` is nobody's link and stays as it is; with it, each of the five is there exactly once
 //! and spelt as it was written, or there is no link to be verified ([`Presented::Malformed`]).
 
+use std::borrow::Cow;
+
 use axum::{extract::Request, http::Uri, middleware::Next, response::Response};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -76,6 +78,11 @@ pub fn signed(url: &str, link: &Link, signature: &Signature) -> String {
 /// Whether a query has a signature.
 pub fn is_in(query: &str) -> bool {
     query.split('&').any(|pair| name_of(pair) == SIGNATURE)
+}
+
+/// A query without its link, where it has one.
+pub fn without_link(query: &str) -> Cow<'_, str> {
+    if is_in(query) { Cow::Owned(read(query).1) } else { Cow::Borrowed(query) }
 }
 
 /// The layer.

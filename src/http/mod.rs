@@ -11,6 +11,7 @@
 pub mod accept;
 mod admit;
 mod api_keys;
+mod audit;
 mod bulk_value;
 mod bulkdata;
 mod caller;

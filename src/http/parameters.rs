@@ -168,6 +168,20 @@ pub const CHANGES: &[Parameter] = &[
     Parameter::header("Last-Event-ID", "Of text/event-stream: goes before the offset."),
 ];
 
+/// The audit log.
+pub const AUDIT: &[Parameter] = &[
+    Parameter::query("principal", "Who did it: a subject, as its issuer has it."),
+    Parameter::query("issuer", "Who vouches for the principal."),
+    Parameter::query("action", "What was done: a permission by its name."),
+    Parameter::query("outcome", "How it ended.").of(&["success", "refused", "failed"]),
+    Parameter::query("study", "Study Instance UID that it was about."),
+    Parameter::query("request", "The id of the request."),
+    Parameter::query("since", "The first moment of a span, with its time zone."),
+    Parameter::query("until", "The first moment behind it, with its time zone."),
+    Parameter::query("limit", "Most events to return, up to 1000.").or("100"),
+    Parameter::query("after", "Where a page goes on: as in the link of the page before."),
+];
+
 /// Search (PS3.18 §8.3.4, §10.6.1.2).
 pub const SEARCH: &[Parameter] = &[
     Parameter::query(

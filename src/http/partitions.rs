@@ -1,5 +1,7 @@
 //! `/partitions`: those that the principal may see, and new ones.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Request, State},
@@ -9,17 +11,28 @@ use axum::{
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
-use super::{App, caller::Caller, json_body, managing::Fields, problem::Problem, urls};
+use super::{
+    App, caller::Caller, json_body, layers::audit::Trail, managing::Fields, problem::Problem, urls,
+};
 use crate::{
     archive::ArchiveError,
     control::{ControlError, Partition},
-    tenancy::PartitionId,
+    tenancy::{Named, PartitionId, Permission},
 };
 
 /// Lists partitions by id. Under `/v1` and `/v2` the members are those of Microsoft's server.
 pub async fn list(State(app): State<App>, request: Request) -> Result<Json<Vec<Value>>, Problem> {
     let (parts, _) = request.into_parts();
-    let caller = Caller::of(&app, &parts).await?;
+    let trail = Trail::of(&parts);
+    let caller = match Caller::of(&app, &parts).await {
+        Ok(caller) => caller,
+        Err(problem) => {
+            trail.unidentified(&app, &parts, Permission::ListPartitions, &Named::Nothing);
+            return Err(problem);
+        }
+    };
+    let deed = Arc::new(caller.deed(&parts, Permission::ListPartitions));
+    trail.admitted_to(&deed, &app.audit.platform());
     let listed = app.partitions.list(&caller.who, &caller.around).await;
     let partitions = listed.map_err(ArchiveError::from)?;
     Ok(Json(partitions.iter().map(shape(&parts.uri)).collect()))
@@ -27,8 +40,18 @@ pub async fn list(State(app): State<App>, request: Request) -> Result<Json<Vec<V
 
 /// `POST /partitions`: makes one come into being.
 pub async fn create(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    const PERMISSION: Permission = Permission::ManagePartitions;
     let (parts, body) = request.into_parts();
-    let caller = Caller::of(&app, &parts).await?;
+    let trail = Trail::of(&parts);
+    let caller = match Caller::of(&app, &parts).await {
+        Ok(caller) => caller,
+        Err(problem) => {
+            trail.unidentified(&app, &parts, PERMISSION, &Named::Nothing);
+            return Err(problem);
+        }
+    };
+    let deed = Arc::new(caller.deed(&parts, PERMISSION));
+    trail.admitted_to(&deed, &app.audit.platform());
     let body = json_body::read(&parts.headers, body, &app.limits).await?;
     let mut fields = Fields::of(body, &["partitionId"])?;
     let rule = "1 to 32 characters of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";
@@ -36,7 +59,7 @@ pub async fn create(State(app): State<App>, request: Request) -> Result<Response
         fields.need("partitionId", rule, |value| Some(Some(value.as_str()?.parse().ok()?)));
     fields.end()?;
     let id = id.ok_or_else(|| Problem::invalid("partitionId", rule))?;
-    match app.partitions.create(&caller.who, &caller.around, &id).await {
+    match app.partitions.create(&deed, &caller.around, &id).await {
         Ok(Some(made)) => Ok((StatusCode::CREATED, Json(shape(&parts.uri)(&made))).into_response()),
         Ok(None) => Err(Problem::conflict("there is such a partition already")),
         Err(ControlError::Refused(refused)) => Err(refused.into()),

@@ -346,6 +346,10 @@ impl Problem {
     }
 }
 
+/// What kind of problem an answer is, for layers.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind(pub &'static str);
+
 /// The members of a 5xx document that still wants its request id.
 #[derive(Clone)]
 struct Unidentified(Map<String, Value>);
@@ -359,6 +363,7 @@ impl IntoResponse for Problem {
         if self.0.status.is_server_error() {
             response.extensions_mut().insert(Unidentified(document));
         }
+        response.extensions_mut().insert(Kind(self.0.kind));
         let headers = response.headers_mut();
         headers.extend(self.0.headers);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -9,13 +9,13 @@ mod links;
 
 use std::sync::LazyLock;
 
-use axum::{Router, http::Method};
+use axum::{Router, http::Method, middleware};
 
 use super::{
     App,
     accept::{Offer, offers},
-    bulkdata, capabilities, change_feed, delete, frames, health,
-    layers::head::Security,
+    audit, bulkdata, capabilities, change_feed, delete, frames, health,
+    layers::{self, head::Security},
     metadata,
     openapi::{self, Routes},
     operation::{
@@ -24,7 +24,7 @@ use super::{
     },
     operations,
     parameters::{
-        CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, OPERATIONS as WHICH, PAGES, RANGES,
+        AUDIT, CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, OPERATIONS as WHICH, PAGES, RANGES,
         SEARCH as MATCHING, THUMBNAIL, VIEW, WADO_URI,
     },
     partitions, pixeldata, qido, query_tags, removals, rendered, stow, thumbnail, wado, wado_uri,
@@ -409,6 +409,12 @@ pub fn routes() -> Routes<App> {
             change_feed::latest,
         )
         .add(
+            managed(Method::GET, "/audit", "audit", "Read the audit log", &[200, 400, 404, 503])
+                .gives(&offers::AUDIT)
+                .parameters(&[AUDIT]),
+            audit::read,
+        )
+        .add(
             own("/partitions", Server, "partitions", "List partitions", &offers::OWN_JSON),
             partitions::list,
         )
@@ -455,5 +461,6 @@ pub static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| routes().oper
 /// The router of all routes, with its layers.
 pub fn router(app: App) -> Router {
     let security = Security::new(app.edge.is_auth_on, app.edge.hsts);
-    routes().into_router(&app.server, &app.cors, security).with_state(app)
+    let record = middleware::from_fn_with_state(app.audit.clone(), layers::audit::record);
+    routes().into_router(&app.server, &app.cors, security).layer(record).with_state(app)
 }

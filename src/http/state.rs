@@ -10,7 +10,7 @@ use crate::{
         ChangeFeedConfig, CorsConfig, LimitsConfig, RetrieveConfig, SearchConfig, ServerConfig,
         TenancyConfig,
     },
-    control::{Access, Health, Keys, Members, Partitions},
+    control::{Access, AuditLog, Health, Keys, Members, Partitions},
     identity::Authenticator,
     outbound::Sender,
     telemetry::Metrics,
@@ -38,6 +38,8 @@ pub struct Parts {
     pub members: Members,
     /// What partitions know of who calls.
     pub access: Access,
+    /// The audit log.
+    pub audit: AuditLog,
     /// What readiness depends on.
     pub health: Health,
     /// `[server]`.

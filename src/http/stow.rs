@@ -108,8 +108,8 @@ async fn take(
 ) -> Result<Response, Problem> {
     let mut head = Some(head);
     let prepare = {
-        let (app, partition) = (app.clone(), scope.partition().clone());
-        async move { app.partitions.ensure(&partition).await }
+        let (app, scope) = (app.clone(), scope.clone());
+        async move { app.partitions.ensure(scope.partition(), scope.deed()).await }
     };
     let mut session = app.archive.store(scope, place.study, Box::pin(prepare));
     let broken = loop {

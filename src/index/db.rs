@@ -11,7 +11,8 @@ use sqlx::{
 use tokio::time::Instant;
 
 use super::{
-    IndexError,
+    IndexError, Unchained,
+    audit::Ledger,
     filter::Sql,
     held::{Held, WATCH},
     lookup, migrate,
@@ -55,6 +56,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 pub struct Db {
     pool: PgPool,
     shared: Arc<Shared>,
+    unchained: Unchained,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -96,12 +98,16 @@ pub struct PartitionTx {
     partition: PartitionId,
     /// Whether it holds the definitions of extended query tags (see `tag_lock`).
     pub(super) holds_tags: bool,
+    /// What the audit log will tell of it.
+    pub(super) ledger: Ledger,
+    unchained: Unchained,
 }
 
 /// A transaction on the registry of partitions; it reaches no tenant table.
 pub struct RegistryTx {
     held: Held,
     prepared: bool,
+    pub(super) unchained: Unchained,
 }
 
 impl Db {
@@ -120,7 +126,8 @@ impl Db {
             .connect_with(app)
             .await?;
         let citus = refuse_what_is_unsafe(&pool, options.prepared_statements).await?;
-        let db = Self { pool, shared: Arc::new(Shared { options, citus }) };
+        let shared = Arc::new(Shared { options, citus });
+        let db = Self { pool, shared, unchained: Unchained::default() };
         db.ready().await?;
         Ok(db)
     }
@@ -196,7 +203,8 @@ impl Db {
         let held = self.start(&settings_of(scope, &more), timeout).await?;
         let inner = self.scoped(held, scope);
         let partition = scope.partition().clone();
-        Ok(PartitionTx { inner, partition, holds_tags: false })
+        let (holds_tags, ledger, unchained) = (false, Ledger::default(), self.unchained.clone());
+        Ok(PartitionTx { inner, partition, holds_tags, ledger, unchained })
     }
 
     /// Opens a transaction on the registry of partitions.
@@ -215,7 +223,9 @@ impl Db {
         let mut settings = vec!["SET LOCAL ROLE collimator_registry".to_owned()];
         settings.extend_from_slice(locks);
         let held = self.start(&settings, self.shared.options.statement_timeout).await?;
-        Ok(RegistryTx { held, prepared: self.shared.options.prepared_statements })
+        let (prepared, unchained) =
+            (self.shared.options.prepared_statements, self.unchained.clone());
+        Ok(RegistryTx { held, prepared, unchained })
     }
 
     /// Whether the database answers and its schema is the one that this server was built for, or
@@ -226,6 +236,11 @@ impl Db {
     pub async fn ready(&self) -> Result<(), IndexError> {
         let newest = self.registry().await?.schema_version().await?;
         if newest >= migrate::newest_version() { Ok(()) } else { Err(IndexError::Outdated) }
+    }
+
+    /// Where events of the audit log wait for their place in the chain.
+    pub fn unchained(&self) -> &Unchained {
+        &self.unchained
     }
 
     /// Closes every connection, waiting for those in use.
@@ -519,12 +534,19 @@ impl ScopedTx {
 }
 
 impl PartitionTx {
-    /// Makes what the transaction did visible and durable: the acknowledgement.
+    /// Makes what the transaction did visible and durable: the acknowledgement. With it goes the
+    /// record of who did it (see `audit`).
     ///
     /// # Errors
     /// [`IndexError::Unavailable`]: it is then unknown whether the commit took place.
-    pub async fn commit(self) -> Result<(), IndexError> {
-        self.inner.held.commit().await
+    pub async fn commit(mut self) -> Result<(), IndexError> {
+        let deeds = self.audit_write().await?;
+        self.inner.held.commit().await?;
+        if !deeds.is_empty() {
+            deeds.iter().for_each(|deed| deed.note_recorded());
+            self.unchained.note(&self.partition);
+        }
+        Ok(())
     }
 
     /// The partition.

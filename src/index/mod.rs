@@ -21,6 +21,9 @@
 
 mod access;
 mod api_keys;
+mod audit;
+mod audit_chain;
+mod audit_view;
 mod backfill;
 mod candidates;
 mod columns;
@@ -81,6 +84,9 @@ mod webhooks;
 
 pub use access::{Acquaintance, Asker, OwnRole, PolicyRow};
 pub use api_keys::{ApiKey, KeySettings, SecretHash};
+pub use audit::Unchained;
+pub use audit_chain::{AuditKept, AuditLink, AuditLinked};
+pub use audit_view::{AuditCursor, AuditEntry, AuditFilter};
 pub use compaction::{CompactionPlan, CompactionRule, Kept, Planned};
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use dead_letters::DeadLetter;
@@ -119,7 +125,7 @@ pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
 pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookSettings};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 27] = [
+pub const TENANT_TABLES: [&str; 32] = [
     "study",
     "study_term",
     "series",
@@ -147,6 +153,11 @@ pub const TENANT_TABLES: [&str; 27] = [
     "api_key",
     "partition_policy",
     "revocation",
+    "audit_event",
+    "audit_pending",
+    "audit_chain",
+    "audit_checkpoint",
+    "audit_export",
 ];
 
 /// Every constant statement on tenant tables, each opening with a comment that names it.
@@ -158,6 +169,9 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             api_keys::STATEMENTS,
             principals::STATEMENTS,
             revocations::STATEMENTS,
+            audit::STATEMENTS,
+            audit_chain::STATEMENTS,
+            audit_view::STATEMENTS,
             backfill::STATEMENTS,
             compaction::STATEMENTS,
             compaction_queue::STATEMENTS,

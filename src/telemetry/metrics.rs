@@ -118,12 +118,21 @@ fn describe() {
     describe_counter!(names::JWKS_FETCHES, "Fetches of issuers' keys, by outcome");
     describe_counter!(names::DAMAGE_FOUND, "Damage found by the scrubber, by kind");
     describe_counter!(names::SCRUB_BYTES, Unit::Bytes, "Bytes read and hashed by the scrubber");
+    describe_counter!(names::AUDIT_WRITTEN, "Events of the audit log written apart from changes");
+    describe_counter!(names::AUDIT_LOST, "Events of the audit log that were not written, by kind");
+    describe_gauge!(names::AUDIT_WAITING, "Events of the audit log that wait to be written");
+    describe_counter!(names::AUDIT_CHAINED, "Events that were given their place in the chain");
+    describe_counter!(names::AUDIT_EXPORTED, "Events handed to receivers of the audit log");
+    describe_counter!(names::AUDIT_EXPORT_FAILED, "Tries to send the audit log that failed");
     describe_counter!(
         names::POSTGRES_RESTARTS,
         "Restarts of the private Postgres after it ended by itself"
     );
     // Rates need a first value: what may stay at zero for long is there from the start.
     metrics::counter!(names::POSTGRES_RESTARTS).absolute(0);
+    for kind in ["read", "change"] {
+        metrics::counter!(names::AUDIT_LOST, names::KIND => kind).absolute(0);
+    }
     metrics::counter!(names::STORE_BYTES).absolute(0);
     metrics::counter!(names::AUTH_FAILURES).absolute(0);
     metrics::counter!(names::AUTH_THROTTLED).absolute(0);

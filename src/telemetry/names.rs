@@ -68,6 +68,19 @@ pub const JWKS_FETCHES: &str = "collimator_jwks_fetches_total";
 pub const DAMAGE_FOUND: &str = "collimator_damage_found_total";
 /// Bytes that the scrubber read and hashed. Counter.
 pub const SCRUB_BYTES: &str = "collimator_scrub_bytes_total";
+/// Events of the audit log that were written apart from changes. Counter.
+pub const AUDIT_WRITTEN: &str = "collimator_audit_written_total";
+/// Events of reads and refusals that were not written, since too many waited or the database did not
+/// take them. Counter. Label: [`KIND`] (`read`, `change`).
+pub const AUDIT_LOST: &str = "collimator_audit_lost_total";
+/// Events that wait to be written. Gauge.
+pub const AUDIT_WAITING: &str = "collimator_audit_waiting";
+/// Events that were given their place in the chain. Counter.
+pub const AUDIT_CHAINED: &str = "collimator_audit_chained_total";
+/// Events handed to a receiver. Counter. Label: [`KIND`] (`lines`, `syslog`).
+pub const AUDIT_EXPORTED: &str = "collimator_audit_exported_total";
+/// Tries to send to a receiver that failed. Counter. Label as [`AUDIT_EXPORTED`].
+pub const AUDIT_EXPORT_FAILED: &str = "collimator_audit_export_failed_total";
 /// Restarts of the private Postgres after it ended by itself. Counter.
 pub const POSTGRES_RESTARTS: &str = "collimator_postgres_restarts_total";
 
@@ -81,7 +94,7 @@ pub const STATUS: &str = "status";
 pub const OUTCOME: &str = "outcome";
 /// Label: the operation, such as `put`, `get`, `delete`, `list`.
 pub const OPERATION: &str = "operation";
-/// Label: the kind of damage.
+/// Label: the kind of damage, or of what was lost or sent.
 pub const KIND: &str = "kind";
 /// Label: the background task.
 pub const WORKER: &str = "worker";

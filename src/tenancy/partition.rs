@@ -5,11 +5,14 @@ use std::{fmt, str::FromStr};
 /// The name of the partition that everything is in when nothing else is said.
 const DEFAULT: &str = "microsoft.default";
 
+/// What stands where there is no partition; no text that comes from outside reads as it.
+const PLATFORM: &str = "_platform";
+
 /// Longest id, in characters. Also the longest that still fits a host label with room to spare.
 const MAX_LENGTH: usize = 32;
 
-/// The isolation unit's id, in lower case. `FromStr` is the only way in, so that a value of this
-/// type is always valid.
+/// The isolation unit's id, in lower case. `FromStr` is the only way in from outside, so that a value
+/// of this type is always valid, or stands for the platform.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionId(Box<str>);
 
@@ -24,6 +27,12 @@ impl PartitionId {
     /// The id as stored: lower case, safe in paths, host names and SQL literals.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Where the audit log keeps what belongs to no partition. It is not one: its first character
+    /// is none that an id can begin with, so that nobody can name or create it.
+    pub fn platform() -> Self {
+        Self(PLATFORM.into())
     }
 
     /// Whether this is the partition used when none is named and partitions are off.
@@ -73,6 +82,7 @@ mod tests {
             assert_eq!(input.parse::<PartitionId>().unwrap().as_str(), expected);
         }
         assert!("MICROSOFT.DEFAULT".parse::<PartitionId>().unwrap().is_default());
+        assert!(PartitionId::platform().as_str().parse::<PartitionId>().is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //!
 //! Absent: repairs. What is damaged is told, and stays as it is.
 
+mod audit;
 mod blobs;
 mod feed;
 mod finding;
@@ -27,6 +28,7 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use audit::{AuditBreak, AuditFinding, AuditVerified, audit_log};
 pub use finding::{Finding, Kind, Outcome, Tally};
 pub use pace::Pace;
 pub use report::{Output, Report};
@@ -37,6 +39,15 @@ use crate::{
     index::{Belonging, Db, IndexError},
     tenancy::PartitionScope,
 };
+
+/// What `collimator audit verify` is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditAsked {
+    /// Partitions whose logs are looked at; none: all, and that of the platform.
+    pub partitions: Vec<String>,
+    /// Whether the report is JSON, one object a line.
+    pub json: bool,
+}
 
 /// Why a partition could not be looked through to its end.
 #[derive(Debug, thiserror::Error)]

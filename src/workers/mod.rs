@@ -3,7 +3,8 @@
 //! Owns the one loop that every task runs in ([`start`]) and the tasks: [`Sweep`] (blobs that no
 //! row knows), [`Remove`] (blobs whose last instance was deleted), [`Compact`] (blobs that are
 //! mostly dead), [`Reindex`] (extended query tags), [`Feed`] (events of change feeds) and [`Scrub`]
-//! (damage); and [`Webhooks`], which has a loop of its own. Holds:
+//! (damage) and [`Audit`] (the chain of the audit log); and [`Webhooks`] and [`AuditExport`], which have
+//! loops of their own. Holds:
 //! - A task takes no input, works from the database, and may be stopped or killed at any point and
 //!   run again; several servers may run the same task at once.
 //! - A task visits one partition at a time, with that partition's scope. (What finds out which of
@@ -12,6 +13,8 @@
 //!
 //! Absent: tasks that belong to a request.
 
+mod audit;
+mod audit_export;
 mod compact;
 mod feed;
 mod lease;
@@ -29,6 +32,8 @@ use rand::{RngExt, seq::SliceRandom};
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use audit::Audit;
+pub use audit_export::AuditExport;
 pub use compact::Compact;
 pub use feed::Feed;
 pub use reindex::Reindex;

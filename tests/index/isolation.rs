@@ -26,6 +26,7 @@ async fn two_partitions() -> Database {
         add_webhook(&it.db, partition).await;
         add_link_key(&it.db, partition).await;
         add_access(&it.db, partition).await;
+        crate::audit::fill(&it.db, partition).await;
         add_tag(&it.db, partition, "00101010", VR::AS, Level::Study).await;
         let ages = ["041Y", "no age"]
             .map(|age| format!(r#"{{"00101010":{{"vr":"AS","Value":["{age}"]}}}}"#));

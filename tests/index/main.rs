@@ -1,5 +1,6 @@
 //! The index against a real Postgres.
 
+mod audit;
 mod backfill;
 mod data;
 mod deletion;

@@ -449,6 +449,11 @@ async fn lookups_find_their_index_without_statistics() {
         "issuer",
         // One row for each partition.
         "partition_id >=",
+        "number",
+        "pending_id",
+        "subject",
+        "request_id",
+        "target",
     ];
     let of_feed = scoped_statements().filter(|sql| {
         ["-- feed_", "-- webhooks_", "-- access_look"].iter().any(|name| sql.contains(name))

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod audit;
 mod change_feed;
 mod cli;
 mod conformance;

@@ -158,6 +158,9 @@ pub const OWN_JSON: [Offer; 1] = [PLAIN_JSON];
 /// The change feed: a page, or events as they come.
 pub const CHANGES: [Offer; 2] = [PLAIN_JSON, Offer::plain("text/event-stream")];
 
+/// The audit log: a page, or all of it by lines.
+pub const AUDIT: [Offer; 2] = [PLAIN_JSON.by_default(), Offer::plain("application/x-ndjson")];
+
 /// What Prometheus reads.
 pub const METRICS: [Offer; 1] = [Offer::plain("text/plain")];
 

@@ -11,10 +11,14 @@
 //! 6. [`link_query`]: takes the parameters of signed URLs out of the query, so that handlers see
 //!    none of them.
 //!
+//! Around all of them, once the server is put together: [`audit`], which tells the audit log how each
+//! request ended.
+//!
 //! [`stall`] belongs to no request but to its answer: it lets go of what a stream holds when the
 //! client stops taking it. Absent: authentication (an extractor, so that a public handler is
 //! visibly one), limits of bodies ([`super::multipart`]), timeouts of sockets ([`super::listen`]).
 
+pub mod audit;
 pub mod compress;
 pub mod cors;
 pub mod head;

@@ -100,6 +100,7 @@ pub const MATRIX: &[(&str, &str, &str, Expect)] = &[
     ("DELETE", "/operations/{operation}", "", Absent),
     ("POST", "/links", "", Absent),
     ("POST", "/links/$rotate", "", Added),
+    ("GET", "/audit", "study={study}&action=studies.store", Empty),
     ("POST", "/webhooks", "", Added),
     ("GET", "/webhooks", "", Empty),
     ("GET", "/webhooks/{webhook}", "", Absent),

@@ -71,6 +71,7 @@ fn permission_of(method: &str, path: &str) -> Permission {
         "policy" if reads => Permission::ReadPolicy,
         "policy" => Permission::ManagePolicy,
         "audit" => Permission::ReadAudit,
+        "links" if path.ends_with("$rotate") => Permission::ManagePrincipals,
         "links" => Permission::Share,
         _ => panic!("{method} {path} takes no permission that is known here"),
     }

@@ -1,0 +1,312 @@
+//! The audit log of what changes nothing: reads, refusals and failures, written behind the request;
+//! and reading the log.
+//!
+//! An event of this kind is handed to a queue and written in batches by one task, so that no request
+//! waits for it. Holds: where the queue is full the event is lost and counted, and what was lost is
+//! itself told in the log of the platform once there is room; at the end of the server what waits is
+//! written. (Changes are on the record by their own transactions, see `index`.)
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use time::OffsetDateTime;
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinHandle,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Partitions;
+use crate::{
+    audit::{Event, Outcome},
+    config::{AuditConfig, AuditReads},
+    index::{AuditCursor, AuditEntry, AuditFilter, Db, IndexError},
+    telemetry::names,
+    tenancy::{Named, PartitionId, PartitionScope, Principal, Scope},
+};
+
+/// Most events that one transaction writes.
+const BATCH: usize = 500;
+/// Wait after a batch that the index did not take, doubled with each further one, and at most.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_CAP: Duration = Duration::from_secs(15);
+/// Time for what waits, when the server ends.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// Partitions of one request that each get the event; beyond, the platform's log has it.
+const MANY: usize = 64;
+
+/// Where an event belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditPlace {
+    /// In the logs of these partitions, which exist; in that of the platform where it is none.
+    Partitions(Vec<PartitionId>),
+    /// Where the request named a partition that exists, in its log; else in that of the platform.
+    Named(Named),
+}
+
+/// An event on its way.
+#[derive(Clone, Debug)]
+pub struct AuditNote {
+    /// What happened. The partition is not read.
+    pub event: Event,
+    /// Where it belongs.
+    pub place: AuditPlace,
+    /// Whether a change was asked for.
+    pub changes: bool,
+}
+
+/// The log, for who adds to it and who reads it. Cheap to clone.
+#[derive(Clone)]
+pub struct AuditLog(Arc<Inner>);
+
+struct Inner {
+    db: Db,
+    partitions: Partitions,
+    notes: mpsc::Sender<AuditNote>,
+    /// What the writer takes from, until it has been started.
+    taken: Mutex<Option<mpsc::Receiver<AuditNote>>>,
+    records_reads: bool,
+    queries: bool,
+    lost: Lost,
+}
+
+/// Events that found no room, since it was last told.
+#[derive(Default)]
+struct Lost {
+    reads: AtomicU64,
+    changes: AtomicU64,
+}
+
+impl Lost {
+    fn add(&self, changes: bool, count: u64) -> u64 {
+        let (of, kind) = if changes { (&self.changes, "change") } else { (&self.reads, "read") };
+        metrics::counter!(names::AUDIT_LOST, names::KIND => kind).increment(count);
+        of.fetch_add(count, Ordering::Relaxed)
+    }
+}
+
+impl AuditLog {
+    /// The log over an index; `is_authenticated`: whether requests have principals.
+    pub fn new(
+        db: Db,
+        partitions: Partitions,
+        config: &AuditConfig,
+        is_authenticated: bool,
+    ) -> Self {
+        let (notes, taken) = mpsc::channel(config.queue);
+        Self(Arc::new(Inner {
+            db,
+            partitions,
+            notes,
+            taken: Mutex::new(Some(taken)),
+            records_reads: match config.reads {
+                AuditReads::Authenticated => is_authenticated,
+                AuditReads::Always => true,
+                AuditReads::Never => false,
+            },
+            queries: config.queries,
+            lost: Lost::default(),
+        }))
+    }
+
+    /// Whether reads are on the record.
+    pub fn records_reads(&self) -> bool {
+        self.0.records_reads
+    }
+
+    /// Whether queries of searches are.
+    pub fn records_queries(&self) -> bool {
+        self.0.queries
+    }
+
+    /// Takes an event to be written; does not wait.
+    pub fn put(&self, note: AuditNote) {
+        let changes = note.changes;
+        if self.0.notes.try_send(note).is_err() && self.0.lost.add(changes, 1) == 0 {
+            tracing::error!("too many events of the audit log wait: more are lost from here on");
+        }
+    }
+
+    /// In whose log is what belongs to no partition: while partitions are off all is in one.
+    pub fn platform(&self) -> PartitionId {
+        match self.0.partitions.enabled() {
+            true => PartitionId::platform(),
+            false => PartitionId::default(),
+        }
+    }
+
+    /// What reads the log of the platform, for who may: operators, and everybody while there are no
+    /// principals.
+    pub fn platform_scope(&self, who: &Principal) -> Option<PartitionScope> {
+        let may = match who {
+            Principal::Anonymous => true,
+            Principal::Known(known) => known.is_operator,
+        };
+        #[expect(clippy::disallowed_methods, reason = "it is no partition that anybody decides of")]
+        may.then(|| Scope::for_maintenance(&self.platform()))
+    }
+
+    /// Events of a log that fit, newest first, `limit` at most.
+    ///
+    /// # Errors
+    /// Where the index fails.
+    pub async fn entries(
+        &self,
+        scope: &PartitionScope,
+        filter: &AuditFilter,
+        after: Option<AuditCursor>,
+        limit: i64,
+    ) -> Result<Vec<AuditEntry>, IndexError> {
+        self.0.db.begin_in(scope).await?.audit_entries(filter, after, limit).await
+    }
+
+    /// Starts what writes events, until `end`; then it writes those that wait.
+    pub fn start(&self, end: CancellationToken) -> JoinHandle<()> {
+        let log = self.clone();
+        tokio::spawn(async move {
+            let Some(taken) = log.0.taken.lock().await.take() else { return };
+            log.write(taken, end).await;
+        })
+    }
+
+    async fn write(&self, mut taken: mpsc::Receiver<AuditNote>, end: CancellationToken) {
+        let mut notes = Vec::with_capacity(BATCH);
+        loop {
+            notes.clear();
+            let ended = tokio::select! {
+                biased;
+                count = taken.recv_many(&mut notes, BATCH) => count == 0,
+                () = end.cancelled() => true,
+            };
+            if ended && notes.is_empty() {
+                break;
+            }
+            metrics::gauge!(names::AUDIT_WAITING).set(taken.len() as f64);
+            self.write_all(std::mem::take(&mut notes), &end).await;
+            self.tell_lost(&end).await;
+        }
+        metrics::gauge!(names::AUDIT_WAITING).set(0.0);
+    }
+
+    /// Writes events, each in its log.
+    async fn write_all(&self, notes: Vec<AuditNote>, end: &CancellationToken) {
+        let mut logs: BTreeMap<PartitionId, Vec<(Event, bool)>> = BTreeMap::new();
+        for note in notes {
+            let AuditNote { event, place, changes } = note;
+            let places = self.places(place, end).await;
+            for partition in places {
+                let event = Event {
+                    id: uuid::Uuid::new_v4(),
+                    partition: partition.as_str().to_owned(),
+                    ..event.clone()
+                };
+                logs.entry(partition).or_default().push((event, changes));
+            }
+        }
+        for (partition, events) in logs {
+            for batch in events.chunks(BATCH) {
+                self.write_in(&partition, batch, end).await;
+            }
+        }
+    }
+
+    /// The logs that an event belongs in.
+    async fn places(&self, place: AuditPlace, end: &CancellationToken) -> Vec<PartitionId> {
+        let named = match place {
+            AuditPlace::Partitions(several) if several.is_empty() || several.len() > MANY => {
+                return vec![self.platform()];
+            }
+            AuditPlace::Partitions(several) => return several,
+            AuditPlace::Named(Named::One(one)) => one,
+            AuditPlace::Named(Named::Nothing | Named::Several(_)) => return vec![self.platform()],
+        };
+        let exists = retried(end, || self.0.partitions.exists(&named)).await;
+        vec![if exists == Some(true) { named } else { self.platform() }]
+    }
+
+    async fn write_in(
+        &self,
+        partition: &PartitionId,
+        batch: &[(Event, bool)],
+        end: &CancellationToken,
+    ) {
+        #[expect(clippy::disallowed_methods, reason = "behind the request, which may be over")]
+        let scope = Scope::for_maintenance(partition);
+        let events: Vec<Event> = batch.iter().map(|(event, _)| event.clone()).collect();
+        let written = retried(end, || async {
+            let mut tx = self.0.db.begin_in(&scope).await?;
+            tx.audit_insert(&events).await?;
+            tx.commit().await
+        });
+        if written.await.is_some() {
+            metrics::counter!(names::AUDIT_WRITTEN).increment(events.len() as u64);
+            self.0.db.unchained().note(partition);
+        } else {
+            for changes in [false, true] {
+                let count = batch.iter().filter(|(_, own)| *own == changes).count() as u64;
+                if count > 0 {
+                    self.0.lost.add(changes, count);
+                }
+            }
+        }
+    }
+
+    /// Puts on the record how much is not.
+    async fn tell_lost(&self, end: &CancellationToken) {
+        let reads = self.0.lost.reads.swap(0, Ordering::Relaxed);
+        let changes = self.0.lost.changes.swap(0, Ordering::Relaxed);
+        if reads == 0 && changes == 0 {
+            return;
+        }
+        tracing::error!(reads, changes, "events of the audit log were lost");
+        let platform = self.platform();
+        let mut event = Event::by_server("audit.lost", &platform, OffsetDateTime::now_utc());
+        event.outcome = Outcome::Failed;
+        event.detail.insert("reads".to_owned(), reads.into());
+        event.detail.insert("changes".to_owned(), changes.into());
+        self.write_in(&platform, &[(event, false)], end).await;
+    }
+}
+
+/// Tries something until it succeeds, cannot, or time is up; `None`: it did not.
+async fn retried<T, F>(end: &CancellationToken, mut attempt: impl FnMut() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, IndexError>>,
+{
+    let mut wait = RETRY_FIRST;
+    let mut until = None;
+    loop {
+        let error = match attempt().await {
+            Ok(done) => return Some(done),
+            Err(error) => error,
+        };
+        tracing::warn!(error = %error, "an event of the audit log could not be written");
+        if !error.is_unavailable() {
+            return None;
+        }
+        if end.is_cancelled() {
+            let until = *until.get_or_insert_with(|| Instant::now() + FAREWELL);
+            if Instant::now() >= until {
+                return None;
+            }
+        }
+        let _ = tokio::time::timeout(wait, async {
+            match until {
+                None => end.cancelled().await,
+                Some(_) => std::future::pending().await,
+            }
+        })
+        .await;
+        wait = (wait * 2).min(RETRY_CAP);
+        if end.is_cancelled() {
+            wait = RETRY_FIRST;
+        }
+    }
+}
