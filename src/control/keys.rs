@@ -305,7 +305,7 @@ fn holder(partition: &PartitionId, key: &ApiKey, expires_at: Option<OffsetDateTi
         kind: PrincipalKind::ApiKey,
         issuer: ISSUER.into(),
         subject: key.id.simple().to_string().into(),
-        name: Some(key.settings.name.as_str().into()).filter(|name: &Box<str>| !name.is_empty()),
+        name: Some(&*key.settings.name).filter(|name| !name.is_empty()).map(Box::from),
         reach: Reach::These(BTreeSet::from([partition.clone()])),
         roles: key.settings.roles.iter().cloned().collect(),
         permissions: key.settings.permissions.and(Role::PartitionAdmin.permits()),
