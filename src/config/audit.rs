@@ -90,11 +90,6 @@ impl AuditConfig {
         }
         config
     }
-
-    /// The age at which events of a partition are removed; zero: never.
-    pub fn retention_of(&self, partition: &PartitionId) -> Duration {
-        self.partition_retention.get(partition).copied().unwrap_or(self.retention)
-    }
 }
 
 fn is_retention(time: Duration) -> bool {

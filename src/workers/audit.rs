@@ -82,7 +82,8 @@ impl Audit {
     }
 
     async fn forget(&self, id: &PartitionId, done: &mut Done) -> Result<(), WorkerError> {
-        let age = self.config.retention_of(id);
+        let own = self.config.partition_retention.get(id).copied();
+        let age = own.unwrap_or(self.config.retention);
         if age.is_zero() {
             return Ok(());
         }

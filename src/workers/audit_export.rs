@@ -33,10 +33,11 @@ use crate::{
     tenancy::{PartitionId, Scope},
 };
 
-/// Events sent at a time.
+/// Events sent at a time, at most; fewer after a failure, so that a receiver that hangs up halfway
+/// gets on all the same.
 const BATCH: i64 = 200;
 /// How long who sends holds a partition's log without a sign of life.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_secs(45);
 /// Time between two looks at all partitions.
 const ALL_EVERY: Duration = Duration::from_secs(30);
 /// Wait after a failure, doubled with each further one, and at most.
@@ -63,7 +64,7 @@ enum Target {
     /// A file, or standard output.
     Lines(Option<PathBuf>),
     Syslog {
-        receiver: Mutex<Syslog>,
+        receiver: Box<Mutex<Syslog>>,
         source: String,
         host: String,
     },
@@ -159,7 +160,7 @@ impl AuditExport {
         }
         if let Some(receiver) = Syslog::of(config)? {
             let host = std::env::var("HOSTNAME").unwrap_or_default();
-            let (receiver, source) = (Mutex::new(receiver), config.source.clone());
+            let (receiver, source) = (Box::new(Mutex::new(receiver)), config.source.clone());
             targets.push(Target::Syslog { receiver, source, host });
         }
         Ok(Self { db, targets, chained, owner: Uuid::new_v4() })
@@ -203,7 +204,7 @@ impl AuditExport {
         target: &Target,
         mut woken: tokio::sync::broadcast::Receiver<Vec<PartitionId>>,
     ) {
-        let (mut failures, mut all_at) = (0, Instant::now());
+        let (mut failures, mut all_at, mut batch) = (0, Instant::now(), BATCH);
         let mut due: BTreeSet<PartitionId> = BTreeSet::new();
         loop {
             if Instant::now() >= all_at {
@@ -215,13 +216,13 @@ impl AuditExport {
             }
             let mut wait = all_at.saturating_duration_since(Instant::now());
             while let Some(id) = due.first().cloned() {
-                match self.send(target, &id).await {
+                match self.send(target, &id, batch).await {
                     Ok(()) => {
-                        failures = 0;
+                        (failures, batch) = (0, (batch * 2).min(BATCH));
                         due.remove(&id);
                     }
                     Err(error) => {
-                        failures += 1;
+                        (failures, batch) = (failures + 1, (batch / 4).max(1));
                         let kind = target.name();
                         metrics::counter!(names::AUDIT_EXPORT_FAILED, names::KIND => kind)
                             .increment(1);
@@ -246,7 +247,7 @@ impl AuditExport {
     }
 
     /// Sends what there is of one partition, unless another server does.
-    async fn send(&self, target: &Target, id: &PartitionId) -> Result<(), ExportError> {
+    async fn send(&self, target: &Target, id: &PartitionId, batch: i64) -> Result<(), ExportError> {
         #[expect(clippy::disallowed_methods, reason = "a background task")]
         let scope = Scope::for_maintenance(id);
         let name = target.name();
@@ -260,18 +261,24 @@ impl AuditExport {
         tx.commit().await?;
         let Some(mut at) = claimed else { return Ok(()) };
         loop {
-            let links = self.db.begin_in(&scope).await?.audit_links(at, BATCH).await?;
-            let Some(last) = links.last() else { return Ok(()) };
-            target.send(&links).await?;
+            let links = self.db.begin_in(&scope).await?.audit_links(at, batch).await?;
+            let sent = match links.last() {
+                Some(last) => target.send(&links).await.map(|()| last.number),
+                None => Ok(at),
+            };
+            // Who has nothing more to send, or cannot, lets others.
+            let goes_on = sent.is_ok() && links.len() as i64 == batch;
+            let lease = if goes_on { LEASE } else { Duration::ZERO };
+            at = *sent.as_ref().unwrap_or(&at);
             let mut tx = self.db.begin_in(&scope).await?;
-            let is_held = tx.audit_export_move(name, self.owner, last.number, LEASE).await?;
+            let is_held = tx.audit_export_move(name, self.owner, at, lease).await?;
             tx.commit().await?;
+            sent?;
             metrics::counter!(names::AUDIT_EXPORTED, names::KIND => name)
                 .increment(links.len() as u64);
-            if !is_held {
+            if !goes_on || !is_held {
                 return Ok(());
             }
-            at = last.number;
         }
     }
 }

@@ -5,4 +5,5 @@ mod crowd;
 mod leaks;
 mod matrix;
 mod principals;
+mod stage;
 mod webhooks;

@@ -7,6 +7,7 @@ use collimator::{http::routes, index::TENANT_TABLES};
 use reqwest::Method;
 use sqlx::AssertSqlSafe;
 
+use super::stage::{north, north_and_south};
 use crate::harness::{
     Answer, Client, Dicom, Server,
     corpus::{RELATED, multipart, multipart_of},
@@ -165,12 +166,12 @@ pub enum Carrier {
 /// All have equal lengths, so that answers may be compared as they are.
 #[derive(Clone, Copy, Debug)]
 pub struct Uids {
-    study: &'static str,
-    series: &'static str,
-    instance: &'static str,
-    tag: &'static str,
-    operation: &'static str,
-    webhook: &'static str,
+    pub study: &'static str,
+    pub series: &'static str,
+    pub instance: &'static str,
+    pub tag: &'static str,
+    pub operation: &'static str,
+    pub webhook: &'static str,
 }
 
 /// Live in `north`.
@@ -183,7 +184,7 @@ pub const LIVE: Uids = Uids {
     webhook: "00000000000000000000000000000151",
 };
 /// Deleted in `north`: 410 there.
-const DELETED: Uids = Uids {
+pub const DELETED: Uids = Uids {
     study: "1.2.52",
     series: "1.2.52.1",
     instance: "1.2.52.1.1",
@@ -209,12 +210,12 @@ pub const SETTINGS: [(&str, &str); 4] = [
 ];
 
 impl Uids {
-    fn file(self, patient: &str) -> Vec<u8> {
+    pub fn file(self, patient: &str) -> Vec<u8> {
         let mut ct = Dicom::ct(self.study, self.series, self.instance);
         ct.text(0x0010, 0x0020, "LO", patient).file()
     }
 
-    fn fill(self, template: &str) -> String {
+    pub fn fill(self, template: &str) -> String {
         template
             .replace("{study}", self.study)
             .replace("{series}", self.series)
@@ -334,84 +335,6 @@ pub fn shown(answer: &Answer, uids: Uids) -> (u16, BTreeMap<String, String>, Str
         plain.then(|| (name.to_string(), same(value.to_str().unwrap())))
     });
     (answer.status, headers.collect(), same(&answer.text()))
-}
-
-/// Two partitions: `north` with data live and deleted, `south` with something of its own.
-pub async fn north_and_south() -> Server {
-    let server = Server::with(&SETTINGS).await;
-    for uids in [LIVE, DELETED] {
-        server.store("/partitions/north/studies", &[uids.file("THEIRS")]).await.is(200);
-    }
-    server.delete(&DELETED.fill("/partitions/north/studies/{study}")).await.is(204);
-    server.get(&DELETED.fill("/partitions/north/studies/{study}")).await.problem(410);
-    tags(&server).await;
-    for (webhook, is_live) in [(LIVE.webhook, true), (DELETED.webhook, false)] {
-        super::webhooks::add(&server, webhook, is_live).await;
-        super::access::add(&server, webhook, is_live).await;
-    }
-    let own = Dicom::ct("1.2.9", "1.2.9.1", "1.2.9.1.1").file();
-    server.store("/partitions/south/studies", &[own]).await.is(200);
-    server
-}
-
-/// An extended query tag of `north` alone, and one that it had, both with an error, and operations
-/// whose ids are known.
-async fn tags(server: &Server) {
-    let bad = Dicom::ct("1.2.50", "1.2.50.1", "1.2.50.1.1").text(0x0010, 0x1010, "AS", "X").file();
-    server.store("/partitions/north/studies", &[bad]).await.is(200);
-    let path = "/partitions/north/extendedquerytags";
-    for uids in [LIVE, DELETED] {
-        let body = format!(r#"[{{"path":"{}","level":"study"}}]"#, uids.tag);
-        server.post(path, "application/json", body.into_bytes()).await.is(202);
-        let tag = format!("{path}/{}", uids.tag);
-        until("the tag is ready", async || server.get(&tag).await.json()["status"] == "ready")
-            .await;
-    }
-    let deleted = format!("{path}/{}", DELETED.tag);
-    server.delete(&deleted).await.is(204);
-    until("the tag is gone", async || server.get(&deleted).await.status == 404).await;
-    let mut conn = server.superuser().await;
-    for uids in [LIVE, DELETED] {
-        let name = "UPDATE operation SET operation_id = $1::text::uuid WHERE $2 = ANY(resources)";
-        let named = sqlx::query(name).bind(uids.operation).bind(uids.tag).execute(&mut conn).await;
-        assert_eq!(named.unwrap().rows_affected(), 1);
-        let path = UNUSED.fill("/partitions/north/operations/");
-        server.get(&format!("{path}{}", uids.operation)).await.is(200);
-    }
-}
-
-/// What `north` holds, in every way it can be looked at.
-async fn north(server: &Server) -> (Vec<Answer>, Vec<String>) {
-    north_as(server, server).await
-}
-
-/// The same, as a client may see it.
-pub async fn north_as(client: &Client, server: &Server) -> (Vec<Answer>, Vec<String>) {
-    let mut answers = Vec::new();
-    for path in [
-        "/partitions/north/studies",
-        "/partitions/north/instances?includefield=all",
-        "/partitions/north/studies/1.2.51",
-        "/partitions/north/studies/1.2.51/metadata",
-        "/partitions/north/extendedquerytags",
-        "/partitions/north/extendedquerytags/00101010/errors",
-        "/partitions/north/operations",
-        "/partitions/north/removals",
-        "/partitions/north/webhooks",
-        "/partitions/north/webhooks/00000000000000000000000000000151/deadletters",
-        "/partitions/north/principals",
-        "/partitions/north/roles",
-        "/partitions/north/apikeys",
-        "/partitions/north/policy",
-        "/partitions/north/revocations",
-        "/partitions/north/changefeed",
-        "/partitions/north/changefeed/latest",
-        "/partitions/north/studies/1.2.51/series/1.2.51.1/instances/1.2.51.1.1/frames/1",
-    ] {
-        answers.push(client.get(path).await.is(200));
-    }
-    let blobs = server.blobs("north").iter().map(|path| path.display().to_string()).collect();
-    (answers, blobs)
 }
 
 pub fn carriers(template: &str, expect: Expect) -> Vec<Carrier> {

@@ -15,9 +15,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::matrix::{
-    Carrier, Expect, LIVE, MATRIX, SETTINGS, UNUSED, attack_on, base, carriers, north_and_south,
-    north_as, shown,
+    Carrier, Expect, LIVE, MATRIX, SETTINGS, UNUSED, attack_on, base, carriers, shown,
 };
+use super::stage::{north_and_south, north_as};
 use crate::harness::{
     Answer, Client, Server,
     issuer::{self, Issuer, bearer},
@@ -275,8 +275,8 @@ async fn everybody_gets_what_is_his_and_nothing_tells_of_the_rest() {
     let server = fenced(&issuer).await;
     let admin = issuer.token_for("ada", "north", "partition-admin");
     let admin = server.with_header("authorization", &bearer(&admin));
-    let before = north_as(&admin, &server).await;
     let (people, calls) = (people(&server, &issuer).await, calls());
+    let before = north_as(&admin, &server).await;
     // Those who may nothing first: afterwards all is as it was.
     let (may, rest): (Vec<_>, Vec<_>) =
         people.into_iter().partition(|who| matches!(who.fate, Fate::May(_)));
