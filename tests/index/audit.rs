@@ -17,6 +17,9 @@ use crate::{
     postgres::{Database, scope},
 };
 
+/// What is wrong, and with which number.
+type Finding = (AuditBreak, Option<i64>);
+
 const LONG_AGO: OffsetDateTime = datetime!(2024-01-02 3:04:05.5 UTC);
 
 fn id(partition: &str) -> PartitionId {
@@ -210,7 +213,7 @@ async fn the_chain_counts_on_whoever_chains_and_whatever_retention_removes() {
 async fn whatever_is_tampered_with_is_found() {
     let it = Database::new().await;
     let mut conn = it.superuser().await;
-    let cases: [(&str, &[(AuditBreak, Option<i64>)]); 9] = [
+    let cases: [(&str, &[Finding]); 9] = [
         (
             "UPDATE audit_event SET record = replace(record, '192.0.2.7', '192.0.2.8')
             WHERE event_id = (SELECT event_id FROM audit_chain WHERE partition_id = $P AND number = 3)
