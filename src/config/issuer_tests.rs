@@ -144,7 +144,10 @@ fn what_is_missing_does_not_go_together_or_is_unknown_is_told() {
         (format!("{0}{0}", with(FIXED)), "auth.issuers.kc: another issuer has the same name"),
         ("[[auth.issuers]]\n".to_owned(), "auth.issuers[0]: exactly one of partitions"),
         ("[auth]\nissuers = [1]\n".to_owned(), "must be a list of tables"),
-        ("[auth]\nenabled = true\n".to_owned(), "auth.enabled needs somebody who vouches"),
+        (
+            "[auth]\nenabled = true\napi_keys = false\n".to_owned(),
+            "auth.enabled needs somebody who vouches",
+        ),
     ] {
         let told = load(&text).unwrap_err();
         assert!(told.iter().any(|line| line.contains(expected)), "{expected}: {told:?}");
