@@ -77,6 +77,10 @@ impl Caller {
         if is_guarded {
             throttle.allows(address)?;
         }
+        if app.edge.is_auth_on && !authorization.is_empty() && !api_key.is_empty() {
+            // Which one counts is not for the server to guess.
+            return Err(AuthError::Ambiguous.into());
+        }
         let now = OffsetDateTime::now_utc();
         if app.keys.is_on() {
             match api_key::presented(&credentials) {

@@ -51,7 +51,7 @@ async fn without_a_credential_nobody_gets_in() {
     let (server, north, south) = two(&ON).await;
     for path in ["/partitions/north/studies", "/studies", "/partitions", "/partitions/x/policy"] {
         let problem = server.get(path).await;
-        assert_eq!(problem.header("www-authenticate"), "Bearer");
+        assert_eq!(problem.header("www-authenticate"), "Bearer realm=\"collimator\"");
         problem.problem(401);
     }
     get(&server, &north, "/partitions/north/studies").await.is(204);
@@ -97,7 +97,8 @@ async fn whatever_is_wrong_with_a_key_is_answered_alike() {
     for key in all.chain(elsewhere).chain(junk) {
         for path in ["/partitions/north/studies", "/partitions/south/studies", "/partitions"] {
             let answer = get(&server, &key, path).await;
-            assert_eq!(answer.header("www-authenticate"), "Bearer");
+            let challenge = "Bearer realm=\"collimator\", error=\"invalid_token\"";
+            assert_eq!(answer.header("www-authenticate"), challenge);
             bodies.push(answer.problem(401).to_string());
         }
     }
@@ -105,7 +106,7 @@ async fn whatever_is_wrong_with_a_key_is_answered_alike() {
     assert_eq!(bodies.len(), 1, "{bodies:?}");
     // One in two places says nothing.
     let both = [("x-api-key", &*north), ("authorization", "Bearer x")];
-    server.get_with("/studies", &both).await.problem(401);
+    server.get_with("/studies", &both).await.problem(400);
     // States as they are listed.
     let listed = get(&server, &north, "/partitions/north/apikeys").await.is(200).json();
     let states: Vec<&str> =

@@ -196,10 +196,11 @@ async fn people(server: &Server, issuer: &Issuer) -> Vec<Somebody> {
     add("an admin of another partition", south, Fate::Elsewhere);
     add("a key of another partition", server.with_header("x-api-key", &key), Fate::Elsewhere);
     add("somebody suspended", shut, Fate::ShutOut);
+    // The partition's policy says what such a one is.
     add(
         "somebody without a role",
         with(&issuer.token(json!({ "sub": "nil", "tenant_id": "north" }))),
-        Fate::May(Permissions::NONE),
+        Fate::May(Role::Reader.permits()),
     );
     for role in Role::ALL.into_iter().filter(|role| *role != Role::Operator) {
         let token = issuer.token_for(&format!("r-{}", role.as_str()), "north", role.as_str());
