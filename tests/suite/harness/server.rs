@@ -9,6 +9,7 @@ use std::{
 
 use collimator::{
     app,
+    archive::Archive,
     blob::BlobStore,
     config::{Config, Sources, variable_of},
     index::{Db, DbOptions, migrate},
@@ -73,6 +74,12 @@ impl Server {
         let app = postgres::login_options(&self.database, &login);
         let db = Db::open(app, DbOptions::default()).await.unwrap();
         (db, BlobStore::open(&config(self.dir.path(), &[]).blob, self.dir.path()).unwrap())
+    }
+
+    /// The data plane on the same data, without transport.
+    pub async fn archive(&self) -> Archive {
+        let (db, blobs) = self.parts().await;
+        Archive::new(db, blobs, &config(self.dir.path(), &[]))
     }
 
     /// A connection as the superuser: sees everything.
