@@ -82,7 +82,8 @@ impl From<BlobError> for ArchiveError {
         if error.is_unavailable() {
             Self::Unavailable(error.into())
         } else {
-            // A row names this blob: that it is missing is the operator's alarm, not a 404.
+            // A row names this blob (`blob_reads`): that it is missing is the operator's alarm, not
+            // a 404.
             Self::Internal(error.into())
         }
     }

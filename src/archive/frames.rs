@@ -111,7 +111,7 @@ impl Archive {
         located: &Located,
         ranges: Vec<Range<u64>>,
     ) -> ByteStream {
-        let blobs = self.0.blobs.within(scope.partition());
+        let blobs = self.blob_reads(scope);
         let (blob, base) = (located.blob, located.offset);
         stream::iter(merge(ranges))
             .then(move |range| {

@@ -4,6 +4,7 @@
 //! committed, a transaction has ended before the first byte of an answer leaves, and every call
 //! takes a scope that somebody had to be given. Absent: HTTP, SQL, paths of blobs.
 
+mod blob_reads;
 mod bulk;
 mod changes;
 mod codec_pool;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Notify;
 
+use blob_reads::BlobReads;
 pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
 pub use error::ArchiveError;
@@ -200,6 +202,12 @@ impl Archive {
             Presence::Deleted => Err(ArchiveError::Gone),
             Presence::Absent => Err(ArchiveError::NotFound),
         }
+    }
+
+    /// The blobs of a partition, to be read where rows say.
+    fn blob_reads(&self, scope: &PartitionScope) -> BlobReads {
+        let blobs = self.0.blobs.within(scope.partition());
+        BlobReads { blobs, db: self.0.db.clone(), scope: scope.clone() }
     }
 
     fn dicom_limits(&self) -> Limits {

@@ -130,7 +130,7 @@ impl Archive {
             true => tx.extent(&target, newest).await?,
         };
         drop(tx);
-        let blobs = self.0.blobs.within(scope.partition());
+        let blobs = self.blob_reads(&scope);
         let mut instances = Instances {
             archive: self.clone(),
             scope,

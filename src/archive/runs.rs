@@ -11,8 +11,8 @@ use futures::{FutureExt, StreamExt, future::BoxFuture};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use super::ArchiveError;
-use crate::blob::{BlobError, BlobStream, PartitionBlobs};
+use super::{ArchiveError, blob_reads::BlobReads};
+use crate::blob::BlobStream;
 
 /// Stretches that are open at once, the current one aside.
 const OPEN: usize = 16;
@@ -50,7 +50,7 @@ impl Ahead {
 
 /// The stretches of one answer.
 pub(super) struct Runs {
-    blobs: PartitionBlobs,
+    blobs: BlobReads,
     shared: Ahead,
     /// Most bytes between what is being read and the end of what was opened ahead.
     read_ahead: u64,
@@ -73,20 +73,20 @@ struct Run {
 struct Opening {
     blob: Uuid,
     range: Range<u64>,
-    stream: BoxFuture<'static, Result<BlobStream, BlobError>>,
-    opened: Option<Result<BlobStream, BlobError>>,
+    stream: BoxFuture<'static, Result<BlobStream, ArchiveError>>,
+    opened: Option<Result<BlobStream, ArchiveError>>,
     /// Of what is opened ahead of its turn.
     _share: Option<OwnedSemaphorePermit>,
 }
 
 impl Opening {
-    fn new(blobs: &PartitionBlobs, blob: Uuid, range: Range<u64>) -> Self {
+    fn new(blobs: &BlobReads, blob: Uuid, range: Range<u64>) -> Self {
         let (blobs, wanted) = (blobs.clone(), range.clone());
         let stream = async move { blobs.read(blob, wanted).await }.boxed();
         Self { blob, range, stream, opened: None, _share: None }
     }
 
-    async fn run(self) -> Result<Run, BlobError> {
+    async fn run(self) -> Result<Run, ArchiveError> {
         let stream = match self.opened {
             Some(opened) => opened?,
             None => self.stream.await?,
@@ -97,7 +97,7 @@ impl Opening {
 }
 
 impl Runs {
-    pub(super) fn new(blobs: PartitionBlobs, shared: Ahead, read_ahead: u64) -> Self {
+    pub(super) fn new(blobs: BlobReads, shared: Ahead, read_ahead: u64) -> Self {
         Self { blobs, shared, read_ahead, current: None, ahead: VecDeque::new() }
     }
 

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use futures::TryStreamExt;
 use sqlx::{Row, postgres::PgRow};
+use uuid::Uuid;
 
 use super::{
     IndexError, Located, PartitionTx, Presence, Target,
@@ -178,6 +179,14 @@ const BULK_LOCATE: &str = concat!(
 const PARTITION_IN_USE: &str = "-- partition_in_use
     SELECT EXISTS (SELECT FROM study WHERE partition_id = $1)";
 
+/// A blob has a row for as long as an instance lives in it.
+const BLOB_IS_NAMED: &str = concat!(
+    "-- blob_is_named
+    SELECT ",
+    one!("1", "blob", "blob_id", "$2"),
+    " IS NOT NULL"
+);
+
 pub(super) const STATEMENTS: &[&str] = &[
     PRESENCE_STUDY,
     PRESENCE_SERIES,
@@ -193,6 +202,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     BULK_OF_INSTANCE,
     BULK_LOCATE,
     PARTITION_IN_USE,
+    BLOB_IS_NAMED,
 ];
 
 /// Longest path of a bulk value that is looked up, in bytes. Real ones have 8 bytes a level and a
@@ -367,6 +377,15 @@ impl PartitionTx {
             length: size(&row, LOCATED_COLUMNS + 2, table, column)?,
         };
         Ok(Some((Located::read(&row, study.clone(), series.clone())?, entry)))
+    }
+
+    /// Whether an instance lives in a blob.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn blob_is_named(&mut self, blob: Uuid) -> Result<bool, IndexError> {
+        let (query, conn) = self.statement(BLOB_IS_NAMED);
+        Ok(query.bind(blob).fetch_one(conn).await?.try_get(0)?)
     }
 
     /// Whether the partition holds anything.

@@ -1,9 +1,10 @@
 //! Delete: what is gone, what is left, and when the bytes leave.
 
+use collimator::archive::{ArchiveError, Target, Wanted};
 use futures::future::join;
 use serde_json::json;
 
-use crate::harness::{Dicom, Server, until};
+use crate::harness::{Dicom, Server, postgres::scope, until};
 
 const STUDY: &str = "/studies/1.2.1";
 const CT_SERIES: &str = "/studies/1.2.1/series/1.2.1.1";
@@ -102,6 +103,33 @@ async fn bytes_leave_after_the_grace_period_with_the_last_instance_of_their_blob
     })
     .await;
     server.get(STUDY).await.problem(410);
+}
+
+#[tokio::test]
+async fn what_is_deleted_between_being_found_and_being_read_is_no_alarm() {
+    let settings = [("delete.grace_period", "0s"), ("sweep.interval", "1s")];
+    let server = Server::with(&settings).await;
+    let archive = server.archive().await;
+    let find = async || {
+        let target = Target::Study { study: "1.2.1".parse().unwrap() };
+        archive.instances(scope("microsoft.default"), target, vec![Wanted::Any]).await.unwrap()
+    };
+    server.store("/studies", &[ct(1)]).await.is(200);
+    let mut found = find().await;
+    server.delete(STUDY).await.is(204);
+    until("the bytes are gone", async || server.blobs("microsoft.default").is_empty()).await;
+    // Who asks again is told that it is gone.
+    assert!(matches!(found.next().await, Err(ArchiveError::Unavailable(_))));
+    server.get(STUDY).await.problem(410);
+
+    // That the bytes of what is there are missing is one.
+    server.store("/studies", &[ct(1)]).await.is(200);
+    let mut found = find().await;
+    for blob in server.blobs("microsoft.default") {
+        std::fs::remove_file(blob).unwrap();
+    }
+    assert!(matches!(found.next().await, Err(ArchiveError::Internal(_))));
+    server.get(STUDY).await.problem(500);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::{
 
 use collimator::{
     app,
+    archive::Archive,
     blob::BlobStore,
     config::{Config, Sources, variable_of},
     control::{Access, By, KeySettings, Keys, SecretHash},
@@ -110,6 +111,12 @@ impl Server {
         let kept = (&*api_key::prefix(id), SecretHash(secret.hash()));
         keys.add(&by, id, &settings, kept).await.unwrap();
         secret.shown(scope.partition(), id)
+    }
+
+    /// The data plane on the same data, without transport.
+    pub async fn archive(&self) -> Archive {
+        let (db, blobs) = self.parts().await;
+        Archive::new(db, blobs, &config(self.dir.path(), &[]))
     }
 
     /// A connection as the superuser: sees everything.
