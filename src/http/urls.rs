@@ -3,7 +3,7 @@
 //! Owns what a request says about the address it came to (scheme, host, prefix) and the paths of
 //! resources. Invariant: nothing that is not a plain host, scheme or path from the request gets
 //! into an answer; headers that proxies set are believed only with `server.trust_forwarded`
-//! (and where [`forwarded`] believes who sent them).
+//! (and where `forwarded` believes who sent them).
 
 use std::net::SocketAddr;
 

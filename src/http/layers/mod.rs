@@ -8,7 +8,7 @@
 //! 4. catch panic: a panic becomes a 500 problem document that still gets 1 to 3.
 //! 5. compression: of JSON and plain text only. It must see a handler's answer before anything
 //!    counts its bytes.
-//! 6. [`link_query`]: takes the parameters of signed URLs out of the query, so that handlers see
+//! 6. `link_query`: takes the parameters of signed URLs out of the query, so that handlers see
 //!    none of them.
 //!
 //! Around all of them, once the server is put together: [`audit`], which tells the audit log how each
