@@ -5,6 +5,7 @@
 //! private Postgres is stopped after everything that uses it.
 
 mod auditing;
+mod beside;
 mod database;
 mod keys;
 mod signals;

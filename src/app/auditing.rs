@@ -4,9 +4,10 @@
 
 use anyhow::Context;
 
-use super::{database::Database, signals::Signals, verifying::open};
+use super::beside::with_database;
 use crate::{
     config::{Config, LogFormat},
+    index::Db,
     telemetry,
     tenancy::PartitionId,
     verify::{AuditAsked, AuditVerified, audit_log},
@@ -19,26 +20,10 @@ use crate::{
 /// Whatever kept it from looking at everything.
 pub fn audit(config: Config, asked: AuditAsked) -> anyhow::Result<bool> {
     telemetry::logs::init(config.log.format == LogFormat::Json, &config.log.level)?;
-    let database = Database::find(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let verified = runtime.block_on(async {
-        let mut signals = Signals::listen()?;
-        tokio::select! {
-            verified = look_through(&config, &database, &asked) => verified,
-            signal = signals.next() => anyhow::bail!("stopped by {signal} before the end"),
-        }
-    });
-    drop(runtime);
-    database.stop();
-    verified
+    with_database(&config, async |db| look_through(db, &asked).await)
 }
 
-async fn look_through(
-    config: &Config,
-    database: &Database,
-    asked: &AuditAsked,
-) -> anyhow::Result<bool> {
-    let db = open(config, database).await?;
+async fn look_through(db: &Db, asked: &AuditAsked) -> anyhow::Result<bool> {
     let listed = db.registry().await?.partition_list().await?;
     let mut all: Vec<PartitionId> = listed.into_iter().map(|partition| partition.id).collect();
     // The default partition has a log before it holds anything.
@@ -55,12 +40,11 @@ async fn look_through(
         if !asked.partitions.is_empty() && !asked.partitions.iter().any(is_wanted) {
             continue;
         }
-        let verified = audit_log(&db, &id).await;
+        let verified = audit_log(db, &id).await;
         let verified = verified.with_context(|| format!("the log of {id} cannot be read"))?;
         is_sound &= verified.findings.is_empty();
         tell(&verified, asked.json);
     }
-    db.close().await;
     Ok(is_sound)
 }
 

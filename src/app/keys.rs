@@ -7,7 +7,7 @@ use anyhow::Context;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use super::{choose_cryptography, database::Database, verifying::open};
+use super::beside::with_database;
 use crate::{
     config::{Config, LogFormat},
     control::{Access, AccessRefusal, ApiKey, By, KeySettings, Keys, SecretHash},
@@ -58,20 +58,10 @@ pub enum KeyAsked {
 /// Whatever kept it from doing so, in words for the operator.
 pub fn keys(config: Config, asked: KeyAsked) -> anyhow::Result<()> {
     telemetry::logs::init(config.log.format == LogFormat::Json, &config.log.level)?;
-    choose_cryptography();
-    let database = Database::find(&config)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(async {
-        let db = open(&config, &database).await?;
+    let said = with_database(&config, async |db| {
         let access = Access::new(db.clone(), &config.auth);
-        let keys = Keys::new(db.clone(), access, &config.auth);
-        let done = answer(&db, &keys, asked).await;
-        db.close().await;
-        done
-    });
-    drop(runtime);
-    database.stop();
-    let said = done?;
+        answer(db, &Keys::new(db.clone(), access, &config.auth), asked).await
+    })?;
     // Whoever asked may have closed the pipe since.
     let _ = writeln!(std::io::stdout(), "{said}");
     Ok(())

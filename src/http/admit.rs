@@ -220,6 +220,23 @@ impl<A: Asks> FromRequestParts<App> for Admitted<A> {
     }
 }
 
+/// Finds out who calls, and has it on the record where nobody is found.
+///
+/// # Errors
+/// As [`Caller::of`].
+pub async fn identify(
+    app: &App,
+    parts: &Parts,
+    permission: Permission,
+    named: &Named,
+) -> Result<Caller, Problem> {
+    let caller = Caller::of(app, parts).await;
+    if caller.is_err() {
+        Trail::of(parts).unidentified(app, parts, permission, named);
+    }
+    caller
+}
+
 /// Decides who calls and what the request may touch, once its carriers agreed.
 ///
 /// # Errors
@@ -231,13 +248,7 @@ pub async fn decide(
     permission: Permission,
 ) -> Result<(Caller, Scope), Problem> {
     let trail = Trail::of(parts);
-    let caller = match Caller::of(app, parts).await {
-        Ok(caller) => caller,
-        Err(problem) => {
-            trail.unidentified(app, parts, permission, &carried.named);
-            return Err(problem);
-        }
-    };
+    let caller = identify(app, parts, permission, &carried.named).await?;
     let Caller { who, around, .. } = &caller;
     match app.partitions.scope(who, around, &carried.named, permission).await {
         Ok(scope) => {

@@ -20,11 +20,13 @@ use super::{
     admit::{Admitted, ManagePrincipals, ReadPrincipals},
     json_body,
     managing::{
-        Fields, MOMENT, PERMISSIONS, ROLES, by, id_of, insists, moment, moment_to_come, name,
-        no_store, permissions, put_moment, roles,
+        Fields, MOMENT, PERMISSIONS, ROLES, by, id_of, insists, moment_to_come, name, permissions,
+        roles,
     },
     problem::Problem,
+    query,
     query_tags::page,
+    shown::{moment, no_store, put_moment},
 };
 use crate::{
     archive::ArchiveError,
@@ -156,18 +158,8 @@ pub async fn rotate(
 }
 
 fn overlap(uri: &Uri) -> Result<Duration, Problem> {
-    let mut found = None;
-    for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-        if name != "overlap" {
-            continue;
-        }
-        let time = humantime::parse_duration(&value).ok().filter(|time| *time <= LONGEST_OVERLAP);
-        match time.filter(|_| found.is_none()) {
-            Some(time) => found = Some(time),
-            None => return Err(Problem::invalid("overlap", OVERLAP)),
-        }
-    }
-    Ok(found.unwrap_or(DEFAULT_OVERLAP))
+    let time = |text: &str| humantime::parse_duration(text).ok().filter(|t| *t <= LONGEST_OVERLAP);
+    Ok(query::only(uri, "overlap", OVERLAP, time)?.unwrap_or(DEFAULT_OVERLAP))
 }
 
 /// A key without anything would get what the partition gives by default.

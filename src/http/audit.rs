@@ -21,10 +21,10 @@ use super::{
     App,
     accept::{AcceptSet, choose, offers},
     admit,
-    caller::Caller,
     carrier::Carried,
     layers::audit::Trail,
     problem::Problem,
+    shown::no_store,
     urls::PartitionUrls,
 };
 use crate::{
@@ -58,18 +58,11 @@ impl FromRequestParts<App> for Reader {
         let carried = Carried::read(parts, &app.server, &app.tenancy, PERMISSION)?;
         let urls = admit::urls(app, parts, &carried)?;
         if app.partitions.enabled() && carried.named == Named::Nothing {
-            let trail = Trail::of(parts);
-            let caller = match Caller::of(app, parts).await {
-                Ok(caller) => caller,
-                Err(problem) => {
-                    trail.unidentified(app, parts, PERMISSION, &carried.named);
-                    return Err(problem);
-                }
-            };
+            let caller = admit::identify(app, parts, PERMISSION, &carried.named).await?;
             // Who is no operator may mean its only partition.
             if let Some(scope) = app.audit.platform_scope(&caller.who) {
                 let deed = std::sync::Arc::new(caller.deed(parts, PERMISSION));
-                trail.admitted_to(&deed, scope.partition());
+                Trail::of(parts).admitted_to(&deed, scope.partition());
                 return Ok(Self { scope, href: format!("{}/audit", urls.service()) });
             }
         }
@@ -103,8 +96,7 @@ pub async fn read(
             response.headers_mut().insert(header::LINK, next);
         }
     }
-    no_store(&mut response);
-    Ok(response)
+    Ok(no_store(response))
 }
 
 /// All that fits, one event a line.
@@ -128,12 +120,7 @@ fn export(app: App, scope: PartitionScope, asked: Asked) -> Response {
     });
     let mut response = Response::new(Body::from_stream(lines));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(LINES));
-    no_store(&mut response);
-    response
-}
-
-fn no_store(response: &mut Response) {
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    no_store(response)
 }
 
 /// An event as it is shown: its place in the chain, and its record as it is kept.

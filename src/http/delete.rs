@@ -14,6 +14,7 @@ use super::{
     admit::{Admitted, Remove},
     place::Place,
     problem::Problem,
+    query,
 };
 use crate::archive::{Kept, Target, WhyNot};
 
@@ -26,7 +27,7 @@ pub async fn delete(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let target = place.target()?;
-    if !erases(&uri)? {
+    if !query::is_set(&uri, "erase")? {
         app.archive.delete(caller.scope, target).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
@@ -70,25 +71,6 @@ fn shown(kept: &Kept) -> Value {
     })
 }
 
-/// Whether a query asks for an erasure.
-fn erases(uri: &Uri) -> Result<bool, Problem> {
-    let query = uri.query().unwrap_or_default();
-    let mut found = None;
-    for (_, value) in
-        url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "erase")
-    {
-        let said = match &*value {
-            "true" => true,
-            "false" => false,
-            _ => return Err(Problem::invalid("erase", "true or false, once")),
-        };
-        if found.replace(said).is_some() {
-            return Err(Problem::invalid("erase", "true or false, once"));
-        }
-    }
-    Ok(found.unwrap_or(false))
-}
-
 /// The path of a target.
 fn path(target: &Target) -> String {
     let mut path = format!("/studies/{}", target.study().as_str());
@@ -98,25 +80,4 @@ fn path(target: &Target) -> String {
         }
     }
     path
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_erasure_is_asked_for_in_so_many_words() {
-        let asked = |query: &str| erases(&format!("/studies/1.2?{query}").parse().unwrap());
-        for (query, expected) in
-            [("", false), ("erase=false", false), ("erase=true", true), ("x=1&erase=true", true)]
-        {
-            assert_eq!(asked(query).unwrap(), expected, "{query}");
-        }
-        for query in
-            ["erase", "erase=1", "erase=TRUE", "erase=true&erase=true", "erase=true&erase="]
-        {
-            let problem = asked(query).unwrap_err();
-            assert_eq!(problem.errors()[0].field, "erase", "{query}");
-        }
-    }
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 use axum::{
     Json,
     extract::{Request, State},
-    http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts},
+    http::{Method, StatusCode, Uri, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
@@ -23,8 +23,11 @@ use super::{
     carrier::Carried,
     json_body,
     link_query::{self, Presented},
+    managing::Fields,
     place::Place,
     problem::Problem,
+    query,
+    shown::{moment, no_store},
     urls::{self, PartitionUrls, Urls},
 };
 use crate::{
@@ -61,6 +64,11 @@ asks!(
     Share: Permission::Share;
     Revoke: Permission::ManagePrincipals;
 );
+
+/// What the path of a link has to be.
+const PATH: &str = "the path of a study, series, instance or frames, or of their metadata, rendered, \
+                    thumbnail, bulkdata or pixeldata, such as /studies/1.2.3/metadata: without \
+                    partition and query, and with nothing encoded";
 
 /// What somebody wants a link for.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,7 +123,8 @@ pub async fn rotate(
     caller: Admitted<Revoke>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let overlap = if is_now(&uri)? { Duration::ZERO } else { app.edge.links.key_overlap };
+    let overlap =
+        if query::is_set(&uri, "now")? { Duration::ZERO } else { app.edge.links.key_overlap };
     let rotated = app.edge.keys.rotate(&caller.scope, overlap).await;
     let rotated = rotated.map_err(ArchiveError::from)?;
     let mut shown = json!({ "key": rotated.id.simple().to_string() });
@@ -123,25 +132,6 @@ pub async fn rotate(
         shown["previousKeyUntil"] = json!(moment(until));
     }
     Ok(no_store(Json(shown)))
-}
-
-/// `now` of a query: links that were made before end at once.
-fn is_now(uri: &Uri) -> Result<bool, Problem> {
-    let mut found = None;
-    for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-        if name != "now" {
-            continue;
-        }
-        let now = match &*value {
-            "true" => true,
-            "false" => false,
-            _ => return Err(Problem::invalid("now", "true or false")),
-        };
-        if found.replace(now).is_some() {
-            return Err(Problem::invalid("now", "once at the most"));
-        }
-    }
-    Ok(found.unwrap_or(false))
 }
 
 /// Nobody shares what he may not have himself.
@@ -205,46 +195,17 @@ fn within_partition(path: &str) -> &str {
 }
 
 fn wanted(body: Value, usual: Duration, most: Duration) -> Result<Wanted, Problem> {
-    let Value::Object(object) = body else {
-        return Err(Problem::bad_request("the body is not an object"));
-    };
-    let object = json_body::members(object);
-    let known = ["path", "method", "expires"];
-    if object.keys().any(|name| !known.contains(&name.as_str())) {
-        let known = known.join(", ");
-        return Err(Problem::bad_request(format!("the members are: {known}")));
-    }
-    let mut problem = None;
-    let mut wrong = |field: &'static str, rule: String| {
-        let before = problem
-            .take()
-            .unwrap_or_else(|| Problem::bad_request("parts of the request are not valid"));
-        problem = Some(before.with_error(field, rule));
-    };
-    let resource = object.get("path").and_then(Value::as_str).and_then(resource);
-    if resource.is_none() {
-        let rule = "the path of a study, series, instance or frames, or of their metadata, rendered, \
-                    thumbnail, bulkdata or pixeldata, such as /studies/1.2.3/metadata: without \
-                    partition and query, and with nothing encoded";
-        wrong("path", rule.to_owned());
-    }
-    if object.get("method").is_some_and(|method| method.as_str() != Some(Link::METHOD)) {
-        wrong("method", "\"GET\"".to_owned());
-    }
-    let expires = match object.get("expires") {
-        None => Some(usual),
-        Some(value) => value.as_u64().map(Duration::from_secs),
-    };
-    let expires = expires.filter(|time| !time.is_zero() && *time <= most);
-    if expires.is_none() {
-        wrong("expires", format!("a whole number of seconds, from 1 to {}", most.as_secs()));
-    }
-    match (problem, resource, expires) {
-        (None, Some(resource), Some(expires)) => Ok(Wanted { resource, expires }),
-        (problem, ..) => {
-            Err(problem.unwrap_or_else(|| Problem::bad_request("the request is not valid")))
-        }
-    }
+    let mut fields = Fields::of(body, &["path", "method", "expires"])?;
+    let found = fields.need("path", PATH, |value| Some(resource(value.as_str()?)));
+    fields.take("method", "\"GET\"", |value| (value.as_str()? == Link::METHOD).then_some(()));
+    let rule = format!("a whole number of seconds, from 1 to {}", most.as_secs());
+    let expires = fields.take("expires", rule, |value| {
+        let time = Duration::from_secs(value.as_u64()?);
+        (!time.is_zero() && time <= most).then_some(time)
+    });
+    fields.end()?;
+    let resource = found.ok_or_else(|| Problem::invalid("path", PATH))?;
+    Ok(Wanted { resource, expires: expires.unwrap_or(usual) })
 }
 
 /// The resource of a path in its one spelling.
@@ -297,18 +258,6 @@ fn is_list(frames: &str) -> bool {
         text.parse::<u32>().is_ok_and(|number| number > 0 && number.to_string() == **text)
     };
     numbers.len() <= FRAMES && numbers.iter().all(is_number)
-}
-
-fn moment(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_default()
-}
-
-/// An answer that lets somebody in.
-fn no_store(body: Json<Value>) -> Response {
-    let mut response = body.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 #[cfg(test)]

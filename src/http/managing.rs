@@ -2,11 +2,11 @@
 //!
 //! Holds: all that is wrong with a body is told at once, by member, and no value is repeated.
 
+use std::borrow::Cow;
+
 use axum::{
-    Json,
     extract::FromRequestParts,
-    http::{HeaderValue, Uri, header, request::Parts},
-    response::{IntoResponse, Response},
+    http::{Uri, request::Parts},
 };
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -16,6 +16,7 @@ use super::{
     admit::{Admitted, Asks},
     json_body, place,
     problem::Problem,
+    query,
 };
 use crate::{
     archive::ArchiveError,
@@ -36,7 +37,7 @@ pub const MOMENT: &str = "a date and time to come with its zone, such as 2031-01
 /// A body, member by member.
 pub struct Fields {
     object: Map<String, Value>,
-    wrong: Vec<(&'static str, &'static str)>,
+    wrong: Vec<(&'static str, Cow<'static, str>)>,
 }
 
 impl Fields {
@@ -61,13 +62,13 @@ impl Fields {
     pub fn take<T>(
         &mut self,
         name: &'static str,
-        rule: &'static str,
+        rule: impl Into<Cow<'static, str>>,
         read: impl FnOnce(&Value) -> Option<T>,
     ) -> Option<T> {
         let value = self.object.get(&name.to_ascii_lowercase())?;
         let found = read(value);
         if found.is_none() {
-            self.wrong.push((name, rule));
+            self.wrong.push((name, rule.into()));
         }
         found
     }
@@ -76,11 +77,11 @@ impl Fields {
     pub fn need<T: Default>(
         &mut self,
         name: &'static str,
-        rule: &'static str,
+        rule: impl Into<Cow<'static, str>>,
         read: impl FnOnce(&Value) -> Option<T>,
     ) -> T {
         if !self.object.contains_key(&name.to_ascii_lowercase()) {
-            self.wrong.push((name, "has to be there"));
+            self.wrong.push((name, "has to be there".into()));
         }
         self.take(name, rule, read).unwrap_or_default()
     }
@@ -156,45 +157,13 @@ pub fn is_role(name: &str) -> bool {
 /// # Errors
 /// 400.
 pub fn insists(uri: &Uri) -> Result<bool, Problem> {
-    let mut found = None;
-    for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-        let flag = match (&*name, &*value) {
-            ("force", "true") => true,
-            ("force", "false") => false,
-            ("force", _) => return Err(Problem::invalid("force", "true or false, once")),
-            _ => continue,
-        };
-        if found.replace(flag).is_some() {
-            return Err(Problem::invalid("force", "true or false, once"));
-        }
-    }
-    Ok(found.unwrap_or(false))
+    query::is_set(uri, "force")
 }
 
 /// Who changes something, and where.
 pub fn by<A: Asks<Scope = PartitionScope>>(caller: &Admitted<A>, insists: bool) -> By<'_> {
     let (who, around) = (&caller.caller.who, &caller.caller.around);
     By { scope: &caller.scope, who, around, insists, name: None }
-}
-
-/// An answer that holds a secret.
-pub fn no_store(body: Json<Value>) -> Response {
-    let mut response = body.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// A moment as it is written.
-pub fn moment(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_default()
-}
-
-/// Writes a member where there is a moment.
-pub fn put_moment(shown: &mut Value, name: &str, at: Option<OffsetDateTime>) {
-    if let Some(at) = at {
-        shown[name] = Value::String(moment(at));
-    }
 }
 
 /// A segment of a path that is an id.

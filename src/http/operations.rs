@@ -10,7 +10,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use super::{
@@ -18,7 +17,9 @@ use super::{
     admit::{Admitted, ManageOperations, ReadOperations, TagUrls},
     place,
     problem::Problem,
+    query::{once, pairs},
     query_tags::{operation_href, page},
+    shown::moment,
     urls,
 };
 use crate::archive::{Canceled, Operation, OperationFilter, OperationKind, OperationState};
@@ -82,21 +83,19 @@ pub async fn cancel(
 /// `kind` and `status` of a query; others are not ours to read.
 fn filter(uri: &Uri) -> Result<OperationFilter, Problem> {
     let mut filter = OperationFilter::default();
-    for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+    for (name, value) in pairs(uri) {
         match &*name {
             "kind" => {
-                let kind = OperationKind::named(&value).filter(|_| filter.kind.is_none());
                 let rule = "reindex, purge, compact or erase, once";
-                filter.kind = Some(kind.ok_or_else(|| Problem::invalid("kind", rule))?);
+                once(&mut filter.kind, OperationKind::named(&value), "kind", rule)?;
             }
             "status" => {
                 let state = match &*value {
                     "completed" => Some(OperationState::Succeeded),
                     name => OperationState::ALL.into_iter().find(|state| state.name() == name),
                 };
-                let state = state.filter(|_| filter.state.is_none());
                 let rule = "notStarted, running, succeeded, failed or canceled, once";
-                filter.state = Some(state.ok_or_else(|| Problem::invalid("status", rule))?);
+                once(&mut filter.state, state, "status", rule)?;
             }
             _ => {}
         }
@@ -161,13 +160,10 @@ fn percent(operation: &Operation) -> i64 {
     }
 }
 
-/// A moment as JSON tells it.
-pub fn moment(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
+
     use super::*;
 
     #[test]

@@ -5,34 +5,25 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Request, State},
-    http::{StatusCode, Uri},
+    http::{StatusCode, Uri, request::Parts},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use time::format_description::well_known::Rfc3339;
 
 use super::{
-    App, caller::Caller, json_body, layers::audit::Trail, managing::Fields, problem::Problem, urls,
+    App, admit, caller::Caller, json_body, layers::audit::Trail, managing::Fields,
+    problem::Problem, shown::moment, urls,
 };
 use crate::{
     archive::ArchiveError,
     control::{ControlError, Partition},
-    tenancy::{Named, PartitionId, Permission},
+    tenancy::{Deed, Named, PartitionId, Permission},
 };
 
 /// Lists partitions by id. Under `/v1` and `/v2` the members are those of Microsoft's server.
 pub async fn list(State(app): State<App>, request: Request) -> Result<Json<Vec<Value>>, Problem> {
     let (parts, _) = request.into_parts();
-    let trail = Trail::of(&parts);
-    let caller = match Caller::of(&app, &parts).await {
-        Ok(caller) => caller,
-        Err(problem) => {
-            trail.unidentified(&app, &parts, Permission::ListPartitions, &Named::Nothing);
-            return Err(problem);
-        }
-    };
-    let deed = Arc::new(caller.deed(&parts, Permission::ListPartitions));
-    trail.admitted_to(&deed, &app.audit.platform());
+    let (caller, _) = to_platform(&app, &parts, Permission::ListPartitions).await?;
     let listed = app.partitions.list(&caller.who, &caller.around).await;
     let partitions = listed.map_err(ArchiveError::from)?;
     Ok(Json(partitions.iter().map(shape(&parts.uri)).collect()))
@@ -40,18 +31,8 @@ pub async fn list(State(app): State<App>, request: Request) -> Result<Json<Vec<V
 
 /// `POST /partitions`: makes one come into being.
 pub async fn create(State(app): State<App>, request: Request) -> Result<Response, Problem> {
-    const PERMISSION: Permission = Permission::ManagePartitions;
     let (parts, body) = request.into_parts();
-    let trail = Trail::of(&parts);
-    let caller = match Caller::of(&app, &parts).await {
-        Ok(caller) => caller,
-        Err(problem) => {
-            trail.unidentified(&app, &parts, PERMISSION, &Named::Nothing);
-            return Err(problem);
-        }
-    };
-    let deed = Arc::new(caller.deed(&parts, PERMISSION));
-    trail.admitted_to(&deed, &app.audit.platform());
+    let (caller, deed) = to_platform(&app, &parts, Permission::ManagePartitions).await?;
     let body = json_body::read(&parts.headers, body, &app.limits).await?;
     let mut fields = Fields::of(body, &["partitionId"])?;
     let rule = "1 to 32 characters of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";
@@ -65,6 +46,18 @@ pub async fn create(State(app): State<App>, request: Request) -> Result<Response
         Err(ControlError::Refused(refused)) => Err(refused.into()),
         Err(ControlError::Index(error)) => Err(ArchiveError::from(error).into()),
     }
+}
+
+/// Who calls, and what he does to partitions as such.
+async fn to_platform(
+    app: &App,
+    parts: &Parts,
+    permission: Permission,
+) -> Result<(Caller, Arc<Deed>), Problem> {
+    let caller = admit::identify(app, parts, permission, &Named::Nothing).await?;
+    let deed = Arc::new(caller.deed(parts, permission));
+    Trail::of(parts).admitted_to(&deed, &app.audit.platform());
+    Ok((caller, deed))
 }
 
 fn shape(uri: &Uri) -> fn(&Partition) -> Value {
@@ -85,5 +78,5 @@ fn microsoft(partition: &Partition) -> Value {
 }
 
 fn created(partition: &Partition) -> String {
-    partition.created_at.format(&Rfc3339).unwrap_or_default()
+    moment(partition.created_at)
 }

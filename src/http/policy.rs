@@ -11,8 +11,9 @@ use super::{
     App,
     admit::{Admitted, ManagePolicy, ReadPolicy},
     json_body,
-    managing::{Fields, ROLES, by, insists, put_moment, roles},
+    managing::{Fields, ROLES, by, insists, roles},
     problem::Problem,
+    shown::put_moment,
 };
 use crate::{
     archive::ArchiveError,

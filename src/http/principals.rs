@@ -15,9 +15,11 @@ use super::{
     App,
     admit::{Admitted, ManagePrincipals, ReadPrincipals},
     json_body,
-    managing::{Fields, ROLES, by, id_of, insists, moment, name, put_moment, roles},
+    managing::{Fields, ROLES, by, id_of, insists, name, roles},
     problem::Problem,
+    query::{once, pairs},
     query_tags::page,
+    shown::{moment, put_moment},
 };
 use crate::{
     archive::ArchiveError,
@@ -122,7 +124,7 @@ pub async fn sign_out(
 
 fn filter(uri: &Uri) -> Result<MemberFilter, Problem> {
     let mut filter = MemberFilter::default();
-    for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+    for (name, value) in pairs(uri) {
         let text = || (!value.is_empty() && !value.contains('\0')).then(|| value.to_string());
         match &*name {
             "kind" => once(&mut filter.kind, kind(&value), "kind", KIND)?,
@@ -133,19 +135,6 @@ fn filter(uri: &Uri) -> Result<MemberFilter, Problem> {
         }
     }
     Ok(filter)
-}
-
-fn once<T>(
-    slot: &mut Option<T>,
-    value: Option<T>,
-    name: &'static str,
-    rule: &'static str,
-) -> Result<(), Problem> {
-    match value.filter(|_| slot.is_none()) {
-        Some(value) => *slot = Some(value),
-        None => return Err(Problem::invalid(name, rule)),
-    }
-    Ok(())
 }
 
 /// Kinds that partitions know.

@@ -3,6 +3,8 @@
 //! The JSON is that of Microsoft's server. A request that names a partition speaks of the tags that
 //! the partition sees; one that names none, of those of all partitions.
 
+use std::ops::RangeInclusive;
+
 use axum::{
     Json,
     extract::{FromRequestParts, Request, State},
@@ -18,6 +20,7 @@ use super::{
     admit::{Admitted, ManageTags, ReadTags, TagUrls},
     json_body, new_tags, place,
     problem::Problem,
+    query,
 };
 use crate::{
     archive::{QueryTag, TagError, TagRefusal, TagStatus, path_text},
@@ -114,20 +117,14 @@ pub async fn errors(
 /// # Errors
 /// 400 where one is no number in its range, or there twice.
 pub fn page(uri: &Uri) -> Result<(i64, i64), Problem> {
-    let (mut limit, mut offset) = (None, None);
-    for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-        let (slot, name, range, rule) = match &*name {
-            "limit" => (&mut limit, "limit", 1..=PAGE.0, "a whole number from 1 to 200, once"),
-            "offset" => (&mut offset, "offset", 0..=i64::MAX, "a whole number from 0, once"),
-            _ => continue,
-        };
-        let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-        let number = value.parse().ok().filter(|number| digits && range.contains(number));
-        match number.filter(|_| slot.is_none()) {
-            Some(number) => *slot = Some(number),
-            None => return Err(Problem::invalid(name, rule)),
-        }
-    }
+    let number = |text: &str, range: RangeInclusive<i64>| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|number| digits && range.contains(number))
+    };
+    let limits = "a whole number from 1 to 200, once";
+    let limit = query::only(uri, "limit", limits, |text| number(text, 1..=PAGE.0))?;
+    let offsets = "a whole number from 0, once";
+    let offset = query::only(uri, "offset", offsets, |text| number(text, 0..=i64::MAX))?;
     Ok((limit.unwrap_or(PAGE.1), offset.unwrap_or(0)))
 }
 

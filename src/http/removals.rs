@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use super::{
     App,
     admit::{Admitted, ManageOperations, ReadOperations},
-    operations::moment,
     problem::Problem,
     query_tags::page,
+    shown::moment,
 };
 use crate::archive::Removals;
 

@@ -12,9 +12,10 @@ use super::{
     App,
     admit::{Admitted, ManagePrincipals, ReadPrincipals},
     json_body,
-    managing::{Fields, MOMENT, by, id_of, moment_to_come, name, put_moment},
+    managing::{Fields, MOMENT, by, id_of, moment_to_come, name},
     problem::Problem,
     query_tags::page,
+    shown::put_moment,
 };
 use crate::{
     archive::ArchiveError,

@@ -12,9 +12,10 @@ use super::{
     App,
     admit::{Admitted, ManagePrincipals, ReadPrincipals},
     json_body,
-    managing::{Fields, PERMISSIONS, RoleName, by, insists, permissions, put_moment, text},
+    managing::{Fields, PERMISSIONS, RoleName, by, insists, permissions, text},
     problem::Problem,
     query_tags::page,
+    shown::put_moment,
 };
 use crate::{
     archive::ArchiveError,
@@ -29,10 +30,10 @@ pub async fn list(
     uri: Uri,
 ) -> Result<Json<Vec<Value>>, Problem> {
     let (limit, offset) = page(&uri)?;
-    let (limit, offset) = (usize::try_from(limit), usize::try_from(offset));
+    let [limit, offset] = [limit, offset].map(|count| usize::try_from(count).unwrap_or(usize::MAX));
     let own = app.members.roles(&caller.scope).await.map_err(ArchiveError::from)?;
     let all = Role::ALL.into_iter().map(built_in).chain(own.iter().map(shown));
-    Ok(Json(all.skip(offset.unwrap_or(usize::MAX)).take(limit.unwrap_or(0)).collect()))
+    Ok(Json(all.skip(offset).take(limit).collect()))
 }
 
 /// `GET /roles/{role}`

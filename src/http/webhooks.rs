@@ -11,12 +11,12 @@ use std::{
 use axum::{
     Json,
     extract::{FromRequestParts, Request, State},
-    http::{HeaderValue, StatusCode, Uri, header, request::Parts},
+    http::{StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use serde_json::{Value, json};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
     json_body, place,
     problem::Problem,
     query_tags::page,
+    shown::{moment, no_store},
     urls::PartitionUrls,
     webhook_body::Change,
 };
@@ -264,24 +265,12 @@ fn refused(refusal: WebhookRefusal) -> Problem {
     }
 }
 
-/// An answer that holds a secret.
-fn no_store(body: Json<Value>) -> Response {
-    let mut response = body.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
 fn secret(secret: &WebhookSecret) -> String {
     signature::shown(secret.expose())
 }
 
 fn path(id: Uuid) -> String {
     format!("/webhooks/{}", id.simple())
-}
-
-fn moment(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_default()
 }
 
 fn shown(health: &WebhookHealth, urls: &PartitionUrls) -> Value {

@@ -7,7 +7,11 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     archive::{FeedQuery, FeedTimes},
-    http::{problem::Problem, urls},
+    http::{
+        problem::Problem,
+        query::{FLAG, flag, once, only, pairs},
+        urls,
+    },
 };
 
 /// Most events of a page, and how many where the request does not say.
@@ -19,7 +23,6 @@ const FIRST_LIMIT: (i64, i64) = (100, 10);
 /// looked at.
 const MOST_PASSED: i64 = 10_000;
 
-const FLAG: &str = "true or false, once";
 const TIME: &str = "a date and time with its zone, such as 2024-01-31T12:00:00Z, once";
 const WAIT: &str = "a time such as 30s, once";
 
@@ -86,11 +89,7 @@ pub fn read(uri: &Uri, is_union: bool) -> Result<Asked, Problem> {
 /// # Errors
 /// As [`read`].
 pub fn metadata(uri: &Uri) -> Result<bool, Problem> {
-    let mut metadata = None;
-    for (_, value) in pairs(uri).filter(|(name, _)| name == "includeMetadata") {
-        once(&mut metadata, flag(&value), "includeMetadata", FLAG)?;
-    }
-    Ok(metadata.unwrap_or(true))
+    Ok(only(uri, "includeMetadata", FLAG, flag)?.unwrap_or(true))
 }
 
 /// Where a stream of events begins: behind the event that the client had last, or the offset.
@@ -110,36 +109,9 @@ pub fn resumed(headers: &HeaderMap, asked: &Asked) -> Result<i64, Problem> {
     Ok(last.unwrap_or(asked.query.offset))
 }
 
-type Pair<'a> = (std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>);
-
-fn pairs(uri: &Uri) -> impl Iterator<Item = Pair<'_>> {
-    url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
-}
-
-fn once<T>(
-    slot: &mut Option<T>,
-    value: Option<T>,
-    name: &'static str,
-    rule: &'static str,
-) -> Result<(), Problem> {
-    match value.filter(|_| slot.is_none()) {
-        Some(value) => *slot = Some(value),
-        None => return Err(Problem::invalid(name, rule)),
-    }
-    Ok(())
-}
-
 fn number(text: &str, range: RangeInclusive<i64>) -> Option<i64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|number| digits && range.contains(number))
-}
-
-fn flag(text: &str) -> Option<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" => Some(true),
-        "false" => Some(false),
-        _ => None,
-    }
 }
 
 /// Seconds, or a number with its unit.

@@ -20,7 +20,7 @@ use crate::{
     audit::{Event, Outcome, Who},
     control::{AuditLog, AuditNote, AuditPlace},
     http::{App, caller, link_query, problem::Kind},
-    tenancy::{Deed, Denied, Named, PartitionId, Permission, Refused, Scope},
+    tenancy::{Deed, Named, PartitionId, Permission, Refused, Scope},
 };
 
 /// Longest query that is recorded, in bytes.
@@ -87,16 +87,7 @@ fn word(refused: &Refused) -> &'static str {
         Refused::Hidden => "hidden",
         Refused::PartitionNeeded => "partition-needed",
         Refused::PartitionsOff => "partitions-off",
-        Refused::Denied(denied) => match denied {
-            Denied::Permission(_) => "permission",
-            Denied::Principal => "principal",
-            Denied::Partition => "partition",
-            Denied::ReadOnly => "read-only",
-            Denied::Address => "address",
-            Denied::Revoked => "revoked",
-            Denied::Mfa => "mfa",
-            Denied::Age => "age",
-        },
+        Refused::Denied(denied) => denied.as_str(),
     }
 }
 
