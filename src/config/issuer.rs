@@ -301,7 +301,8 @@ fn is_name(text: &str) -> bool {
     text.parse::<PartitionId>().is_ok_and(|name| name.as_str() == text)
 }
 
-fn is_role(text: &str) -> bool {
+/// Whether a text can be the name of a role.
+pub(super) fn is_role(text: &str) -> bool {
     let inner = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     inner && (1..=ROLE_NAME).contains(&text.len())
 }

@@ -96,7 +96,8 @@ impl<'a> Reader<'a> {
         }
         // What is longer is no key, and an endless file must not be read.
         let read = std::fs::File::open(&file).and_then(|file| {
-            let mut text = Zeroizing::new(String::new());
+            // In one piece: what a growing buffer leaves behind is not overwritten.
+            let mut text = Zeroizing::new(String::with_capacity(LONGEST_SECRET as usize + 64));
             file.take(LONGEST_SECRET + 1).read_to_string(&mut text)?;
             Ok(text)
         });

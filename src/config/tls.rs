@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use toml::Table;
 
-use super::reader::Reader;
+use super::{issuer::is_role, reader::Reader};
 use crate::tenancy::{PartitionId, Reach};
 
 const HOUR: u64 = 3600;
@@ -154,6 +154,9 @@ fn principal(table: &Table) -> Result<CertificatePrincipal, String> {
         Reach::These(ids.map_err(|_| "partitions has to list ids of partitions, or \"*\" alone")?)
     };
     let roles: BTreeSet<Box<str>> = texts("roles")?.into_iter().map(Into::into).collect();
+    if !roles.iter().all(|role| is_role(role)) {
+        return Err("roles has to list names of roles: 1 to 64 of a-z, 0-9 and '-'".to_owned());
+    }
     if roles.contains("operator") {
         return Err("an operator is made by operator = true, and by no role".to_owned());
     }

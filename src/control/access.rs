@@ -195,7 +195,9 @@ impl Access {
         }
         let read = self.read(who.as_deref(), missing).await?;
         let mut cache = self.lock();
-        if cache.changes == changes && !self.life.is_zero() {
+        // Who looks at very many partitions does not push out everybody else.
+        let fits = who.is_none() || read.len() <= MOST_KNOWN / 4;
+        if cache.changes == changes && !self.life.is_zero() && fits {
             for (id, what) in &read {
                 let read = Read { at: Instant::now(), what: what.clone() };
                 cache.put(id.clone(), who.as_ref(), read);

@@ -61,6 +61,15 @@ pub struct KeyHolder {
     pub expires_at: Option<OffsetDateTime>,
 }
 
+/// Why a key is not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotGood {
+    /// There is no such key, or it has another secret.
+    Unknown,
+    /// It was good once: it is disabled, or its time is over.
+    Over,
+}
+
 impl Keys {
     /// Those over an opened index.
     pub fn new(db: Db, access: Access, config: &AuthConfig) -> Self {
@@ -73,7 +82,8 @@ impl Keys {
         self.is_on
     }
 
-    /// Who holds a key whose secret has a hash; `None`: it is not good, whatever the reason.
+    /// Who holds a key whose secret has a hash, or why nobody does. Which reason it is, is for counting:
+    /// all are answered alike.
     ///
     /// # Errors
     /// Where the index fails.
@@ -83,10 +93,12 @@ impl Keys {
         id: Uuid,
         hash: &[u8; 32],
         now: OffsetDateTime,
-    ) -> Result<Option<KeyHolder>, IndexError> {
+    ) -> Result<Result<KeyHolder, NotGood>, IndexError> {
         let at = (partition.clone(), id);
-        if let Some(key) = self.recall(&at).filter(|key| is_good(key, hash, now).is_some()) {
-            return Ok(is_good(&key, hash, now).map(|until| holder(partition, &key, until)));
+        if let Some(key) = self.recall(&at)
+            && let Ok(until) = is_good(&key, hash, now)
+        {
+            return Ok(Ok(holder(partition, &key, until)));
         }
         let changes = self.lock().changes;
         #[expect(clippy::disallowed_methods, reason = "who asks is not known yet")]
@@ -97,16 +109,20 @@ impl Keys {
             Some(key) => is_good(key, hash, now),
             None => {
                 std::hint::black_box(matches(&SecretHash([0; 32]), hash));
-                None
+                Err(NotGood::Unknown)
             }
         };
-        let (Some(key), Some(until)) = (found, good) else { return Ok(None) };
+        let (key, until) = match (found, good) {
+            (Some(key), Ok(until)) => (key, until),
+            (_, Err(why)) => return Ok(Err(why)),
+            (None, Ok(_)) => return Ok(Err(NotGood::Unknown)),
+        };
         if !key.is_used {
             self.note(&scope, id).await;
         }
         let held = holder(partition, &key, until);
         self.remember(at, key, changes);
-        Ok(Some(held))
+        Ok(Ok(held))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Remembered> {
@@ -213,7 +229,13 @@ impl Keys {
         let before = tx.key_lock(id).await?.ok_or(AccessRefusal::NotFound)?.settings;
         let mut settings = before.clone();
         change(&mut settings);
-        if (&settings.roles, settings.permissions) != (&before.roles, before.permissions) {
+        let lasts =
+            |is: &KeySettings| is.expires_at.map_or(i64::MAX, OffsetDateTime::unix_timestamp);
+        // Who switches a key on again, or has it last longer, gives what it may do.
+        let is_more =
+            (before.is_disabled && !settings.is_disabled) || lasts(&settings) > lasts(&before);
+        if is_more || (&settings.roles, settings.permissions) != (&before.roles, before.permissions)
+        {
             let roles = own_roles(&mut tx).await?;
             is_within(&roles, &settings, own)?;
         }
@@ -273,6 +295,9 @@ fn is_within(
     settings: &KeySettings,
     own: Permissions,
 ) -> Result<(), AccessRefusal> {
+    if settings.roles.is_empty() && settings.permissions == Permissions::NONE {
+        return Err(AccessRefusal::Empty);
+    }
     let roles = sum(own_roles, &settings.roles)?;
     match roles.or(settings.permissions).is_within(own) {
         true => Ok(()),
@@ -285,8 +310,12 @@ fn matches(kept: &SecretHash, hash: &[u8; 32]) -> bool {
     kept.0.ct_eq(hash).into()
 }
 
-/// Whether a key is good, and until when.
-fn is_good(key: &ApiKey, hash: &[u8; 32], now: OffsetDateTime) -> Option<Option<OffsetDateTime>> {
+/// Until when a key is good, or why it is not.
+fn is_good(
+    key: &ApiKey,
+    hash: &[u8; 32],
+    now: OffsetDateTime,
+) -> Result<Option<OffsetDateTime>, NotGood> {
     let is_new = matches(&key.hash, hash);
     let old = key.old_hash.filter(|(old, until)| matches(old, hash) && *until > now);
     let until = match (is_new, old) {
@@ -294,10 +323,10 @@ fn is_good(key: &ApiKey, hash: &[u8; 32], now: OffsetDateTime) -> Option<Option<
         (false, Some((_, until))) => {
             Some(key.settings.expires_at.map_or(until, |at| at.min(until)))
         }
-        (false, None) => return None,
+        (false, None) => return Err(NotGood::Unknown),
     };
     let is_over = key.settings.is_disabled || until.is_some_and(|until| until <= now);
-    (!is_over).then_some(until)
+    if is_over { Err(NotGood::Over) } else { Ok(until) }
 }
 
 fn holder(partition: &PartitionId, key: &ApiKey, expires_at: Option<OffsetDateTime>) -> KeyHolder {

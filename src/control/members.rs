@@ -17,8 +17,8 @@ use crate::{
         PolicyRow, Revocation,
     },
     tenancy::{
-        Circumstances, Known, Membership, PartitionScope, Permission, Permissions, Policy,
-        Principal, PrincipalKind, Role, check, is_allowed, role_permits,
+        Circumstances, Known, Membership, PartitionId, PartitionScope, Permission, Permissions,
+        Policy, Principal, PrincipalKind, Role, check, is_allowed, role_permits,
     },
 };
 
@@ -47,6 +47,9 @@ pub enum AccessRefusal {
     /// More than who gives it has.
     #[error("nobody can give, or take over, more than he has")]
     Beyond,
+    /// A key without anything.
+    #[error("a key has at least one role or permission")]
+    Empty,
     /// Nobody could change who may do what any more.
     #[error("nobody in the partition would have principals.manage any more")]
     LastKeeper,
@@ -243,8 +246,11 @@ impl Members {
         let Member { is, suspended_at, .. } =
             tx.principal_lock(id).await?.ok_or(AccessRefusal::NotFound)?;
         let roles = change.roles.unwrap_or_else(|| is.roles.clone());
-        is_within(&own_roles(&mut tx).await?, &is.roles, &roles, own)?;
         let is_suspended = change.is_suspended.unwrap_or(suspended_at.is_some());
+        // Who is let in again is given all of his roles.
+        let returns = suspended_at.is_some() && !is_suspended;
+        let before: &[Box<str>] = if returns { &[] } else { &is.roles };
+        is_within(&own_roles(&mut tx).await?, before, &roles, own)?;
         let name = change.name.or(is.name);
         tx.principal_change(id, name.as_deref(), &roles, is_suspended).await?;
         by.keeps_somebody(&mut tx).await?;
@@ -450,5 +456,7 @@ impl Members {
 /// Whether principals of an issuer can be named in advance: those that the server vouches for itself
 /// come into being otherwise.
 pub fn can_be_named(issuer: &str) -> bool {
-    !issuer.is_empty() && ![keys::ISSUER, "link"].contains(&issuer)
+    // Issuers are called by names of this form in the configuration.
+    let is_name = issuer.parse::<PartitionId>().is_ok_and(|name| name.as_str() == issuer);
+    is_name && ![keys::ISSUER, "link"].contains(&issuer)
 }

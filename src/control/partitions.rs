@@ -107,6 +107,12 @@ impl Partitions {
         permission: Permission,
     ) -> Result<Scope, ControlError> {
         let reach = self.reach_of(who);
+        // What holds for all partitions takes a credential that permits it by itself: what one of them
+        // gave its owner is good in that one.
+        let is_of_all = self.enabled && *named == Named::Nothing && reach.is_none();
+        if is_of_all && permission == Permission::ManageTags {
+            check(who, &Membership::default(), around, permission).map_err(Refused::Denied)?;
+        }
         let partitions = match (named, reach) {
             _ if !self.enabled => BTreeSet::from([PartitionId::default()]),
             (Named::Nothing, Some(these)) => self.existing(these).await?,

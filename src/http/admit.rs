@@ -260,7 +260,7 @@ pub async fn decide(
             trail.refused(caller.deed(parts, permission), &carried.named, &refused);
             Err(refused.into())
         }
-        Err(ControlError::Index(error)) => Err(ArchiveError::from(error).into()),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
     archive::ArchiveError,
     control::{ApiKey, KeySettings, SecretHash},
     identity::api_key::{self, NewSecret},
-    tenancy::{Permission, Permissions},
+    tenancy::Permission,
 };
 
 const NAME: &str = "a text of 1 to 128 characters without control characters";
@@ -75,7 +75,6 @@ pub async fn add(
         is_disabled: false,
     };
     fields.end()?;
-    has_something(&settings)?;
     let (id, secret) = (Uuid::new_v4(), NewSecret::generate());
     let prefix = api_key::prefix(id);
     let kept = (&*prefix, SecretHash(secret.hash()));
@@ -118,9 +117,6 @@ pub async fn change(
         _ => None,
     });
     fields.end()?;
-    if roles.as_ref().is_some_and(Vec::is_empty) && permissions == Some(Permissions::NONE) {
-        return Err(nothing());
-    }
     let apply = |settings: &mut KeySettings| {
         settings.name = name.unwrap_or_else(|| settings.name.clone());
         settings.roles = roles.unwrap_or_else(|| settings.roles.clone());
@@ -160,16 +156,6 @@ pub async fn rotate(
 fn overlap(uri: &Uri) -> Result<Duration, Problem> {
     let time = |text: &str| humantime::parse_duration(text).ok().filter(|t| *t <= LONGEST_OVERLAP);
     Ok(query::only(uri, "overlap", OVERLAP, time)?.unwrap_or(DEFAULT_OVERLAP))
-}
-
-/// A key without anything would get what the partition gives by default.
-fn has_something(settings: &KeySettings) -> Result<(), Problem> {
-    let is_empty = settings.roles.is_empty() && settings.permissions == Permissions::NONE;
-    if is_empty { Err(nothing()) } else { Ok(()) }
-}
-
-fn nothing() -> Problem {
-    Problem::invalid("roles", "a key has at least one role or permission")
 }
 
 fn shown(key: &ApiKey) -> Value {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     archive::ArchiveError,
+    control::{KeyHolder, NotGood},
     identity::{
         AuthError, Credentials, PeerCertificate, RetryAfter,
         api_key::{self, Presented as Key, PresentedKey},
@@ -47,8 +48,9 @@ impl Caller {
     /// 401; 404 for what a link is not for; 429 after too many credentials that were wrong.
     pub async fn of(app: &App, parts: &Parts) -> Result<Self, Problem> {
         let address = forwarded::address(parts, &app.server);
-        let throttle = &app.edge.throttle;
         if let Some(presented) = parts.extensions.get::<Presented>() {
+            // Counted apart: any page can have its reader's browser ask for a link that is wrong.
+            let throttle = &app.edge.link_throttle;
             throttle.allows(address)?;
             let verified = links::verify(app, parts, presented).await;
             let (who, end) = verified.map_err(|bad| match bad {
@@ -61,6 +63,7 @@ impl Caller {
             let end = OffsetDateTime::from_unix_timestamp(end).ok();
             return Ok(Self::known(who.into(), address, end));
         }
+        let throttle = &app.edge.throttle;
         let values = |name: HeaderName| -> Vec<&[u8]> {
             parts.headers.get_all(name).iter().map(|value| value.as_bytes()).collect()
         };
@@ -72,12 +75,12 @@ impl Caller {
         {
             return Self::with_certificate(peer, address);
         }
-        let credentials = Credentials { authorization: &authorization, api_key: &api_key, address };
+        let credentials = Credentials { authorization: &authorization, api_key: &api_key };
         let is_guarded = app.edge.is_auth_on && !is_silent;
         if is_guarded {
             throttle.allows(address)?;
         }
-        if app.edge.is_auth_on && !authorization.is_empty() && !api_key.is_empty() {
+        if app.edge.is_auth_on && authorization.len() + api_key.len() > 1 {
             // Which one counts is not for the server to guess.
             return Err(AuthError::Ambiguous.into());
         }
@@ -88,8 +91,12 @@ impl Caller {
                 Key::Key(key) => {
                     let id = key.id.simple().to_string();
                     return match Self::by_key(app, key, address).await? {
-                        Some(caller) => Ok(caller),
-                        None => Err(not_a_key(throttle.failed(address, Some(&id)))),
+                        Ok(caller) => Ok(caller),
+                        // Nobody guesses a key that was good once.
+                        Err(NotGood::Over) => Err(not_a_key(Ok(()))),
+                        Err(NotGood::Unknown) => {
+                            Err(not_a_key(throttle.failed(address, Some(&id))))
+                        }
                     };
                 }
                 Key::Wrong => return Err(not_a_key(throttle.failed(address, None))),
@@ -114,17 +121,26 @@ impl Caller {
         Ok(Self { who, around, expires_at, key: None })
     }
 
-    /// Who holds an API key; `None`: it is not good, whatever is wrong with it.
+    /// Who holds an API key, or why nobody does.
     async fn by_key(
         app: &App,
         key: PresentedKey,
         address: IpAddr,
-    ) -> Result<Option<Self>, Problem> {
+    ) -> Result<Result<Self, NotGood>, Problem> {
+        // While all is in one partition, keys of others are nobody's.
+        if !app.partitions.enabled() && !key.partition.is_default() {
+            return Ok(Err(NotGood::Unknown));
+        }
         let now = OffsetDateTime::now_utc();
         let held = app.keys.holder(&key.partition, key.id, &key.hash, now).await;
-        let Some(held) = held.map_err(ArchiveError::from)? else { return Ok(None) };
         let around = Circumstances { address, now, issued_at: None, has_mfa: false };
-        Ok(Some(Self { who: held.who, around, expires_at: held.expires_at, key: Some(key) }))
+        let caller = |held: KeyHolder| Self {
+            who: held.who,
+            around,
+            expires_at: held.expires_at,
+            key: Some(key),
+        };
+        Ok(held.map_err(ArchiveError::from)?.map(caller))
     }
 
     /// The same caller, found out about once more.
@@ -135,7 +151,7 @@ impl Caller {
         match &self.key {
             Some(key) => {
                 let held = Self::by_key(app, key.clone(), self.around.address).await?;
-                held.ok_or_else(|| not_a_key(Ok(())))
+                held.map_err(|_| not_a_key(Ok(())))
             }
             None => self.now(),
         }

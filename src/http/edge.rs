@@ -17,6 +17,8 @@ pub struct Edge {
     pub open_metrics: bool,
     /// Counts credentials that are wrong.
     pub throttle: Throttle,
+    /// Counts links that are wrong.
+    pub link_throttle: Throttle,
     /// `[links]`.
     pub links: LinksConfig,
     /// The keys that links are signed with.
@@ -32,6 +34,7 @@ impl Edge {
             is_auth_on: config.auth.enabled,
             open_metrics: config.auth.open_metrics || !config.auth.enabled,
             throttle: Throttle::new(&config.auth),
+            link_throttle: Throttle::new(&config.auth),
             links: config.links.clone(),
             keys,
             hsts: (config.tls.is_on() && !config.tls.hsts.is_zero()).then_some(config.tls.hsts),

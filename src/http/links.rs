@@ -32,7 +32,6 @@ use super::{
 };
 use crate::{
     archive::{ArchiveError, Target},
-    control::ControlError,
     dicom::Uid,
     identity::Link,
     tenancy::{Known, Named, PartitionId, PartitionScope, Permission, Scope},
@@ -142,11 +141,8 @@ async fn may_retrieve(
 ) -> Result<(), Problem> {
     let (named, caller) = (Named::One(partition.clone()), &caller.caller);
     let retrieve = Permission::Retrieve;
-    match app.partitions.scope(&caller.who, &caller.around, &named, retrieve).await {
-        Ok(_) => Ok(()),
-        Err(ControlError::Refused(refused)) => Err(refused.into()),
-        Err(ControlError::Index(error)) => Err(ArchiveError::from(error).into()),
-    }
+    app.partitions.scope(&caller.who, &caller.around, &named, retrieve).await?;
+    Ok(())
 }
 
 /// Who a request with a link is, if the link is good: for its partition, resource and method.

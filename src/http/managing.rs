@@ -31,6 +31,9 @@ const MOST_ROLES: usize = 32;
 pub const ROLES: &str = "a list of up to 32 names of roles that the partition has, each once";
 /// What a list of permissions has to be.
 pub const PERMISSIONS: &str = "a list of permissions of partitions, such as \"studies.retrieve\"";
+/// What an issuer has to be.
+pub const ISSUER: &str =
+    "the name that an issuer has in the server's configuration, or certificate";
 /// What a moment has to be.
 pub const MOMENT: &str = "a date and time to come with its zone, such as 2031-01-31T12:00:00Z";
 
@@ -222,6 +225,7 @@ impl From<AccessRefusal> for Problem {
         match refusal {
             AccessRefusal::NotFound => Self::not_found(),
             AccessRefusal::UnknownRole => Self::invalid("roles", ROLES),
+            AccessRefusal::Empty => Self::invalid("roles", said),
             AccessRefusal::Beyond => Self::forbidden(said),
             AccessRefusal::LastKeeper | AccessRefusal::LocksOut => {
                 Self::conflict(said).with_error("force", FORCE)

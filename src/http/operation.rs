@@ -229,6 +229,8 @@ pub const fn meaning(status: u16) -> &'static str {
         206 => "The range of bytes asked for, or those of the items that can be had as asked.",
         304 => "Unchanged since the entity tag that the client named.",
         400 => "The request breaks a rule; the body names the field.",
+        401 => "The request has no credential, or one that is not good.",
+        403 => "Who asks may not do this.",
         404 => "There is no such resource in reach of this request.",
         406 => "None of the acceptable media types can be given; the body lists those that can.",
         408 => "The body of the request brought nothing for too long.",
@@ -237,6 +239,7 @@ pub const fn meaning(status: u16) -> &'static str {
         413 => "The request, or what it asks for, exceeds a limit.",
         415 => "The media type of the request is not taken; the body lists those that are.",
         416 => "The range lies outside the representation.",
+        429 => "Too many credentials have failed from there; see Retry-After.",
         503 => "The server cannot answer just now; see Retry-After.",
         _ => "An error; the body says more.",
     }

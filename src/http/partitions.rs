@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     archive::ArchiveError,
-    control::{ControlError, Partition},
+    control::Partition,
     tenancy::{Deed, Named, PartitionId, Permission},
 };
 
@@ -43,8 +43,7 @@ pub async fn create(State(app): State<App>, request: Request) -> Result<Response
     match app.partitions.create(&deed, &caller.around, &id).await {
         Ok(Some(made)) => Ok((StatusCode::CREATED, Json(shape(&parts.uri)(&made))).into_response()),
         Ok(None) => Err(Problem::conflict("there is such a partition already")),
-        Err(ControlError::Refused(refused)) => Err(refused.into()),
-        Err(ControlError::Index(error)) => Err(ArchiveError::from(error).into()),
+        Err(error) => Err(error.into()),
     }
 }
 

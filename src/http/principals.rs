@@ -15,7 +15,7 @@ use super::{
     App,
     admit::{Admitted, ManagePrincipals, ReadPrincipals},
     json_body,
-    managing::{Fields, ROLES, by, id_of, insists, name, roles},
+    managing::{Fields, ISSUER, ROLES, by, id_of, insists, name, roles},
     problem::Problem,
     query::{once, pairs},
     query_tags::page,
@@ -28,7 +28,7 @@ use crate::{
 };
 
 const NAME: &str = "a text of 1 to 128 characters without control characters";
-const LONG_NAME: &str = "a text of 1 to 512 characters without control characters";
+const LONG_NAME: &str = "a text of 1 to 255 characters without control characters";
 const KIND: &str = "\"user\", \"service\" or \"certificate\"";
 const STATE: &str = "\"active\" or \"suspended\"";
 
@@ -56,13 +56,13 @@ pub async fn add(
     let (parts, body) = request.into_parts();
     let body = json_body::read(&parts.headers, body, &app.limits).await?;
     let mut fields = Fields::of(body, &["kind", "issuer", "subject", "name", "roles"])?;
-    let issuer = |value: &Value| name(512)(value).filter(|issuer| can_be_named(issuer));
+    let issuer = |value: &Value| name(255)(value).filter(|issuer| can_be_named(issuer));
     let new = NewMember {
         kind: fields
             .take("kind", KIND, |value| kind(value.as_str()?))
             .unwrap_or(PrincipalKind::User),
-        issuer: fields.need("issuer", LONG_NAME, issuer),
-        subject: fields.need("subject", LONG_NAME, name(512)),
+        issuer: fields.need("issuer", ISSUER, issuer),
+        subject: fields.need("subject", LONG_NAME, name(255)),
         name: fields.take("name", NAME, name(128)),
         roles: fields.take("roles", ROLES, roles).unwrap_or_default(),
     };

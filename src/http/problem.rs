@@ -17,6 +17,8 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use crate::{
+    archive::ArchiveError,
+    control::ControlError,
     identity::{AuthError, RetryAfter},
     tenancy::{Denied, Refused},
 };
@@ -393,6 +395,15 @@ impl From<Refused> for Problem {
             Refused::PartitionsOff => Self::bad_request(
                 "data partitions are not enabled on this server, and the request names one",
             ),
+        }
+    }
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Refused(refused) => refused.into(),
+            ControlError::Index(error) => ArchiveError::from(error).into(),
         }
     }
 }

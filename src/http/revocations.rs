@@ -12,17 +12,17 @@ use super::{
     App,
     admit::{Admitted, ManagePrincipals, ReadPrincipals},
     json_body,
-    managing::{Fields, MOMENT, by, id_of, moment_to_come, name},
+    managing::{Fields, ISSUER, MOMENT, by, id_of, moment_to_come, name},
     problem::Problem,
     query_tags::page,
     shown::put_moment,
 };
 use crate::{
     archive::ArchiveError,
-    control::{NewRevocation, Revocation, RevocationKind},
+    control::{NewRevocation, Revocation, RevocationKind, can_be_named},
 };
 
-const TEXT: &str = "a text of 1 to 512 characters without control characters";
+const TEXT: &str = "a text of 1 to 255 characters without control characters";
 
 id_of!(
     /// `{revocation}` of a path: its id.
@@ -50,8 +50,9 @@ pub async fn add(
     let mut fields = Fields::of(body, &["kind", "issuer", "value", "expiresTime"])?;
     let rule = "\"session\" or \"token\"";
     let kind = fields.need("kind", rule, |value| Some(RevocationKind::of(value.as_str()?)));
-    let issuer = fields.need("issuer", TEXT, name(512));
-    let value = fields.need("value", TEXT, name(512));
+    let named = |value: &Value| name(255)(value).filter(|issuer| can_be_named(issuer));
+    let issuer = fields.need("issuer", ISSUER, named);
+    let value = fields.need("value", TEXT, name(255));
     let expires_at = fields.take("expiresTime", MOMENT, moment_to_come).flatten();
     fields.end()?;
     let kind = kind.ok_or_else(|| Problem::invalid("kind", rule))?;

@@ -12,11 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{App, caller::Caller, problem::Problem};
-use crate::{
-    archive::ArchiveError,
-    control::ControlError,
-    tenancy::{Named, PartitionId, Permission, Scope},
-};
+use crate::tenancy::{Named, PartitionId, Permission, Scope};
 
 /// Shortest and longest time between two decisions.
 const EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
@@ -99,11 +95,8 @@ impl Still {
         self.tried = Instant::now();
         let Caller { who, around, .. } = self.caller.again(&self.app).await?;
         let (partitions, named) = (&self.app.partitions, self.reading.named());
-        match partitions.scope(&who, &around, &named, Permission::ReadChanges).await {
-            Ok(_) => self.decided = self.tried,
-            Err(ControlError::Refused(refused)) => return Err(refused.into()),
-            Err(ControlError::Index(error)) => return Err(ArchiveError::from(error).into()),
-        }
+        partitions.scope(&who, &around, &named, Permission::ReadChanges).await?;
+        self.decided = self.tried;
         Ok(())
     }
 }

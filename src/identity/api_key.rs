@@ -14,6 +14,7 @@ use std::fmt;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::Credentials;
 use crate::tenancy::PartitionId;
@@ -47,8 +48,9 @@ impl PresentedKey {
         let partition = rest.strip_prefix('_')?.parse().ok()?;
         // One way to write each: a key is a text, and not what could be read into it.
         let id = Uuid::try_parse(id).ok().filter(|read| read.simple().to_string() == id)?;
-        let secret: [u8; 32] = URL_SAFE_NO_PAD.decode(secret).ok()?.try_into().ok()?;
-        Some(Self { partition, id, hash: hash(&secret) })
+        let secret = Zeroizing::new(URL_SAFE_NO_PAD.decode(secret).ok()?);
+        let secret: &[u8; 32] = secret.as_slice().try_into().ok()?;
+        Some(Self { partition, id, hash: hash(secret) })
     }
 }
 
@@ -60,12 +62,12 @@ impl fmt::Debug for PresentedKey {
 }
 
 /// A secret that was just made: to be shown once.
-pub struct NewSecret([u8; 32]);
+pub struct NewSecret(Zeroizing<[u8; 32]>);
 
 impl NewSecret {
     /// One that nobody has seen.
     pub fn generate() -> Self {
-        Self(rand::random())
+        Self(Zeroizing::new(rand::random()))
     }
 
     /// What is kept of it.
@@ -75,7 +77,7 @@ impl NewSecret {
 
     /// The key that it makes.
     pub fn shown(&self, partition: &PartitionId, id: Uuid) -> String {
-        format!("{PREFIX}{}_{}_{partition}", id.simple(), URL_SAFE_NO_PAD.encode(self.0))
+        format!("{PREFIX}{}_{}_{partition}", id.simple(), URL_SAFE_NO_PAD.encode(&self.0[..]))
     }
 }
 
@@ -129,8 +131,6 @@ fn hash(secret: &[u8; 32]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-
     use super::*;
 
     fn made(partition: &str) -> (String, Uuid, [u8; 32]) {
@@ -143,8 +143,7 @@ mod tests {
         let (api_key, authorization) = (bytes(api_key), bytes(authorization));
         let api_key: Vec<&[u8]> = api_key.iter().map(Vec::as_slice).collect();
         let authorization: Vec<&[u8]> = authorization.iter().map(Vec::as_slice).collect();
-        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        presented(&Credentials { authorization: &authorization, api_key: &api_key, address })
+        presented(&Credentials { authorization: &authorization, api_key: &api_key })
     }
 
     #[test]
@@ -203,7 +202,7 @@ mod tests {
     fn no_debug_shows_a_secret() {
         let (text, ..) = made("a");
         let key = PresentedKey::parse(text.as_bytes()).unwrap();
-        let shown = format!("{key:?} {:?}", NewSecret([7; 32]));
+        let shown = format!("{key:?} {:?}", NewSecret(Zeroizing::new([7; 32])));
         assert!(!shown.contains(&text[37..80]) && !shown.contains("hash"), "{shown}");
     }
 }

@@ -1,6 +1,6 @@
 //! From credentials to a principal.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 
@@ -14,8 +14,6 @@ pub struct Credentials<'a> {
     pub authorization: &'a [&'a [u8]],
     /// Values of `x-api-key`.
     pub api_key: &'a [&'a [u8]],
-    /// Where it comes from, as far as proxies are trusted.
-    pub address: IpAddr,
 }
 
 /// Who asks, and what is known of how he said so.
@@ -115,7 +113,7 @@ impl Authenticator {
         match Presented::read(credentials)? {
             Presented::Nothing => Err(AuthError::Missing),
             Presented::Token(token) => self.0.tokens.verify(token, OffsetDateTime::now_utc()).await,
-            // There are no API keys that it could be.
+            // A good API key was found before this (`api_key::presented`).
             Presented::Opaque(_) => Err(AuthError::Unknown),
         }
     }

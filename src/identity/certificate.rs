@@ -6,6 +6,7 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use time::OffsetDateTime;
+use x509_parser::asn1_rs::ToDer as _;
 use x509_parser::prelude::{
     AttributeTypeAndValue, FromDer as _, GeneralName, X509Certificate, X509Name,
 };
@@ -121,7 +122,8 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
         // Of other types the value is written as it is encoded (§2.4).
         (_, _) => {
             let mut text = format!("{number}=#");
-            for byte in attribute.as_slice() {
+            let encoded = attribute.attr_value().to_der_vec();
+            for byte in encoded.unwrap_or_else(|_| attribute.as_slice().to_vec()) {
                 // Writing to a String cannot fail.
                 let _ = write!(text, "{byte:02x}");
             }
@@ -135,7 +137,7 @@ fn escaped(value: &str) -> String {
     let last = value.chars().count().saturating_sub(1);
     let mut text = String::with_capacity(value.len());
     for (at, c) in value.chars().enumerate() {
-        let is_special = "\"+,;<>\\=".contains(c)
+        let is_special = "\"+,;<>\\".contains(c)
             || (at == 0 && (c == '#' || c == ' '))
             || (at == last && c == ' ');
         if c.is_control() {
@@ -194,7 +196,7 @@ mod tests {
         let known = of(CertificateName::Subject, &["CN=ct,O=Hospital"]);
         assert_eq!(who(&known, &plain).as_deref(), Some("CN=ct,O=Hospital"));
         assert_eq!(who(&known, &forged), None);
-        let escaped = of(CertificateName::Subject, &["CN=ct\\,O\\=Hospital"]);
+        let escaped = of(CertificateName::Subject, &["CN=ct\\,O=Hospital"]);
         assert!(who(&escaped, &forged).is_some() && who(&escaped, &plain).is_none());
         for part in ["CN=ct", "O=Hospital,CN=ct", "cn=ct,o=hospital", ""] {
             assert_eq!(who(&of(CertificateName::Subject, &[part]), &plain), None, "{part}");
@@ -240,7 +242,7 @@ mod tests {
             (" a ", "\\ a\\ "),
             ("#1", "\\#1"),
             ("a#", "a#"),
-            ("a+b=\"c\"", "a\\+b\\=\\\"c\\\""),
+            ("a+b=\"c\"", "a\\+b=\\\"c\\\""),
             ("a\nb", "a\\0Ab"),
             ("", ""),
         ] {

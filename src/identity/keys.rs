@@ -26,6 +26,8 @@ use crate::{
 
 /// How long keys are used that could not be fetched again.
 const GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
+/// How long keys that are due are used while they are fetched beside requests.
+const OVERDUE: Duration = Duration::from_secs(60);
 /// Time between a fetch that failed and the next one.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -61,6 +63,12 @@ impl State {
 
     fn is_fresh(&self, now: Instant) -> bool {
         self.fresh_until.is_some_and(|end| now < end)
+    }
+
+    /// Whether keys are due for longer than a fetch beside requests takes, of an issuer that is not
+    /// away.
+    fn is_old(&self, now: Instant) -> bool {
+        self.failed.is_none() && self.fresh_until.is_some_and(|end| end + OVERDUE <= now)
     }
 
     fn pauses(&self, now: Instant) -> bool {
@@ -115,7 +123,13 @@ impl Keys {
             let found = Found { keys: keys.clone(), kid: kid.map(str::to_owned), algorithm };
             found.key().is_some().then_some(found)
         };
-        let (before, now) = (self.0.state(), Instant::now());
+        let (mut before, mut now) = (self.0.state(), Instant::now());
+        if before.is_old(now) {
+            // Nobody asked for a while, and keys may have been taken back since: the issuer is heard
+            // first, unless it is known to be away.
+            self.refresh(before.attempts, false).await;
+            (before, now) = (self.0.state(), Instant::now());
+        }
         let may_look = match before.keys(now) {
             Some(keys) => {
                 if !before.is_fresh(now) {
@@ -124,7 +138,8 @@ impl Keys {
                 if let Some(found) = in_keys(keys) {
                     return Ok(found);
                 }
-                before.looked.is_none_or(|looked| looked + self.0.min_refresh <= now)
+                !before.pauses(now)
+                    && before.looked.is_none_or(|looked| looked + self.0.min_refresh <= now)
             }
             None => !before.pauses(now),
         };

@@ -14,7 +14,7 @@ pub enum PartitionState {
     /// It does.
     #[default]
     Active,
-    /// Nothing of it changes; it can be read.
+    /// Nothing that it holds changes; it can be read.
     ReadOnly,
     /// Nobody but who manages it gets in.
     Suspended,
@@ -132,9 +132,12 @@ pub fn permissions(who: &Principal, membership: &Membership) -> Permissions {
         names.fold(Permissions::NONE, |all, name| all.or(by_name(name)))
     };
     let named = sum(&mut who.roles.iter().chain(&membership.given)).or(who.permissions);
+    // Keys and links have what they were made with, and nothing by default.
+    let has_default =
+        !who.is_operator && !matches!(who.kind, PrincipalKind::ApiKey | PrincipalKind::Link);
     let is_nobody =
         who.roles.is_empty() && membership.given.is_empty() && who.permissions == Permissions::NONE;
-    let named = match is_nobody && !who.is_operator {
+    let named = match is_nobody && has_default {
         true => sum(&mut membership.policy.default_roles.iter()),
         false => named,
     };
@@ -145,7 +148,8 @@ pub fn permissions(who: &Principal, membership: &Membership) -> Permissions {
 /// Decides whether somebody who belongs to a partition may do something there.
 ///
 /// The partition's own keepers (who may manage its policy) are let in while it is suspended or
-/// read-only, to what concerns its policy: somebody has to be able to change that back.
+/// read-only, to what concerns its policy: somebody has to be able to change that back. While it is
+/// read-only, who may do what can be changed as well: a credential that leaked has to be taken back.
 ///
 /// # Errors
 /// [`Denied`].
@@ -169,9 +173,10 @@ pub fn check(
         return Err(Denied::Permission(permission));
     }
     let of_policy = matches!(permission, Permission::ReadPolicy | Permission::ManagePolicy);
+    let of_keepers = of_policy || permission == Permission::ManagePrincipals;
     match policy.state {
         PartitionState::Suspended if !of_policy => Err(Denied::Partition),
-        PartitionState::ReadOnly if permission.changes() && !of_policy => Err(Denied::ReadOnly),
+        PartitionState::ReadOnly if permission.changes() && !of_keepers => Err(Denied::ReadOnly),
         _ => Ok(()),
     }
 }

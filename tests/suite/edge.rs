@@ -44,6 +44,40 @@ async fn who_guesses_is_held_off_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn links_that_are_wrong_hold_off_links_and_no_other_credential() {
+    let settings = [
+        ("features.enable_data_partition", "true"),
+        ("auth.enabled", "true"),
+        ("auth.failures", "3"),
+    ];
+    let server = Server::with(&settings).await;
+    let key = server.key("microsoft.default", "reader").await;
+    let ask = async |key: &str| {
+        let path = "/partitions/microsoft.default/studies";
+        server.get_with(path, &[("x-api-key", key)]).await
+    };
+    // As a page could have a browser do that shows it.
+    for expected in [401, 401, 401, 429, 429] {
+        assert_eq!(guess(&server, "accept", "image/png").await.status, expected);
+    }
+    ask(&key).await.is(204);
+    // A key that was good once holds off nobody either; one that is made up does.
+    let used = server.key("microsoft.default", "writer").await;
+    let sql =
+        "UPDATE api_key SET expires_at = now() - interval '1 second' WHERE roles = '{writer}'";
+    sqlx::query(sql).execute(&mut server.superuser().await).await.unwrap();
+    for _ in 0..6 {
+        ask(&used).await.problem(401);
+    }
+    ask(&key).await.is(204);
+    let made_up = format!("cmk_{}{}", "0".repeat(32), &key[36..]);
+    for expected in [401, 401, 401, 429] {
+        assert_eq!(ask(&made_up).await.status, expected);
+    }
+    ask(&key).await.problem(429);
+}
+
+#[tokio::test]
 async fn who_is_no_proxy_comes_from_where_he_is_whatever_he_says() {
     for settings in [
         &[("auth.failures", "2")][..],

@@ -110,6 +110,7 @@ async fn nobody_gets_in_without_a_token_that_is_good() {
     for headers in [
         &[("authorization", &*good), ("authorization", &*good)][..],
         &[("authorization", &good), ("x-api-key", "some")],
+        &[("x-api-key", "some"), ("x-api-key", "other")],
     ] {
         server.get_with(path, headers).await.problem(400);
     }

@@ -171,7 +171,11 @@ fn read(key: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
     use io::Read as _;
     let mut bytes = Vec::new();
     std::fs::File::open(path)
-        .and_then(|file| file.take(LONGEST).read_to_end(&mut bytes))
+        .and_then(|file| {
+            // In one piece: what a growing buffer leaves behind is not overwritten.
+            bytes.reserve_exact(file.metadata()?.len().min(LONGEST) as usize + 64);
+            file.take(LONGEST).read_to_end(&mut bytes)
+        })
         .with_context(|| format!("{key}: {} cannot be read", path.display()))?;
     Ok(bytes)
 }

@@ -26,10 +26,13 @@ pub fn of(operations: &[Operation]) -> Value {
         "servers": servers(Reach::Partition),
         "paths": paths,
         // With none, where authentication is off.
-        "security": [{"bearer": []}, {}],
+        "security": [{"bearer": []}, {"apiKey": []}, {}],
         "components": {
             "schemas": {"Problem": problem_schema()},
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
         },
     })
 }
@@ -129,6 +132,12 @@ fn responses(operation: &Operation) -> Value {
             response["content"] = Value::Object(content.clone());
         }
         responses.insert(status.to_string(), response);
+    }
+    if operation.reach == Reach::Partition {
+        for status in [401, 403, 429] {
+            let response = json!({"description": meaning(status), "content": problem.clone()});
+            responses.insert(status.to_string(), response);
+        }
     }
     responses.insert("default".into(), json!({"description": "An error.", "content": problem}));
     Value::Object(responses)

@@ -1,7 +1,12 @@
 //! What one partition's answers could tell of another without naming a UID.
 
+use collimator::http::routes;
 use serde_json::json;
 
+use super::{
+    matrix::{Carrier, Expect, LIVE, MATRIX, UNUSED, attack_on, base, carriers, shown},
+    stage::north_and_south,
+};
 use crate::harness::{Dicom, PARTITIONS, Server};
 
 /// The same study in both partitions, with more of it in `north`.
@@ -84,4 +89,40 @@ async fn blobs_and_events_lie_in_their_partition() {
         .await
         .is(409);
     assert_eq!(server.count("SELECT count(*) FROM change_feed").await, 6);
+}
+
+/// Whoever has an entity tag of another partition, by whatever way, learns nothing by showing it.
+#[tokio::test]
+async fn entity_tags_of_another_partition_match_nothing() {
+    let server = north_and_south().await;
+    let gets = || {
+        routes().published().into_iter().filter(|(method, _)| method == "GET").filter_map(|own| {
+            let row = MATRIX.iter().find(|(m, p, ..)| (*m, *p) == ("GET", base(&own.1)))?;
+            (row.3 == Expect::Absent).then_some((own.1, row.2))
+        })
+    };
+    let mut tags = vec!["*".to_owned()];
+    for (template, query) in gets().filter(|(template, _)| template.starts_with("/partitions/")) {
+        let call = ("GET", &*template, query);
+        let answer = attack_on("north", &server, call, Carrier::Path, LIVE).await;
+        if let Some(tag) = answer.headers.get("etag") {
+            tags.push(tag.to_str().unwrap().to_owned());
+        }
+    }
+    assert!(tags.len() > 15, "{tags:?}");
+    let (any, all) = (tags.remove(0), tags.join(", "));
+    for name in ["if-none-match", "if-match", "if-range"] {
+        for shows in [&all, &any, &tags[0]] {
+            let client = server.with_header(name, shows);
+            for (template, query) in gets() {
+                let call = ("GET", &*template, query);
+                for carrier in carriers(&template, Expect::Absent) {
+                    let foreign = attack_on("south", &client, call, carrier, LIVE).await;
+                    let absent = attack_on("south", &client, call, carrier, UNUSED).await;
+                    assert_eq!(foreign.status, 404, "{name} {template}");
+                    assert_eq!(shown(&foreign, LIVE), shown(&absent, UNUSED), "{name} {template}");
+                }
+            }
+        }
+    }
 }

@@ -304,7 +304,8 @@ async fn a_partition_that_is_read_only_or_suspended_keeps_its_state() {
         calls().into_iter().filter(|call| !call.template.starts_with("/v")).collect();
     let all = Role::PartitionAdmin.permits();
     let of_policy = [Permission::ReadPolicy, Permission::ManagePolicy];
-    let reads = |permission: &Permission| !permission.changes() || of_policy.contains(permission);
+    let of_keepers = [of_policy.as_slice(), &[Permission::ManagePrincipals]].concat();
+    let reads = |permission: &Permission| !permission.changes() || of_keepers.contains(permission);
     for (state, may) in [
         ("read-only", all.iter().filter(reads).collect::<Permissions>()),
         ("suspended", Permissions::of(&of_policy)),

@@ -28,7 +28,7 @@ async fn decisions(server: &Server, cache: &str) -> Partitions {
 fn alice(reach: Reach, roles: &[&str]) -> Known {
     Known {
         kind: PrincipalKind::User,
-        issuer: "https://a.example".into(),
+        issuer: "issuer-a".into(),
         subject: "alice".into(),
         name: Some("Alice".into()),
         reach,
@@ -97,7 +97,7 @@ async fn the_first_request_makes_somebody_known_once() {
     call(&server, &north, "PATCH", &one, json!({"roles": ["reader"]})).await.is(200);
     assert_eq!(may(&partitions, &who, &now()).await, Ok(()));
     // Whoever has the same name elsewhere has nothing of it.
-    let other = Known { issuer: "https://b.example".into(), ..who.clone() };
+    let other = Known { issuer: "issuer-b".into(), ..who.clone() };
     assert_eq!(may(&partitions, &other, &now()).await, Err(MISSING));
     assert_eq!(server.count("SELECT count(*) FROM principal").await, 2);
     // Nobody is made known where he does not get, nor by what the server vouches for itself.
@@ -153,9 +153,9 @@ async fn who_is_suspended_signed_out_or_revoked_is_out() {
     for (kind, value, other) in [("session", "s-1", "s-2"), ("token", "t-1", "t-2")] {
         let path = "/partitions/north/revocations";
         let body = |issuer: &str| json!({"kind": kind, "issuer": issuer, "value": value});
-        call(&server, &north, "POST", path, body("https://b.example")).await.is(201);
+        call(&server, &north, "POST", path, body("issuer-b")).await.is(201);
         assert_eq!(may(&partitions, &who, &later).await, Ok(()));
-        let added = call(&server, &north, "POST", path, body("https://a.example")).await.is(201);
+        let added = call(&server, &north, "POST", path, body("issuer-a")).await.is(201);
         assert_eq!(may(&partitions, &who, &later).await, Err(Denied::Revoked.into()));
         let mut another = who.clone();
         match kind {
@@ -190,4 +190,30 @@ async fn what_other_servers_change_is_seen_when_the_cache_is_old() {
     // A text that no row can hold is nobody's.
     let odd = Known { subject: "a\0b".into(), ..who };
     assert_eq!(may(&forgets, &odd, &now()).await, Err(Denied::Revoked.into()));
+}
+
+#[tokio::test]
+async fn what_one_partition_gave_is_good_in_that_one_alone() {
+    let (server, north, _) = two(&FORGETFUL).await;
+    let partitions = decisions(&server, "0s").await;
+    let body = json!({"issuer": "issuer-a", "subject": "alice", "roles": ["partition-admin"]});
+    call(&server, &north, "POST", "/partitions/north/principals", body).await.is(201);
+    let ask = async |who: Known, named: Named| {
+        let who = Principal::Known(Arc::new(who));
+        match partitions.scope(&who, &now(), &named, Permission::ManageTags).await {
+            Ok(scope) => Ok(scope.as_setting()),
+            Err(ControlError::Refused(refused)) => Err(refused),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let in_one = Named::One("north".parse().unwrap());
+    assert_eq!(ask(alice(Reach::Every, &[]), in_one).await, Ok("north".to_owned()));
+    // What is at the root holds for all partitions.
+    let denied = Denied::Permission(Permission::ManageTags);
+    assert_eq!(ask(alice(Reach::Every, &[]), Named::Nothing).await, Err(denied.into()));
+    let of_all = "microsoft.default,north,south".to_owned();
+    let keeper = alice(Reach::Every, &["partition-admin"]);
+    assert_eq!(ask(keeper, Named::Nothing).await, Ok(of_all.clone()));
+    let operator = Known { is_operator: true, subject: "olga".into(), ..alice(Reach::Every, &[]) };
+    assert_eq!(ask(operator, Named::Nothing).await, Ok(of_all));
 }
