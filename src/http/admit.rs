@@ -260,7 +260,10 @@ pub async fn decide(
             trail.refused(caller.deed(parts, permission), &carried.named, &refused);
             Err(refused.into())
         }
-        Err(ControlError::Index(error)) => Err(ArchiveError::from(error).into()),
+        Err(ControlError::Index(error)) => {
+            trail.undecided(caller.deed(parts, permission), &carried.named);
+            Err(ArchiveError::from(error).into())
+        }
     }
 }
 
