@@ -1,7 +1,7 @@
 //! `collimator key`: API keys made and shut out by who has the database, without a server to ask. The
 //! first key of an archive is made so.
 
-use std::{io::Write as _, time::Duration};
+use std::{io::Write as _, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -10,13 +10,17 @@ use uuid::Uuid;
 use super::beside::with_database;
 use crate::{
     config::{Config, LogFormat},
-    control::{Access, AccessRefusal, ApiKey, By, KeySettings, Keys, SecretHash},
+    control::{Access, AccessRefusal, ApiKey, By, KeySettings, Keys, Partitions, SecretHash},
     identity::api_key::{self, NewSecret},
     index::Db,
     telemetry,
-    tenancy::{Circumstances, PartitionId, PartitionScope, Permissions, Principal, Scope},
+    tenancy::{
+        Circumstances, Deed, PartitionId, PartitionScope, Permission, Permissions, Principal, Scope,
+    },
 };
 
+/// What the audit log calls this command.
+const COMMAND: &str = "collimator key";
 /// Longest name, in characters.
 const LONGEST_NAME: usize = 128;
 /// Keys that are read at a time.
@@ -60,27 +64,42 @@ pub fn keys(config: Config, asked: KeyAsked) -> anyhow::Result<()> {
     telemetry::logs::init(config.log.format == LogFormat::Json, &config.log.level)?;
     let said = with_database(&config, async |db| {
         let access = Access::new(db.clone(), &config.auth);
-        answer(db, &Keys::new(db.clone(), access, &config.auth), asked).await
+        let partitions =
+            Partitions::new(db.clone(), access.clone(), &config.features, &config.partitions);
+        answer(db, &partitions, &Keys::new(db.clone(), access, &config.auth), asked).await
     })?;
     // Whoever asked may have closed the pipe since.
     let _ = writeln!(std::io::stdout(), "{said}");
     Ok(())
 }
 
-async fn answer(db: &Db, keys: &Keys, asked: KeyAsked) -> anyhow::Result<String> {
+async fn answer(
+    db: &Db,
+    partitions: &Partitions,
+    keys: &Keys,
+    asked: KeyAsked,
+) -> anyhow::Result<String> {
     match asked {
         KeyAsked::Create { partition, roles, name, expires, with_partition } => {
             let settings = settings(roles, name, expires)?;
-            let scope = scope(db, &partition, with_partition).await?;
-            create(keys, &scope, &settings).await
+            let partition = partition.parse()?;
+            let deed = Arc::new(Deed::by_command(Permission::ManagePrincipals, COMMAND));
+            if with_partition {
+                partitions.ensure(&partition, Some(&deed)).await?;
+            }
+            create(keys, &scope(db, &partition, deed).await?, &settings).await
         }
-        KeyAsked::List { partition } => list(keys, &scope(db, &partition, false).await?).await,
+        KeyAsked::List { partition } => {
+            let deed = Arc::new(Deed::by_command(Permission::ReadPrincipals, COMMAND));
+            list(keys, &scope(db, &partition.parse()?, deed).await?).await
+        }
         KeyAsked::Disable { partition, key } => {
             let id = key.strip_prefix(api_key::PREFIX).unwrap_or(&key);
             let id = id.split('_').next().unwrap_or_default();
             let id =
                 Uuid::parse_str(id).context("the id of a key is a UUID, as `list` shows it")?;
-            let scope = scope(db, &partition, false).await?;
+            let deed = Arc::new(Deed::by_command(Permission::ManagePrincipals, COMMAND));
+            let scope = scope(db, &partition.parse()?, deed).await?;
             let disable = |settings: &mut KeySettings| settings.is_disabled = true;
             keys.change(&by(&scope, &Circumstances::default()), id, disable).await.map_err(told)?;
             Ok(format!("The API key {} is disabled.", id.simple()))
@@ -88,18 +107,18 @@ async fn answer(db: &Db, keys: &Keys, asked: KeyAsked) -> anyhow::Result<String>
     }
 }
 
-/// The scope of a partition that exists.
-async fn scope(db: &Db, partition: &str, with_partition: bool) -> anyhow::Result<PartitionScope> {
-    let partition: PartitionId = partition.parse()?;
-    let mut tx = db.registry().await?;
-    if with_partition {
-        tx.partition_create(&partition).await?;
-    } else if !tx.partition_exists(&partition).await? {
+/// The scope of a partition that exists, for what is done there: with it goes its record.
+async fn scope(
+    db: &Db,
+    partition: &PartitionId,
+    deed: Arc<Deed>,
+) -> anyhow::Result<PartitionScope> {
+    if !db.registry().await?.partition_exists(partition).await? {
         anyhow::bail!("there is no partition {partition}; --create-partition makes it");
     }
-    tx.commit().await?;
     #[expect(clippy::disallowed_methods, reason = "asked by who has the database")]
-    Ok(Scope::for_maintenance(&partition))
+    let scope = Scope::for_maintenance(partition);
+    Ok(Scope::clone(&scope).for_deed(deed).try_into()?)
 }
 
 fn by<'a>(scope: &'a PartitionScope, around: &'a Circumstances) -> By<'a> {

@@ -262,13 +262,20 @@ impl Archive {
         let mut tx = self.0.db.begin_store(scope).await?;
         // So that nothing is left out that the partition has not looked at yet.
         tx.tags_meet().await?;
-        match change {
+        let has_changed = match change {
             Change::Query { id, enabled } => {
-                tx.tag_query(id, enabled).await?;
                 tx.audit_note("enabled", enabled);
+                tx.tag_query(id, enabled).await?
             }
             Change::Cancel(id) => tx.operation_cancel(id).await?,
-            Change::RetryRemovals => tx.removals_retry().await?,
+            Change::RetryRemovals => {
+                tx.removals_retry().await?;
+                true
+            }
+        };
+        if !has_changed {
+            // The logs of other partitions have it, or the layer that tells of what changed nothing.
+            tx.audit_nothing();
         }
         tx.commit().await
     }

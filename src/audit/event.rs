@@ -48,7 +48,8 @@ impl Outcome {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {
     /// A kind of principal by its name; `anonymous` while authentication is off, `unknown` where a
-    /// credential was refused, `server` for what the server does by itself.
+    /// credential was refused, `server` for what the server does by itself, `command-line` for who has
+    /// the database.
     pub kind: String,
     /// Who vouches for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,7 +157,7 @@ impl Event {
             named.map(|(name, value)| (name.to_string(), Value::from(text(value)))).collect();
         let study = named.get("study").and_then(Value::as_str).map(str::to_owned);
         Self {
-            who: Who::of(&deed.who),
+            who: if deed.is_command { Who::plain("command-line") } else { Who::of(&deed.who) },
             address: Some(deed.address.to_string()),
             action: deed.permission.as_str().to_owned(),
             method: deed.method.to_string(),

@@ -3,13 +3,15 @@
 //!
 //! An event of this kind is handed to a queue and written in batches by one task, so that no request
 //! waits for it. Holds: where the queue is full the event is lost and counted, and what was lost is
-//! itself told in the log of the platform once there is room; at the end of the server what waits is
-//! written. (Changes are on the record by their own transactions, see `index`.)
+//! itself told in the log of the platform once there is room; who is nobody takes no more than half of
+//! the queue; at the end of the server what waits is written. An event is in no log of a partition
+//! that does not exist, or that who asked cannot reach. (Changes are on the record by their own
+//! transactions, see `index`.)
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -29,7 +31,7 @@ use crate::{
     config::{AuditConfig, AuditReads},
     index::{AuditCursor, AuditEntry, AuditFilter, Db, IndexError},
     telemetry::names,
-    tenancy::{Named, PartitionId, PartitionScope, Principal, Scope},
+    tenancy::{PartitionId, PartitionScope, Permission, Principal, Scope},
 };
 
 /// Most events that one transaction writes.
@@ -37,7 +39,7 @@ const BATCH: usize = 500;
 /// Wait after a batch that the index did not take, doubled with each further one, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_CAP: Duration = Duration::from_secs(15);
-/// Time for what waits, when the server ends.
+/// Time for all that waits, when the server ends.
 const FAREWELL: Duration = Duration::from_secs(10);
 /// Partitions of one request that each get the event; beyond, the platform's log has it.
 const MANY: usize = 64;
@@ -45,10 +47,12 @@ const MANY: usize = 64;
 /// Where an event belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditPlace {
-    /// In the logs of these partitions, which exist; in that of the platform where it is none.
+    /// In the log of the platform.
+    Platform,
+    /// In the log of this partition, once it exists; else in that of the platform, with its name.
+    Partition(PartitionId),
+    /// In the logs of these, which exist; in that of the platform where it is none, or too many.
     Partitions(Vec<PartitionId>),
-    /// Where the request named a partition that exists, in its log; else in that of the platform.
-    Named(Named),
 }
 
 /// An event on its way.
@@ -129,7 +133,7 @@ impl AuditLog {
     /// Takes an event to be written; does not wait.
     pub fn put(&self, note: AuditNote) {
         let changes = note.changes;
-        if self.0.notes.try_send(note).is_err() && self.0.lost.add(changes, 1) == 0 {
+        if !offer(&self.0.notes, note) && self.0.lost.add(changes, 1) == 0 {
             tracing::error!("too many events of the audit log wait: more are lost from here on");
         }
     }
@@ -142,12 +146,12 @@ impl AuditLog {
         }
     }
 
-    /// What reads the log of the platform, for who may: operators, and everybody while there are no
-    /// principals.
+    /// What reads the log of the platform, for who may: operators whose credential is not for less,
+    /// and everybody while there are no principals.
     pub fn platform_scope(&self, who: &Principal) -> Option<PartitionScope> {
         let may = match who {
             Principal::Anonymous => true,
-            Principal::Known(known) => known.is_operator,
+            Principal::Known(known) => known.is_operator && known.limit.has(Permission::ReadAudit),
         };
         #[expect(clippy::disallowed_methods, reason = "it is no partition that anybody decides of")]
         may.then(|| Scope::for_maintenance(&self.platform()))
@@ -172,18 +176,18 @@ impl AuditLog {
         let log = self.clone();
         tokio::spawn(async move {
             let Some(taken) = log.0.taken.lock().await.take() else { return };
-            log.write(taken, end).await;
+            log.write(taken, Ending { end, until: OnceLock::new() }).await;
         })
     }
 
-    async fn write(&self, mut taken: mpsc::Receiver<AuditNote>, end: CancellationToken) {
+    async fn write(&self, mut taken: mpsc::Receiver<AuditNote>, end: Ending) {
         let mut notes = Vec::with_capacity(BATCH);
         loop {
             notes.clear();
             let ended = tokio::select! {
                 biased;
                 count = taken.recv_many(&mut notes, BATCH) => count == 0,
-                () = end.cancelled() => true,
+                () = end.end.cancelled() => true,
             };
             if ended && notes.is_empty() {
                 break;
@@ -196,11 +200,11 @@ impl AuditLog {
     }
 
     /// Writes events, each in its log.
-    async fn write_all(&self, notes: Vec<AuditNote>, end: &CancellationToken) {
+    async fn write_all(&self, notes: Vec<AuditNote>, end: &Ending) {
         let mut logs: BTreeMap<PartitionId, Vec<(Event, bool)>> = BTreeMap::new();
         for note in notes {
-            let AuditNote { event, place, changes } = note;
-            let places = self.places(place, end).await;
+            let AuditNote { mut event, place, changes } = note;
+            let places = self.places(&mut event, place, end).await;
             for partition in places {
                 let event = Event {
                     id: uuid::Uuid::new_v4(),
@@ -218,25 +222,25 @@ impl AuditLog {
     }
 
     /// The logs that an event belongs in.
-    async fn places(&self, place: AuditPlace, end: &CancellationToken) -> Vec<PartitionId> {
-        let named = match place {
-            AuditPlace::Partitions(several) if several.is_empty() || several.len() > MANY => {
-                return vec![self.platform()];
+    async fn places(&self, event: &mut Event, place: AuditPlace, end: &Ending) -> Vec<PartitionId> {
+        let platform = self.platform();
+        match place {
+            AuditPlace::Partitions(several) if (1..=MANY).contains(&several.len()) => several,
+            AuditPlace::Partitions(_) | AuditPlace::Platform => vec![platform],
+            AuditPlace::Partition(one) if one == platform => vec![one],
+            AuditPlace::Partition(one) => {
+                match retried(end, || self.0.partitions.exists(&one)).await {
+                    Some(true) => vec![one],
+                    Some(false) | None => {
+                        event.detail.insert("partition".to_owned(), one.as_str().into());
+                        vec![platform]
+                    }
+                }
             }
-            AuditPlace::Partitions(several) => return several,
-            AuditPlace::Named(Named::One(one)) => one,
-            AuditPlace::Named(Named::Nothing | Named::Several(_)) => return vec![self.platform()],
-        };
-        let exists = retried(end, || self.0.partitions.exists(&named)).await;
-        vec![if exists == Some(true) { named } else { self.platform() }]
+        }
     }
 
-    async fn write_in(
-        &self,
-        partition: &PartitionId,
-        batch: &[(Event, bool)],
-        end: &CancellationToken,
-    ) {
+    async fn write_in(&self, partition: &PartitionId, batch: &[(Event, bool)], end: &Ending) {
         #[expect(clippy::disallowed_methods, reason = "behind the request, which may be over")]
         let scope = Scope::for_maintenance(partition);
         let events: Vec<Event> = batch.iter().map(|(event, _)| event.clone()).collect();
@@ -259,7 +263,7 @@ impl AuditLog {
     }
 
     /// Puts on the record how much is not.
-    async fn tell_lost(&self, end: &CancellationToken) {
+    async fn tell_lost(&self, end: &Ending) {
         let reads = self.0.lost.reads.swap(0, Ordering::Relaxed);
         let changes = self.0.lost.changes.swap(0, Ordering::Relaxed);
         if reads == 0 && changes == 0 {
@@ -275,14 +279,40 @@ impl AuditLog {
     }
 }
 
+/// Puts an event in the queue, if there is room for its like: who is nobody finds none in the second
+/// half, so that a flood of requests without a credential leaves room for those that have one.
+fn offer(notes: &mpsc::Sender<AuditNote>, note: AuditNote) -> bool {
+    let is_nobody = note.event.who.kind == "unknown";
+    if is_nobody && notes.capacity() <= notes.max_capacity() / 2 {
+        return false;
+    }
+    notes.try_send(note).is_ok()
+}
+
+/// The end of the server, and of the time that is left then.
+struct Ending {
+    end: CancellationToken,
+    until: OnceLock<Instant>,
+}
+
+impl Ending {
+    /// Until when something is tried; `None`: as long as it takes. One moment for all that waits, so
+    /// that a database which takes nothing does not hold up the end with each event.
+    fn until(&self) -> Option<Instant> {
+        self.end.is_cancelled().then(|| *self.until.get_or_init(|| Instant::now() + FAREWELL))
+    }
+}
+
 /// Tries something until it succeeds, cannot, or time is up; `None`: it did not.
-async fn retried<T, F>(end: &CancellationToken, mut attempt: impl FnMut() -> F) -> Option<T>
+async fn retried<T, F>(end: &Ending, mut attempt: impl FnMut() -> F) -> Option<T>
 where
     F: Future<Output = Result<T, IndexError>>,
 {
     let mut wait = RETRY_FIRST;
-    let mut until = None;
     loop {
+        if end.until().is_some_and(|until| Instant::now() >= until) {
+            return None;
+        }
         let error = match attempt().await {
             Ok(done) => return Some(done),
             Err(error) => error,
@@ -291,22 +321,60 @@ where
         if !error.is_unavailable() {
             return None;
         }
-        if end.is_cancelled() {
-            let until = *until.get_or_insert_with(|| Instant::now() + FAREWELL);
-            if Instant::now() >= until {
-                return None;
-            }
-        }
-        let _ = tokio::time::timeout(wait, async {
-            match until {
-                None => end.cancelled().await,
-                Some(_) => std::future::pending().await,
-            }
-        })
-        .await;
-        wait = (wait * 2).min(RETRY_CAP);
-        if end.is_cancelled() {
+        if end.until().is_some() {
             wait = RETRY_FIRST;
+            tokio::time::sleep(wait).await;
+        } else {
+            let _ = tokio::time::timeout(wait, end.end.cancelled()).await;
+            wait = (wait * 2).min(RETRY_CAP);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::audit::Who;
+
+    fn note(kind: &str) -> AuditNote {
+        let at = OffsetDateTime::UNIX_EPOCH;
+        let mut event = Event::by_server("studies.retrieve", &PartitionId::default(), at);
+        event.who = Who::plain(kind);
+        AuditNote { event, place: AuditPlace::Platform, changes: false }
+    }
+
+    #[test]
+    fn a_flood_of_nobody_leaves_room_for_others() {
+        let (notes, mut taken) = mpsc::channel(10);
+        let nobody = (0..20).filter(|_| offer(&notes, note("unknown"))).count();
+        let others = (0..20).filter(|_| offer(&notes, note("user"))).count();
+        assert_eq!((nobody, others), (5, 5));
+        assert!(taken.try_recv().is_ok() && !offer(&notes, note("unknown")));
+        // The smallest queue takes what comes first.
+        let (notes, _taken) = mpsc::channel(1);
+        assert!(offer(&notes, note("unknown")) && !offer(&notes, note("user")));
+    }
+
+    #[tokio::test]
+    async fn the_end_waits_once_for_a_database_that_is_gone() {
+        let ending = Ending { end: CancellationToken::new(), until: OnceLock::new() };
+        assert_eq!(ending.until(), None);
+        ending.end.cancel();
+        let until = ending.until();
+        assert!(until.is_some() && ending.until() == until);
+        // Once it is over, nothing is tried any more.
+        let over = OnceLock::from(Instant::now());
+        let ending = Ending { until: over, ..ending };
+        let tried = AtomicUsize::new(0);
+        for _ in 0..3 {
+            let attempt = || async {
+                tried.fetch_add(1, Ordering::Relaxed);
+                Err::<(), _>(IndexError::Busy)
+            };
+            assert_eq!(retried(&ending, attempt).await, None);
+        }
+        assert_eq!(tried.into_inner(), 0);
     }
 }

@@ -209,6 +209,7 @@ impl Keys {
         }
         tx.key_add(id, settings, kept, &by.name()).await?;
         let added = tx.key(id).await?.ok_or(AccessRefusal::NotFound)?;
+        tx.audit_note("key", id.simple().to_string());
         tx.commit().await?;
         tracing::info!(partition = %by.scope.partition(), key = %id, "API key added");
         Ok(added)
@@ -242,6 +243,7 @@ impl Keys {
         tx.key_change(id, &settings).await?;
         by.keeps_somebody(&mut tx).await?;
         let changed = tx.key(id).await?.ok_or(AccessRefusal::NotFound)?;
+        tx.audit_note("key", id.simple().to_string());
         let done = tx.commit().await;
         self.forget(by.scope.partition(), id);
         done?;

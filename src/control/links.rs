@@ -2,7 +2,8 @@
 //! replaced.
 //!
 //! Holds: what was revoked is good nowhere from that moment on, on no server: keys are read anew for
-//! each request, which costs one lookup. Absent: what is signed (`identity`).
+//! each request, which costs one lookup; no link is handed out that is not on the record. Absent: what
+//! is signed (`identity`).
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    audit::Event,
     index::{Db, IndexError, PartitionTx},
     tenancy::{PartitionId, PartitionScope, Scope},
 };
@@ -24,6 +26,17 @@ const MOST_BEFORE: usize = 8;
 #[derive(Clone)]
 pub struct LinkKeys {
     db: Db,
+}
+
+/// What the audit log has of a link.
+#[derive(Clone, Copy, Debug)]
+pub struct MadeLink<'a> {
+    /// Its id.
+    pub id: Uuid,
+    /// The Study Instance UID of what it is for.
+    pub study: &'a str,
+    /// The path of what it is for, within its partition.
+    pub path: &'a str,
 }
 
 /// What a replacement of a key came to.
@@ -41,21 +54,34 @@ impl LinkKeys {
         Self { db }
     }
 
-    /// The key that links of a partition are made with.
+    /// The key that a link is made with, which is on the record from then on.
     ///
     /// # Errors
     /// Where the index fails.
-    pub async fn current(&self, scope: &PartitionScope) -> Result<LinkKey, IndexError> {
-        let keys = self.db.begin_in(scope).await?.link_keys().await?;
-        if let Some(key) = current(keys) {
-            return Ok(key);
+    pub async fn current(
+        &self,
+        scope: &PartitionScope,
+        made: &MadeLink<'_>,
+    ) -> Result<LinkKey, IndexError> {
+        let mut tx = self.db.begin_in(scope).await?;
+        let mut found = current(tx.link_keys().await?);
+        if found.is_none() {
+            drop(tx);
+            tx = self.db.begin_links(scope).await?;
+            // Somebody else may have been faster.
+            found = current(tx.link_keys().await?);
         }
-        let mut tx = self.db.begin_links(scope).await?;
-        // Somebody else may have been faster.
-        if let Some(key) = current(tx.link_keys().await?) {
-            return Ok(key);
+        let key = match found {
+            Some(key) => key,
+            None => create(&mut tx).await?,
+        };
+        if let Some(deed) = scope.deed() {
+            let mut event = Event::of(deed, scope.partition(), OffsetDateTime::now_utc());
+            event.study = Some(made.study.to_owned());
+            event.detail.insert("link".to_owned(), made.id.simple().to_string().into());
+            event.detail.insert("path".to_owned(), made.path.into());
+            tx.audit_deed(deed, event);
         }
-        let key = create(&mut tx).await?;
         tx.commit().await?;
         Ok(key)
     }

@@ -13,7 +13,7 @@ pub use access::Access;
 pub use audit::{AuditLog, AuditNote, AuditPlace};
 pub use health::{Check, Health};
 pub use keys::{KeyHolder, Keys, NotGood};
-pub use links::{LinkKey, LinkKeys, LinkSecret, Rotated};
+pub use links::{LinkKey, LinkKeys, LinkSecret, MadeLink, Rotated};
 pub use members::{AccessRefusal, By, MemberChange, Members, can_be_named};
 pub use partitions::{ControlError, Partition, Partitions};
 

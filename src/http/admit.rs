@@ -260,7 +260,10 @@ pub async fn decide(
             trail.refused(caller.deed(parts, permission), &carried.named, &refused);
             Err(refused.into())
         }
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            trail.undecided(caller.deed(parts, permission), &carried.named);
+            Err(error.into())
+        }
     }
 }
 

@@ -62,7 +62,7 @@ impl FromRequestParts<App> for Reader {
             // Who is no operator may mean its only partition.
             if let Some(scope) = app.audit.platform_scope(&caller.who) {
                 let deed = std::sync::Arc::new(caller.deed(parts, PERMISSION));
-                Trail::of(parts).admitted_to(&deed, scope.partition());
+                Trail::of(parts).admitted_to_platform(&deed);
                 return Ok(Self { scope, href: format!("{}/audit", urls.service()) });
             }
         }

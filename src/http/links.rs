@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     archive::{ArchiveError, Target},
+    control::MadeLink,
     dicom::Uid,
     identity::Link,
     tenancy::{Known, Named, PartitionId, PartitionScope, Permission, Scope},
@@ -95,15 +96,13 @@ pub async fn make(
     let partition = caller.scope.partition().clone();
     may_retrieve(&app, &caller, &partition).await?;
     app.archive.require(&caller.scope, &wanted.resource.target).await?;
-    let key = app.edge.keys.current(&caller.scope).await.map_err(ArchiveError::from)?;
+    let id = Uuid::new_v4();
+    let Resource { target, path } = wanted.resource;
+    let made = MadeLink { id, study: target.study().as_str(), path: &path };
+    let key = app.edge.keys.current(&caller.scope, &made).await.map_err(ArchiveError::from)?;
     let ends = OffsetDateTime::now_utc() + wanted.expires;
-    let link = Link {
-        partition,
-        resource: wanted.resource.path.into(),
-        expires: ends.unix_timestamp(),
-        key: key.id,
-        id: Uuid::new_v4(),
-    };
+    let link =
+        Link { partition, resource: path.into(), expires: ends.unix_timestamp(), key: key.id, id };
     let url = caller.urls.at(&link.resource);
     let shown = json!({
         "id": link.id.simple().to_string(),

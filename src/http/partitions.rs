@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     archive::ArchiveError,
-    control::Partition,
+    control::{ControlError, Partition},
     tenancy::{Deed, Named, PartitionId, Permission},
 };
 
@@ -43,6 +43,10 @@ pub async fn create(State(app): State<App>, request: Request) -> Result<Response
     match app.partitions.create(&deed, &caller.around, &id).await {
         Ok(Some(made)) => Ok((StatusCode::CREATED, Json(shape(&parts.uri)(&made))).into_response()),
         Ok(None) => Err(Problem::conflict("there is such a partition already")),
+        Err(ControlError::Refused(refused)) => {
+            Trail::of(&parts).refused_by_platform(&deed, &id, &refused);
+            Err(refused.into())
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -55,7 +59,7 @@ async fn to_platform(
 ) -> Result<(Caller, Arc<Deed>), Problem> {
     let caller = admit::identify(app, parts, permission, &Named::Nothing).await?;
     let deed = Arc::new(caller.deed(parts, permission));
-    Trail::of(parts).admitted_to(&deed, &app.audit.platform());
+    Trail::of(parts).admitted_to_platform(&deed);
     Ok((caller, deed))
 }
 

@@ -64,6 +64,12 @@ impl Unchained {
         }
     }
 
+    /// Notes a partition again that could not be dealt with, and wakes nobody: it is tried when there
+    /// is something else, or when its time comes.
+    pub fn put_back(&self, partition: &PartitionId) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).insert(partition.clone());
+    }
+
     /// Takes what was noted.
     pub fn take(&self) -> BTreeSet<PartitionId> {
         std::mem::take(&mut *self.0.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -88,7 +94,7 @@ impl PartitionTx {
     }
 
     /// Says that what is committed was asked for by nobody, though a request came upon it.
-    pub(super) fn audit_nothing(&mut self) {
+    pub fn audit_nothing(&mut self) {
         self.ledger.is_silent = true;
     }
 

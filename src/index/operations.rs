@@ -387,14 +387,14 @@ impl PartitionTx {
         }
     }
 
-    /// Cancels an operation that can be: at once, or where somebody works on it after his batch.
+    /// Cancels an operation that can be: at once, or where somebody works on it after his batch. Says
+    /// whether there was one.
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn operation_cancel(&mut self, id: Uuid) -> Result<(), IndexError> {
+    pub async fn operation_cancel(&mut self, id: Uuid) -> Result<bool, IndexError> {
         let (query, conn) = self.statement(CANCEL);
-        query.bind(id).execute(conn).await?;
-        Ok(())
+        Ok(query.bind(id).execute(conn).await?.rows_affected() > 0)
     }
 
     /// Forgets operations that ended longer than `retention` ago, a thousand at most.

@@ -70,7 +70,8 @@ const MEET: &str = "-- query_tag_meet
 
 const QUERY: &str = concat!(
     "-- query_tag_query
-    UPDATE query_tag t SET query_enabled = $3 WHERE t.partition_id = $1 AND t.ctid = ",
+    UPDATE query_tag t SET query_enabled = $3
+    WHERE t.partition_id = $1 AND t.query_enabled IS DISTINCT FROM $3 AND t.ctid = ",
     one!("ctid", "query_tag", "tag_id", "$2")
 );
 
@@ -338,14 +339,13 @@ impl PartitionTx {
         self.reindex_create(operation, &paths).await
     }
 
-    /// Lets a tag be searched by, or not.
+    /// Lets a tag be searched by, or not. Says whether it was otherwise before.
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn tag_query(&mut self, id: i64, enabled: bool) -> Result<(), IndexError> {
+    pub async fn tag_query(&mut self, id: i64, enabled: bool) -> Result<bool, IndexError> {
         let (query, conn) = self.statement(QUERY);
-        query.bind(id).bind(enabled).execute(conn).await?;
-        Ok(())
+        Ok(query.bind(id).bind(enabled).execute(conn).await?.rows_affected() > 0)
     }
 
     /// Begins to delete a tag of the partition's own, in a transaction of

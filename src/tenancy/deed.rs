@@ -1,7 +1,7 @@
 //! What a request does, as the audit log tells it.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -25,6 +25,8 @@ pub struct Deed {
     pub route: Box<str>,
     /// UIDs and ids that the path names, by the names that the template has for them.
     pub named: Vec<(Box<str>, Box<str>)>,
+    /// Whether somebody does it at the command line, beside the server.
+    pub is_command: bool,
     is_recorded: AtomicBool,
 }
 
@@ -46,8 +48,16 @@ impl Deed {
             method: method.into(),
             route: route.into(),
             named,
+            is_command: false,
             is_recorded: AtomicBool::new(false),
         }
+    }
+
+    /// A deed of who has the database, by a command of the program: on this machine, by no request.
+    pub fn by_command(permission: Permission, command: &str) -> Self {
+        let (who, address) = (Principal::Anonymous, Ipv4Addr::LOCALHOST.into());
+        let it = Self::new(who, address, "", permission, ("", command), Vec::new());
+        Self { is_command: true, ..it }
     }
 
     /// Whether a change of it is on the record.

@@ -3,9 +3,11 @@
 //! Finds an event that was altered (its record gives another hash; or what it can be found by is not
 //! what its record says), removed (its link is there, or a number is missing), put in (it has no
 //! link), or moved (its hash does not follow from the one before). What goes on meanwhile is no
-//! break: retention leaves a checkpoint, from which reading goes on. What nothing in the database can
-//! show is that the newest events of all were taken away with their links: for that somebody else has
-//! to know the newest number and hash, as whoever receives the log does.
+//! break: retention leaves a checkpoint, from which reading goes on.
+//!
+//! The hash has no key. So nothing in the database can show that the newest events of all were taken
+//! away with their links, nor that its owner made the whole chain anew from some place on: for that
+//! somebody else has to know numbers and hashes, as whoever receives the log does.
 
 use std::time::Duration;
 

@@ -2,7 +2,8 @@
 //! `audit.retention`.
 //!
 //! Partitions in which this server put events are visited as soon as it did, and all of them now and
-//! then, for what a killed server left. Holds: what a receiver has yet to be sent is not removed.
+//! then, for what a killed server left. Holds: what a receiver has yet to be sent is not removed; a
+//! partition that fails keeps no other one waiting.
 
 use std::{
     collections::BTreeSet,
@@ -40,9 +41,26 @@ pub struct Audit {
     due: Mutex<Due>,
 }
 
+#[derive(Default)]
 struct Due {
     all_at: Option<Instant>,
     forget_at: Option<Instant>,
+}
+
+impl Due {
+    /// Whether all partitions are to be visited, and whether retention is. That is never without
+    /// all: it would pass by the partitions in which nothing happens.
+    fn come(&mut self, now: Instant) -> (bool, bool) {
+        let has_come = |at: &mut Option<Instant>, every: Duration| {
+            let is_due = at.is_none_or(|at| at <= now);
+            if is_due {
+                *at = Some(now + every);
+            }
+            is_due
+        };
+        let all = has_come(&mut self.all_at, ALL_EVERY);
+        (all, all && has_come(&mut self.forget_at, FORGET_EVERY))
+    }
 }
 
 impl Audit {
@@ -54,8 +72,7 @@ impl Audit {
         targets: Vec<&'static str>,
         chained: Unchained,
     ) -> Self {
-        let due = Mutex::new(Due { all_at: None, forget_at: None });
-        Self { db, config: config.clone(), targets, chained, due }
+        Self { db, config: config.clone(), targets, chained, due: Mutex::default() }
     }
 
     /// Woken when there is something to chain.
@@ -108,19 +125,17 @@ impl Audit {
         Ok(())
     }
 
-    /// Whether all partitions are to be visited, and whether retention is.
-    fn is_due(&self) -> (bool, bool) {
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let has_come = |at: &mut Option<Instant>, every: Duration| {
-            let is_due = at.is_none_or(|at| at <= now);
-            if is_due {
-                *at = Some(now + every);
-            }
-            is_due
-        };
-        let Due { all_at, forget_at } = &mut *due;
-        (has_come(all_at, ALL_EVERY), has_come(forget_at, FORGET_EVERY))
+    async fn visit(
+        &self,
+        id: &PartitionId,
+        forgets: bool,
+        done: &mut Done,
+    ) -> Result<(), WorkerError> {
+        self.chain(id, done).await?;
+        if forgets {
+            self.forget(id, done).await?;
+        }
+        Ok(())
     }
 }
 
@@ -130,26 +145,24 @@ impl Worker for Audit {
     }
 
     async fn run_once(&self) -> Result<Done, WorkerError> {
-        let (all, forgets) = self.is_due();
-        let mut done = Done::default();
-        let noted: BTreeSet<PartitionId> = self.db.unchained().take();
-        let visited =
-            if all { with_platform(&self.db).await } else { Ok(Vec::from_iter(noted.clone())) };
-        let worked = async {
-            for id in visited? {
-                self.chain(&id, &mut done).await?;
-                if forgets {
-                    self.forget(&id, &mut done).await?;
-                }
-            }
-            Ok(())
+        let now = Instant::now();
+        let (all, forgets) = self.due.lock().unwrap_or_else(PoisonError::into_inner).come(now);
+        let (mut done, mut failed) = (Done::default(), None);
+        let unchained = self.db.unchained();
+        let noted: BTreeSet<PartitionId> = unchained.take();
+        let visited = match all {
+            true => with_platform(&self.db).await,
+            false => Ok(Vec::from_iter(noted.clone())),
         };
-        if let Err(error) = worked.await {
-            // Sooner than with all others.
-            noted.iter().for_each(|id| self.db.unchained().note(id));
-            return Err(error);
+        let visited = visited.inspect_err(|_| noted.iter().for_each(|id| unchained.put_back(id)));
+        for id in visited? {
+            if let Err(error) = self.visit(&id, forgets, &mut done).await {
+                // Sooner than with all others, and not at once: who runs this waits after a failure.
+                unchained.put_back(&id);
+                failed = Some(error);
+            }
         }
-        Ok(done)
+        failed.map_or(Ok(done), Err)
     }
 }
 
@@ -161,4 +174,21 @@ pub(super) async fn with_platform(db: &Db) -> Result<Vec<PartitionId>, WorkerErr
         ids.push(PartitionId::default());
     }
     Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retention_comes_to_quiet_partitions_too() {
+        let (mut due, start) = (Due::default(), Instant::now());
+        let mut rounds = Vec::new();
+        // What is stored wakes the worker at any time, also when only retention would be due.
+        for second in [0, 30, 65, 590, 610, 640, 660, 1300] {
+            rounds.push(due.come(start + Duration::from_secs(second)));
+        }
+        let (all, none, forgets) = ((true, false), (false, false), (true, true));
+        assert_eq!(rounds, [forgets, none, all, all, none, none, forgets, forgets]);
+    }
 }

@@ -7,15 +7,14 @@
 
 use std::{
     collections::BTreeSet,
-    io::{self, Write as _},
-    path::PathBuf,
+    io::{self, Read as _, Seek as _, Write as _},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use rand::RngExt;
 use serde_json::json;
 use tokio::{
-    io::AsyncWriteExt,
     sync::Mutex,
     task::JoinHandle,
     time::{Instant, timeout},
@@ -79,34 +78,25 @@ impl Target {
         }
     }
 
-    async fn send(&self, links: &[AuditLink]) -> io::Result<()> {
+    /// Hands over events of one partition.
+    async fn send(&self, id: &PartitionId, links: &[AuditLink]) -> io::Result<()> {
         match self {
             Self::Lines(path) => {
-                let text: String = links.iter().map(line).collect();
-                match path {
-                    Some(path) => {
-                        let mut options = tokio::fs::OpenOptions::new();
-                        options.create(true).append(true);
-                        #[cfg(unix)]
-                        options.mode(0o640);
-                        let mut file = options.open(path).await?;
-                        file.write_all(text.as_bytes()).await?;
-                        file.sync_data().await
-                    }
+                let (text, path): (String, _) = (links.iter().map(line).collect(), path.clone());
+                let written = tokio::task::spawn_blocking(move || match path {
+                    Some(path) => append(&path, &text),
                     None => {
-                        let written = tokio::task::spawn_blocking(move || {
-                            let mut out = std::io::stdout().lock();
-                            out.write_all(text.as_bytes())?;
-                            out.flush()
-                        });
-                        written.await.map_err(io::Error::other)?
+                        let mut out = io::stdout().lock();
+                        out.write_all(text.as_bytes())?;
+                        out.flush()
                     }
-                }
+                });
+                written.await.map_err(io::Error::other)?
             }
             Self::Syslog { receiver, source, host } => {
                 let mut frames = Vec::new();
                 for link in links {
-                    frames.extend_from_slice(&frame(link, source, host));
+                    frames.extend_from_slice(&frame(id, link, source, host));
                 }
                 receiver.lock().await.send(&frames).await
             }
@@ -121,12 +111,35 @@ fn line(link: &AuditLink) -> String {
     format!("{{\"number\":{},\"hash\":\"{hash}\",\"event\":{record}}}\n", link.number)
 }
 
-/// An event as a message of DICOM in a frame of syslog; one that cannot be read, as what it is.
-fn frame(link: &AuditLink, source: &str, host: &str) -> Vec<u8> {
+/// Adds lines to a file, and has them on the disk. What a write left half-done before is ended first,
+/// so that it spoils no line but itself. (By `std`, whose errors are those of the write: a file of
+/// tokio tells of them later, or to nobody.)
+fn append(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
+    let mut file = options.open(path)?;
+    let kept = file.metadata()?;
+    if kept.is_file() && kept.len() > 0 {
+        let (mut before, mut last) = (std::fs::File::open(path)?, [0]);
+        before.seek(io::SeekFrom::End(-1))?;
+        before.read_exact(&mut last)?;
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+        }
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_data()
+}
+
+/// An event of a partition as a message of DICOM in a frame of syslog; one that cannot be read, as
+/// what it is.
+fn frame(id: &PartitionId, link: &AuditLink, source: &str, host: &str) -> Vec<u8> {
     let read = link.kept.as_ref().and_then(|kept| Event::read(&kept.record).ok());
     let event = read.unwrap_or_else(|| {
         let now = time::OffsetDateTime::now_utc();
-        let mut event = Event::by_server("audit.damaged", &PartitionId::platform(), now);
+        let mut event = Event::by_server("audit.damaged", id, now);
         event.outcome = Outcome::Failed;
         event.detail.insert("event".to_owned(), json!(link.event));
         event
@@ -263,7 +276,7 @@ impl AuditExport {
         loop {
             let links = self.db.begin_in(&scope).await?.audit_links(at, batch).await?;
             let sent = match links.last() {
-                Some(last) => target.send(&links).await.map(|()| last.number),
+                Some(last) => target.send(id, &links).await.map(|()| last.number),
                 None => Ok(at),
             };
             // Who has nothing more to send, or cannot, lets others.
@@ -280,5 +293,39 @@ impl AuditExport {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_begin_where_a_torn_one_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        for text in ["1\n2\n", "3\n"] {
+            append(&path, text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n2\n3\n");
+        std::fs::write(&path, "1\n2\n{\"num").unwrap();
+        append(&path, "2\n3\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1\n2\n{\"num\n2\n3\n");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_disk_that_is_full_is_told_of() {
+        let error = append(Path::new("/dev/full"), "1\n").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn a_damaged_event_is_one_of_its_partition() {
+        let id: PartitionId = "clinic1".parse().unwrap();
+        let link = AuditLink { number: 7, hash: vec![0; 32], event: Uuid::nil(), kept: None };
+        let text = String::from_utf8(frame(&id, &link, "collimator", "host")).unwrap();
+        assert!(text.contains("AuditEnterpriseSiteID=\"clinic1\""), "{text}");
+        assert!(text.contains("audit.damaged"), "{text}");
     }
 }

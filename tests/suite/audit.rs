@@ -2,6 +2,7 @@
 //! sent to receivers.
 
 mod export;
+mod places;
 
 use std::collections::BTreeSet;
 
@@ -249,6 +250,20 @@ async fn every_kind_of_change_is_on_the_record_once() {
         assert_eq!(found.len(), 1, "{path}: {found:#?}");
         assert_eq!(found[0]["action"], action, "{n} {path}");
     }
+    // What was so already changes nothing, and is told of once all the same.
+    let same = r#"{"queryStatus":"disabled"}"#;
+    let path = format!("{within}/extendedquerytags/00101010");
+    let request = server.request(reqwest::Method::PATCH, &path).body(same);
+    let answer = send(request.header("content-type", "application/json")).await.is(200);
+    let id = answer.header("x-request-id").to_owned();
+    let of_it = async || {
+        let mut found = log(&server, &format!("{within}/audit")).await;
+        found.retain(|event| event["request"] == id.as_str());
+        found
+    };
+    until("the event is there", async || !of_it().await.is_empty()).await;
+    let [event] = &of_it().await[..] else { panic!("one event") };
+    assert_eq!((&event["outcome"], &event["status"]), (&json!("success"), &json!(200)));
     // At the root: in the log of the platform.
     let body = json!([{ "path": "00101020", "level": "study" }]).to_string();
     server.post("/extendedquerytags", "application/json", body.into_bytes()).await.is(202);
