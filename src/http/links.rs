@@ -191,7 +191,7 @@ fn within_partition(path: &str) -> &str {
 
 fn wanted(body: Value, usual: Duration, most: Duration) -> Result<Wanted, Problem> {
     let mut fields = Fields::of(body, &["path", "method", "expires"])?;
-    let found = fields.need("path", PATH, |value| Some(resource(value.as_str()?)));
+    let found = fields.need("path", PATH, |value| Some(Some(resource(value.as_str()?)?)));
     fields.take("method", "\"GET\"", |value| (value.as_str()? == Link::METHOD).then_some(()));
     let rule = format!("a whole number of seconds, from 1 to {}", most.as_secs());
     let expires = fields.take("expires", rule, |value| {
