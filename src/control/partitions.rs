@@ -107,6 +107,13 @@ impl Partitions {
         permission: Permission,
     ) -> Result<Scope, ControlError> {
         let reach = self.reach_of(who);
+        // Who belongs to one partition means that one, whether it is there yet or not.
+        let only = match reach {
+            Some(these) if these.len() == 1 && permission.needs_one_partition() => these.first(),
+            _ => None,
+        };
+        let meant = only.filter(|_| *named == Named::Nothing).cloned().map(Named::One);
+        let named = meant.as_ref().unwrap_or(named);
         // What holds for all partitions takes a credential that permits it by itself: what one of them
         // gave its owner is good in that one.
         let is_of_all = self.enabled && *named == Named::Nothing && reach.is_none();

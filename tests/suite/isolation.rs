@@ -7,3 +7,4 @@ mod matrix;
 mod principals;
 mod stage;
 mod webhooks;
+mod work;

@@ -18,6 +18,10 @@ use super::corpus::{RELATED, multipart};
 pub struct Client {
     pub base: String,
     http: reqwest::Client,
+    /// Ends every query.
+    query: String,
+    /// Who asks.
+    token: Option<String>,
 }
 
 /// An answer, read to its end.
@@ -44,18 +48,18 @@ pub fn http() -> reqwest::ClientBuilder {
 impl Client {
     pub fn new(base: String) -> Self {
         let http = http().build().unwrap();
-        Self { base, http }
+        Self { base, http, query: String::new(), token: None }
     }
 
     /// The same server, by another client: one that has a certificate, or trusts one.
     pub fn through(&self, http: reqwest::Client) -> Self {
-        Self { base: self.base.clone(), http }
+        Self { http, ..self.clone() }
     }
 
     /// The same server over HTTP/2, without being asked whether it speaks it.
     pub fn over_http2(&self) -> Self {
         let http = http().http2_prior_knowledge().build().unwrap();
-        Self { base: self.base.clone(), http }
+        Self { http, ..self.clone() }
     }
 
     /// The same server, with a header in every request.
@@ -65,7 +69,17 @@ impl Client {
             HeaderValue::from_str(value).unwrap(),
         )]);
         let http = http().default_headers(headers).build().unwrap();
-        Self { base: self.base.clone(), http }
+        Self { http, ..self.clone() }
+    }
+
+    /// The same server, with this in the query of every request.
+    pub fn with_query(&self, query: &str) -> Self {
+        Self { query: query.to_owned(), ..self.clone() }
+    }
+
+    /// The same server over the same connections, by somebody who has this token.
+    pub fn by(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
     /// `host:port`.
@@ -76,9 +90,17 @@ impl Client {
 
     /// A request to a path of the server, or to a whole URL that it gave.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url =
-            if path.starts_with('/') { format!("{}{path}", self.base) } else { path.to_owned() };
-        self.http.request(method, url)
+        let base = if path.starts_with('/') { &*self.base } else { "" };
+        let separator = match (self.query.is_empty(), path.contains('?')) {
+            (true, _) => "",
+            (false, true) => "&",
+            (false, false) => "?",
+        };
+        let request = self.http.request(method, format!("{base}{path}{separator}{}", self.query));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -1,5 +1,6 @@
 //! Many partitions at once, over few connections to the database: whoever asks is answered with what
-//! is his, whatever the others do at that moment. The UIDs are the same in all partitions.
+//! is his, whatever the others do at that moment. The UIDs are the same in all partitions, and half of
+//! the requests name none: whose they are the token alone says.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,7 +8,10 @@ use futures::future::join_all;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::Mutex;
 
-use crate::harness::{Client, Dicom, PARTITIONS, Server};
+use crate::harness::{
+    Client, Dicom,
+    issuer::{self, Issuer},
+};
 
 const TENANTS: usize = 200;
 /// Each with connections of its own.
@@ -20,6 +24,9 @@ const STUDIES: u32 = 3;
 #[derive(Default)]
 struct Tenant {
     id: String,
+    token: String,
+    /// Whether requests name the partition.
+    is_named: bool,
     files: BTreeMap<(u32, u32), Vec<u8>>,
     stored: u32,
     events: usize,
@@ -27,7 +34,8 @@ struct Tenant {
 
 impl Tenant {
     fn path(&self, rest: &str) -> String {
-        format!("/partitions/{}{rest}", self.id)
+        let named = if self.is_named { format!("/partitions/{}", self.id) } else { String::new() };
+        format!("{named}{rest}")
     }
 
     fn studies(&self) -> Vec<u32> {
@@ -96,15 +104,23 @@ impl Tenant {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_partitions_at_once_get_each_its_own() {
-    let server = Server::with(&PARTITIONS).await;
-    let tenant = |n| Tenant { id: format!("tenant-{n:03}"), ..Tenant::default() };
+    let issuer = Issuer::start().await;
+    // Whoever waits for a connection waits as long as a busy machine takes.
+    let patient = [("database.connect_timeout", "120s")];
+    let server = issuer::server(&[&issuer], &patient).await;
+    let tenant = |n| {
+        let id = format!("tenant-{n:03}");
+        let token = issuer.token_for("ada", &id, "partition-admin");
+        Tenant { id, token, is_named: n % 2 == 0, ..Tenant::default() }
+    };
     let tenants: Arc<Vec<_>> = Arc::new((0..TENANTS).map(|n| Mutex::new(tenant(n))).collect());
     let clients = (0..CLIENTS).map(|seed| {
-        let (client, tenants) = (Client::new(server.base.clone()), tenants.clone());
+        let (connections, tenants) = (Client::new(server.base.clone()), tenants.clone());
         tokio::spawn(async move {
             let mut rng = StdRng::seed_from_u64(seed);
             for _ in 0..EACH {
                 let mut tenant = tenants[rng.random_range(0..TENANTS)].lock().await;
+                let client = connections.by(&tenant.token);
                 let study = rng.random_range(1..=STUDIES);
                 if tenant.stored == 0 {
                     tenant.store(&client, study).await;
@@ -123,9 +139,13 @@ async fn two_hundred_partitions_at_once_get_each_its_own() {
         done.unwrap();
     }
     // And all of it together is what each has.
-    let client = Client::new(server.base.clone());
-    for tenant in tenants.iter() {
+    let connections = Client::new(server.base.clone());
+    for (n, tenant) in tenants.iter().enumerate() {
         let tenant = tenant.lock().await;
+        let client = connections.by(&tenant.token);
+        // Whose partition it is not finds nothing there.
+        let other = tenants[(n + 1) % TENANTS].lock().await.id.clone();
+        client.get(&format!("/partitions/{other}/studies")).await.problem(404);
         if tenant.stored > 0 {
             tenant.search(&client).await;
             tenant.changes(&client).await;

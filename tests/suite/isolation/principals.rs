@@ -15,14 +15,14 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::matrix::{
-    Carrier, Expect, LIVE, MATRIX, SETTINGS, UNUSED, attack_on, base, carriers, shown,
+    Carrier, Expect, LIVE, MATRIX, SETTINGS, UNUSED, Uids, attack_on, base, carriers, shown,
 };
 use super::stage::{north_and_south, north_as};
 use crate::harness::{
     Answer, Client, Server,
     issuer::{self, Issuer, bearer},
     mint::Forgery,
-    send,
+    send, until,
 };
 
 /// What becomes of a request that names `north`.
@@ -30,6 +30,8 @@ use crate::harness::{
 enum Fate {
     /// 401, whatever is asked of whom.
     Unknown,
+    /// As of what is not there, 401 where no partition is named: links know none but theirs.
+    Narrow,
     /// As of a partition that does not exist.
     Elsewhere,
     /// 403, whatever is asked.
@@ -94,8 +96,8 @@ fn every_permission_is_asked_for_by_a_route_of_the_matrix() {
 }
 
 /// A call of a route through a carrier.
-#[derive(Clone)]
-struct Call {
+#[derive(Clone, Debug)]
+pub struct Call {
     method: String,
     template: String,
     query: &'static str,
@@ -108,14 +110,14 @@ impl Call {
     }
 
     /// With a partition of somebody's, or of nobody's.
-    async fn by(&self, client: &Client, partition: &str, uids: super::matrix::Uids) -> Answer {
+    pub async fn by(&self, client: &Client, partition: &str, uids: Uids) -> Answer {
         let call = (&*self.method, &*self.template, self.query);
         attack_on(partition, client, call, self.carrier, uids).await
     }
 }
 
 /// Every cell of routes and carriers.
-fn calls() -> Vec<Call> {
+pub fn calls() -> Vec<Call> {
     let mut calls = Vec::new();
     for (method, template) in routes().published() {
         let of_route =
@@ -130,7 +132,7 @@ fn calls() -> Vec<Call> {
 }
 
 /// A server with `north` and `south`, and authentication on.
-async fn fenced(issuer: &Issuer) -> Server {
+pub async fn fenced(issuer: &Issuer) -> Server {
     let list = issuer::list(&[issuer.settings()]);
     let mut settings = SETTINGS.to_vec();
     settings.extend([
@@ -151,6 +153,32 @@ async fn post(client: &Client, path: &str, body: serde_json::Value) -> serde_jso
     let answer = client.post(path, "application/json", body.to_string().into_bytes()).await;
     assert!((200..300).contains(&answer.status), "{path}: {}", answer.text());
     answer.json()
+}
+
+/// Queries of signed URLs, and what becomes of who has them.
+async fn links(admin: &Client, south: &Client) -> Vec<(&'static str, String, Fate)> {
+    let link = async |client: &Client, partition: &str, body| {
+        let made = post(client, &format!("/partitions/{partition}/links"), body).await;
+        made["url"].as_str().unwrap().split_once('?').unwrap().1.to_owned()
+    };
+    let study = json!({ "path": "/studies/1.2.51" });
+    let rotated = link(admin, "north", study.clone()).await;
+    post(admin, "/partitions/north/links/$rotate?now=true", json!({})).await;
+    let brief = json!({ "path": "/studies/1.2.51", "expires": 1 });
+    let expired = link(admin, "north", brief).await;
+    let path = format!("/partitions/north/studies/1.2.51?{expired}");
+    let nobody = Client::new(admin.base.clone());
+    until("the link ends", async || nobody.get(&path).await.status == 401).await;
+    let turned = link(admin, "north", study).await.replacen("signature=", "signature=A", 1);
+    let other = link(admin, "north", json!({ "path": "/studies/1.2.50" })).await;
+    let theirs = link(south, "south", json!({ "path": "/studies/1.2.9" })).await;
+    vec![
+        ("a link of another partition", theirs, Fate::Unknown),
+        ("a link whose key was rotated away", rotated, Fate::Unknown),
+        ("a link that ended", expired, Fate::Unknown),
+        ("a link that was turned", turned, Fate::Unknown),
+        ("a link for another study", other, Fate::Narrow),
+    ]
 }
 
 /// Everybody.
@@ -193,6 +221,9 @@ async fn people(server: &Server, issuer: &Issuer) -> Vec<Somebody> {
         Fate::Unknown,
     );
     add("a key that was turned", server.with_header("x-api-key", &turned), Fate::Unknown);
+    for (called, query, fate) in links(&admin, &south).await {
+        add(called, server.with_query(&query), fate);
+    }
     add("an admin of another partition", south, Fate::Elsewhere);
     add("a key of another partition", server.with_header("x-api-key", &key), Fate::Elsewhere);
     add("somebody suspended", shut, Fate::ShutOut);
@@ -238,6 +269,10 @@ async fn ask(call: &Call, who: &Somebody) -> Result<(), String> {
     };
     let is_as_told = match who.fate {
         Fate::Unknown => answer.status == 401,
+        Fate::Narrow => {
+            let absent = call.by(&who.client, "north", UNUSED).await;
+            [401, 404].contains(&absent.status) && shown(&answer, LIVE) == shown(&absent, UNUSED)
+        }
         Fate::ShutOut | Fate::May(_) => answer.status == 403,
         Fate::Elsewhere => {
             let absent = call.by(&who.client, "nowhere", UNUSED).await;
