@@ -17,7 +17,8 @@ pub fn groups(name: &str) -> [&str; 3] {
 /// end dropped. Wildcards stay.
 ///
 /// Marks that make another letter rather than an accent stay: the voicing marks of kana, the vowel
-/// signs of Thai and of Indic scripts.
+/// signs of Thai and of Indic scripts. A voicing mark behind a wildcard goes: the letter that it
+/// belongs to is of what the wildcard stands for, and folds to one letter with it.
 pub fn fold(group: &str) -> String {
     if group.is_ascii() {
         return components(&group.to_ascii_lowercase());
@@ -31,6 +32,9 @@ pub fn fold(group: &str) -> String {
         .collect::<String>();
     let mut plain = String::with_capacity(letters.len());
     for c in letters.chars() {
+        if is_voicing(c) && plain.ends_with(['*', '?']) {
+            continue;
+        }
         match undecomposed(c) {
             Some(base) => plain.push_str(base),
             None => plain.push(c),
@@ -65,6 +69,11 @@ fn is_accent(c: char) -> bool {
         | '\u{5C1}' | '\u{5C2}' | '\u{5C4}' | '\u{5C5}' | '\u{5C7}' | '\u{64B}'..='\u{652}'
         | '\u{670}' | '\u{1AB0}'..='\u{1AFF}' | '\u{1DC0}'..='\u{1DFF}' | '\u{20D0}'..='\u{20FF}'
         | '\u{FE20}'..='\u{FE2F}')
+}
+
+/// The marks that voice kana, and half voice them.
+fn is_voicing(c: char) -> bool {
+    matches!(c, '\u{3099}' | '\u{309A}')
 }
 
 /// Letters that people write without their stroke or ligature, though Unicode does not decompose
@@ -122,6 +131,7 @@ mod tests {
         check("김희중", "김희중");
         check("やまだ", "やまだ");
         check("ﾔﾏﾀﾞ^ﾀﾛｳ", "ヤマダ^タロウ");
+        check("*ﾞ^?ﾟﾛｳ", "*^?ロウ");
         check("山田\u{3000}太郎", "山田 太郎");
         check("ＡＢＣ", "abc");
         check("קבּ", "קב");

@@ -7,9 +7,12 @@ pub fn fold(group: &str) -> String {
     for c in group.chars() {
         match c {
             '\u{300}'..='\u{36f}' => {}
-            // Voicing marks of half-width kana belong to the letter before.
-            'ﾞ' | '\u{3099}' => match letters.pop() {
-                Some(base) => letters.push(voiced(base)),
+            // Voicing marks of half-width kana belong to the letter before; what a wildcard stands for
+            // has them already.
+            'ﾞ' | '\u{3099}' if letters.ends_with(['*', '?']) => {}
+            'ﾞ' | '\u{3099}' => match letters.pop().map(|base| (base, voiced(base))) {
+                Some((_, Some(voiced))) => letters.push(voiced),
+                Some((base, None)) => letters.extend([base, '\u{3099}']),
                 None => letters.push('\u{3099}'),
             },
             _ => letter(c, &mut letters),
@@ -77,16 +80,16 @@ fn letter(c: char, out: &mut String) {
     }
 }
 
-fn voiced(base: char) -> char {
-    match base {
+fn voiced(base: char) -> Option<char> {
+    Some(match base {
         'カ' => 'ガ',
         'キ' => 'ギ',
         'サ' => 'ザ',
         'ス' => 'ズ',
         'タ' => 'ダ',
         'ト' => 'ド',
-        base => base,
-    }
+        _ => return None,
+    })
 }
 
 /// The component groups of a name that have something.
