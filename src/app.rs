@@ -85,8 +85,12 @@ impl Server {
         let tls = listen::Tls::load(&config.tls).context("TLS cannot be set up")?;
         let metrics = Metrics::install().context("metrics cannot be recorded")?;
         let app = login(&config.database, owner).await?;
-        let options = db_options(&config.database, &config.search);
+        let mut options = db_options(&config.database, &config.search);
+        if !config.features.enable_data_partition {
+            options.partition_share = 100;
+        }
         let db = Db::open(app, options).await.context("the database cannot be used")?;
+        let db = db.weighing(config.partitions.weights.clone());
         let blobs = BlobStore::open(&config.blob, &config.data.dir)
             .context("the blob store cannot be opened")?
             .with_upload_life(config.sweep.orphan_grace / 2);

@@ -78,6 +78,7 @@ pub(super) fn db_options(config: &DatabaseConfig, search: &SearchConfig) -> DbOp
         statement_timeout: config.statement_timeout,
         prepared_statements: config.prepared_statements,
         search_timeout: search.timeout,
+        partition_share: config.partition_share,
     }
 }
 

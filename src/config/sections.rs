@@ -3,13 +3,13 @@
 //! Holds: a value of these types is within its range. Absent: meaning; each room knows what to do
 //! with its section.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use url::Url;
 
 use super::{Secret, reader::Reader};
-use crate::dicom;
+use crate::{dicom, tenancy::PartitionId};
 
 const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
@@ -95,11 +95,27 @@ impl FeaturesConfig {
 pub struct PartitionsConfig {
     /// `partitions.create_on_store`: whether storing to an unknown partition creates it.
     pub create_on_store: bool,
+    /// `partitions.weights`: what partitions weigh where requests wait for each other.
+    pub weights: BTreeMap<PartitionId, u32>,
 }
 
 impl PartitionsConfig {
     pub(super) fn read(r: &mut Reader) -> Self {
-        Self { create_on_store: r.flag("partitions.create_on_store") }
+        let weight = |text: &String| {
+            let (partition, weight) = text.split_once(':')?;
+            let weight = weight.parse().ok().filter(|weight| (1..=100).contains(weight))?;
+            Some((partition.parse().ok()?, weight))
+        };
+        let listed = r.list("partitions.weights");
+        let weights: Option<BTreeMap<_, _>> = listed.iter().map(weight).collect();
+        if weights.is_none() {
+            let expected = "a list of texts such as \"clinic1:4\"; weights are 1 to 100";
+            r.refuse("partitions.weights", expected);
+        }
+        Self {
+            create_on_store: r.flag("partitions.create_on_store"),
+            weights: weights.unwrap_or_default(),
+        }
     }
 }
 
@@ -141,6 +157,8 @@ pub struct DatabaseConfig {
     pub statement_timeout: Duration,
     /// `database.prepared_statements`: whether connections keep prepared statements.
     pub prepared_statements: bool,
+    /// `database.partition_share`: most connections of one partition, of a hundred.
+    pub partition_share: u32,
     /// `database.migrate_on_start`: whether `serve` migrates.
     pub migrate_on_start: bool,
 }
@@ -167,6 +185,7 @@ impl DatabaseConfig {
             connect_timeout: r.time("database.connect_timeout", 1..=HOUR),
             statement_timeout: r.time("database.statement_timeout", 1..=DAY),
             prepared_statements: r.flag("database.prepared_statements"),
+            partition_share: r.count("database.partition_share", 1..=100),
             migrate_on_start: r.flag("database.migrate_on_start"),
         };
         // The private Postgres allows 200; workers, migrations and people need some of them.

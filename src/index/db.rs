@@ -1,6 +1,6 @@
 //! The gate: a pool that nobody else can reach, and the transactions that open it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
 use sqlx::{
@@ -16,6 +16,7 @@ use super::{
     filter::Sql,
     held::{Held, WATCH},
     lookup, migrate,
+    turns::{Party, Turns},
 };
 use crate::tenancy::{PartitionId, PartitionScope, Scope};
 
@@ -33,6 +34,9 @@ pub struct DbOptions {
     /// Whether statements are prepared by name once for each connection. Off behind a pooler that
     /// hands each transaction to another connection (`database.prepared_statements`).
     pub prepared_statements: bool,
+    /// Most of the connections that requests of one partition have at a time, of a hundred
+    /// (`database.partition_share`).
+    pub partition_share: u32,
 }
 
 impl Default for DbOptions {
@@ -43,6 +47,7 @@ impl Default for DbOptions {
             statement_timeout: Duration::from_secs(30),
             search_timeout: Duration::from_secs(10),
             prepared_statements: true,
+            partition_share: 100,
         }
     }
 }
@@ -55,6 +60,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Db {
     pool: PgPool,
+    turns: Turns,
     shared: Arc<Shared>,
     unchained: Unchained,
 }
@@ -127,9 +133,18 @@ impl Db {
             .await?;
         let citus = refuse_what_is_unsafe(&pool, options.prepared_statements).await?;
         let shared = Arc::new(Shared { options, citus });
-        let db = Self { pool, shared, unchained: Unchained::default() };
+        let turns = Turns::new(&options, BTreeMap::new());
+        let db = Self { pool, turns, shared, unchained: Unchained::default() };
         db.ready().await?;
         Ok(db)
+    }
+
+    /// With what partitions weigh where they wait for connections (`partitions.weights`); those that
+    /// are not named weigh 1.
+    #[must_use]
+    pub fn weighing(mut self, weights: BTreeMap<PartitionId, u32>) -> Self {
+        self.turns = Turns::new(&self.shared.options, weights);
+        self
     }
 
     /// Opens a transaction that sees the partitions of `scope` and nothing else.
@@ -138,7 +153,7 @@ impl Db {
     /// [`IndexError::Unavailable`].
     pub async fn begin(&self, scope: &Scope) -> Result<ScopedTx, IndexError> {
         let (settings, timeout) = self.of_searches();
-        let held = self.start(&settings_of(scope, &settings), timeout).await?;
+        let held = self.start(scope.into(), &settings_of(scope, &settings), timeout).await?;
         let mut tx = self.scoped(held, scope);
         tx.deadline = self.deadline();
         Ok(tx)
@@ -152,8 +167,10 @@ impl Db {
         }
         let (settings, timeout) = self.of_searches();
         let open = opening(&settings_of(scope, &settings), timeout);
+        let turn = self.turns.try_take(&scope.into())?;
         // One that turns out dead is for `begin` to deal with.
-        let held = Held::begin_if_idle(&self.pool, &open, self.patience(timeout)).await.ok()??;
+        let patience = self.patience(timeout);
+        let held = Held::begin_if_idle(&self.pool, turn, &open, patience).await.ok()??;
         let mut tx = self.scoped(held, scope);
         tx.deadline = self.deadline();
         Some(tx)
@@ -200,7 +217,8 @@ impl Db {
         let mut more: Vec<String> = lookup::SETTINGS.map(str::to_owned).to_vec();
         more.extend_from_slice(locks);
         let timeout = self.shared.options.statement_timeout;
-        let held = self.start(&settings_of(scope, &more), timeout).await?;
+        let party = Party::from(&**scope);
+        let held = self.start(party, &settings_of(scope, &more), timeout).await?;
         let inner = self.scoped(held, scope);
         let partition = scope.partition().clone();
         let (holds_tags, ledger, unchained) = (false, Ledger::default(), self.unchained.clone());
@@ -222,7 +240,8 @@ impl Db {
     ) -> Result<RegistryTx, IndexError> {
         let mut settings = vec!["SET LOCAL ROLE collimator_registry".to_owned()];
         settings.extend_from_slice(locks);
-        let held = self.start(&settings, self.shared.options.statement_timeout).await?;
+        let timeout = self.shared.options.statement_timeout;
+        let held = self.start(Party::Server, &settings, timeout).await?;
         let (prepared, unchained) =
             (self.shared.options.prepared_statements, self.unchained.clone());
         Ok(RegistryTx { held, prepared, unchained })
@@ -252,10 +271,15 @@ impl Db {
     ///
     /// After the database was restarted each idle connection turns out dead when first used.
     /// Nothing has happened yet at that point, so the next one is tried.
-    async fn start(&self, settings: &[String], timeout: Duration) -> Result<Held, IndexError> {
+    async fn start(
+        &self,
+        party: Party,
+        settings: &[String],
+        timeout: Duration,
+    ) -> Result<Held, IndexError> {
         let mut left = self.shared.options.max_connections;
         loop {
-            match self.try_start(settings, timeout).await {
+            match self.try_start(party.clone(), settings, timeout).await {
                 Err(IndexError::Unavailable(sqlx::Error::Io(_) | sqlx::Error::Database(_)))
                     if left > 0 =>
                 {
@@ -274,18 +298,25 @@ impl Db {
         }
     }
 
-    async fn try_start(&self, settings: &[String], timeout: Duration) -> Result<Held, IndexError> {
+    async fn try_start(
+        &self,
+        party: Party,
+        settings: &[String],
+        timeout: Duration,
+    ) -> Result<Held, IndexError> {
+        let turn = self.turns.take(party, self.shared.options.connect_timeout).await?;
         if self.shared.citus {
             // Citus passes the text of a SET LOCAL on to its workers as it came, so that each must
             // come alone.
-            let mut held = Held::begin(&self.pool, "BEGIN", self.patience(timeout)).await?;
+            let mut held = Held::begin(&self.pool, turn, "BEGIN", self.patience(timeout)).await?;
             let timeout = timeout_setting(timeout);
             for setting in settings.iter().chain([&timeout]) {
                 sqlx::raw_sql(AssertSqlSafe(setting.as_str())).execute(held.conn()).await?;
             }
             return Ok(held);
         }
-        Held::begin(&self.pool, &opening(settings, timeout), self.patience(timeout)).await
+        let patience = self.patience(timeout);
+        Held::begin(&self.pool, turn, &opening(settings, timeout), patience).await
     }
 }
 

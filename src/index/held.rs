@@ -13,7 +13,7 @@ use sqlx::{
 };
 use sqlx_core::transaction::TransactionManager as _;
 
-use super::IndexError;
+use super::{IndexError, turns::Turn};
 
 /// How often Postgres looks whether the client of a search is still there, as it takes it.
 pub(super) const WATCH: &str = "'250ms'";
@@ -23,6 +23,8 @@ pub(super) struct Held {
     conn: PoolConnection<Postgres>,
     /// Whether it is in the middle of something that nobody may bring to an end any more.
     pub(super) is_busy: bool,
+    /// Given on behind the connection.
+    _turn: Turn,
 }
 
 impl Held {
@@ -30,33 +32,36 @@ impl Held {
     /// answer.
     pub(super) async fn begin(
         pool: &PgPool,
+        turn: Turn,
         open: &str,
         patience: Duration,
     ) -> Result<Self, IndexError> {
-        Self::begin_on(pool.acquire().await?, open, patience).await
+        Self::begin_on(pool.acquire().await?, turn, open, patience).await
     }
 
     /// As [`Held::begin`], where a connection is idle; `None`: none is.
     pub(super) async fn begin_if_idle(
         pool: &PgPool,
+        turn: Turn,
         open: &str,
         patience: Duration,
     ) -> Result<Option<Self>, IndexError> {
         match pool.try_acquire() {
-            Some(conn) => Self::begin_on(conn, open, patience).await.map(Some),
+            Some(conn) => Self::begin_on(conn, turn, open, patience).await.map(Some),
             None => Ok(None),
         }
     }
 
     async fn begin_on(
         conn: PoolConnection<Postgres>,
+        turn: Turn,
         open: &str,
         patience: Duration,
     ) -> Result<Self, IndexError> {
         let open = AssertSqlSafe(open.to_owned()).into_sql_str();
         // Until it has begun: it may fail, or nobody wait for it any more, behind its BEGIN, at a
         // lock. Then the transaction would stay open, and hold what it has, or refuse all that comes.
-        let mut held = Self { conn, is_busy: true };
+        let mut held = Self { conn, is_busy: true, _turn: turn };
         let begun = PgTransactionManager::begin(&mut held.conn, Some(open));
         match tokio::time::timeout(patience, begun).await {
             Ok(begun) => begun?,

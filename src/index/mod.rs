@@ -74,6 +74,7 @@ mod tag_search;
 mod tag_values;
 mod tag_view;
 mod terms;
+mod turns;
 mod undelete;
 mod verify;
 mod verify_blobs;

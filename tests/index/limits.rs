@@ -83,3 +83,33 @@ async fn a_search_that_nobody_waits_for_is_ended() {
     let mut tx = it.db.begin(&scope("a")).await.unwrap();
     assert_eq!(tx.search_keys(&plan(Level::Study, vec![])).await.unwrap().len(), 1);
 }
+
+/// Many searches of one partition, all of them stuck: another partition does not notice.
+#[tokio::test]
+async fn a_partition_that_asks_for_much_leaves_connections_to_others() {
+    let options = DbOptions { max_connections: 4, partition_share: 75, ..DbOptions::default() };
+    let (it, mut blocker) = blocked(options).await;
+    let searches: Vec<_> = (0..20)
+        .map(|_| {
+            let db = it.db.clone();
+            tokio::spawn(async move {
+                let mut tx = db.begin(&scope("a")).await.unwrap();
+                tx.search_keys(&plan(Level::Study, vec![])).await.unwrap().len()
+            })
+        })
+        .collect();
+    until_waiting(&mut blocker, 3).await;
+    // Of these there are always some; the registry's are the server's own.
+    for other in ["b", "c", "b"] {
+        it.db.begin_in(&scope(other)).await.unwrap().commit().await.unwrap();
+        assert!(
+            it.db.registry().await.unwrap().partition_exists(&"a".parse().unwrap()).await.unwrap()
+        );
+    }
+    assert!(it.db.begin_beside(&scope("a")).await.is_none());
+    until_waiting(&mut blocker, 3).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
+    for search in searches {
+        assert_eq!(search.await.unwrap(), 1);
+    }
+}
