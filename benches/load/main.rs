@@ -1,0 +1,59 @@
+//! Load on DICOMweb servers, over HTTP: how much they do, how fast, and what that costs.
+//!
+//!     cargo bench --bench load -- run --start collimator --start orthanc-sqlite
+//!     cargo bench --bench load -- run http://127.0.0.1:8080 --only 'retrieve*' --connections 8
+//!
+//! Everything that is stored is made on the spot from a seed, with UIDs of its own in each run. Any
+//! answer that is not as expected is an error, and a run with errors fails. What is started here
+//! runs on data of its own and is stopped at the end.
+
+mod corpus;
+mod drive;
+mod http;
+mod options;
+mod peers;
+mod processes;
+mod results;
+mod run;
+mod site;
+mod sizes;
+mod template;
+mod workloads;
+
+use clap::{Parser, Subcommand};
+
+/// Put load on DICOMweb servers
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    programs: peers::Programs,
+    #[command(flatten)]
+    material: options::Material,
+    /// What cargo gives to every bench
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure workloads against servers, one after the other
+    Run(run::Arguments),
+    /// List the workloads
+    Workloads,
+}
+
+fn main() -> anyhow::Result<()> {
+    ::collimator::app::choose_cryptography();
+    let Arguments { command, programs, material, .. } = Arguments::parse();
+    match command {
+        Command::Run(arguments) => run::run(&arguments, &programs, &material),
+        Command::Workloads => {
+            for workload in workloads::all() {
+                println!("{:<20} {}", workload.name, workload.about);
+            }
+            Ok(())
+        }
+    }
+}
