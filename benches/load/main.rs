@@ -2,12 +2,15 @@
 //!
 //!     cargo bench --bench load -- run --start collimator --start orthanc-sqlite
 //!     cargo bench --bench load -- run http://127.0.0.1:8080 --only 'retrieve*' --connections 8
+//!     cargo bench --bench load -- compare collimator orthanc-sqlite --rounds 5
 //!
 //! Everything that is stored is made on the spot from a seed, with UIDs of its own in each run. Any
 //! answer that is not as expected is an error, and a run with errors fails. What is started here
 //! runs on data of its own and is stopped at the end.
 
+mod compare;
 mod corpus;
+mod disk;
 mod drive;
 mod http;
 mod options;
@@ -40,6 +43,10 @@ struct Arguments {
 enum Command {
     /// Measure workloads against servers, one after the other
     Run(run::Arguments),
+    /// Measure two servers by turns, or compare two files of figures
+    Compare(compare::Arguments),
+    /// Measure what the disk gives by itself
+    Disk(disk::Arguments),
     /// List the workloads
     Workloads,
 }
@@ -49,6 +56,8 @@ fn main() -> anyhow::Result<()> {
     let Arguments { command, programs, material, .. } = Arguments::parse();
     match command {
         Command::Run(arguments) => run::run(&arguments, &programs, &material),
+        Command::Compare(arguments) => compare::run(&arguments, &programs, &material),
+        Command::Disk(arguments) => disk::run(&arguments, &programs, &material),
         Command::Workloads => {
             for workload in workloads::all() {
                 println!("{:<20} {}", workload.name, workload.about);

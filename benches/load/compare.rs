@@ -1,0 +1,149 @@
+//! The command `compare`: two servers by turns, or two files of figures, as ratios with their
+//! spread.
+
+use std::path::Path;
+
+use crate::{
+    drive,
+    options::{Material, Measured, Measuring},
+    peers::Programs,
+    results::{Results, Run},
+    workloads,
+};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A URL, the name of something to start, or a file of figures
+    a: String,
+    /// The same: whom the first is compared with
+    b: String,
+    /// How often each is measured, by turns
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    #[command(flatten)]
+    measuring: Measuring,
+}
+
+/// A ratio that was found several times.
+#[derive(Clone, Debug)]
+pub struct Spread {
+    sorted: Vec<f64>,
+}
+
+impl Spread {
+    pub fn new(ratios: impl IntoIterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = ratios.into_iter().filter(|ratio| ratio.is_finite()).collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        Self { sorted }
+    }
+
+    /// Of figures that were measured by turns.
+    pub fn of(a: &[Run], b: &[Run], figure: impl Fn(&Run) -> f64) -> Self {
+        Self::new(a.iter().zip(b).map(|(a, b)| figure(a) / figure(b)))
+    }
+
+    /// The one in the middle; none, where nothing was measured.
+    pub fn median(&self) -> f64 {
+        self.sorted.get(self.sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Some(first), Some(last)) = (self.sorted.first(), self.sorted.last()) else {
+            return f.write_str("–");
+        };
+        let median = self.median();
+        if self.sorted.len() == 1 {
+            return f.write_str(&short(median));
+        }
+        write!(f, "{} ({} to {})", short(median), short(*first), short(*last))
+    }
+}
+
+/// A number with as many digits as one can use.
+pub fn short(number: f64) -> String {
+    match number.abs() {
+        size if size >= 100.0 => format!("{number:.0}"),
+        size if size >= 10.0 => format!("{number:.1}"),
+        _ => format!("{number:.2}"),
+    }
+}
+
+pub fn run(arguments: &Arguments, programs: &Programs, material: &Material) -> anyhow::Result<()> {
+    let Arguments { a, b, rounds, measuring } = arguments;
+    let (all_a, all_b) = if [a, b].iter().all(|name| Path::new(name).is_file()) {
+        (Results::read(Path::new(a))?.runs, Results::read(Path::new(b))?.runs)
+    } else {
+        measure((a, b), *rounds, measuring, programs, material)?
+    };
+    println!("{} / {}\n", a, b);
+    println!(
+        "| workload | connections | A a second | B | A / B | p50 ms A | B | A / B | p99 A / B | CPU a request A / B |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let mut keys: Vec<(&str, usize)> = Vec::new();
+    for run in &all_a {
+        let key = (run.workload.as_str(), run.connections);
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    for (workload, connections) in keys {
+        let of = |runs: &[Run]| -> Vec<Run> {
+            let is = |run: &&Run| run.workload == workload && run.connections == connections;
+            runs.iter().filter(is).cloned().collect()
+        };
+        let (a, b) = (of(&all_a), of(&all_b));
+        if b.is_empty() {
+            continue;
+        }
+        let ratio = |figure: fn(&Run) -> f64| Spread::of(&a, &b, figure);
+        let middle = |runs: &[Run], figure: fn(&Run) -> f64| {
+            short(Spread::new(runs.iter().map(figure)).median())
+        };
+        println!(
+            "| {workload} | {connections} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            middle(&a, |run| run.per_second),
+            middle(&b, |run| run.per_second),
+            ratio(|run| run.per_second),
+            middle(&a, |run| run.latency.p50),
+            middle(&b, |run| run.latency.p50),
+            ratio(|run| run.latency.p50),
+            ratio(|run| run.latency.p99),
+            ratio(Run::cpu_ms),
+        );
+    }
+    let results = Results { runs: [all_a, all_b].concat() };
+    if let Some(file) = &measuring.json {
+        results.write(file)?;
+    }
+    results.sound()
+}
+
+/// Measures A, B, A, B and so on, so that what changes on the machine meets both.
+fn measure(
+    (a, b): (&str, &str),
+    rounds: usize,
+    measuring: &Measuring,
+    programs: &Programs,
+    material: &Material,
+) -> anyhow::Result<(Vec<Run>, Vec<Run>)> {
+    let a = Measured::named(a, programs, material, &measuring.pid)?;
+    let b = Measured::named(b, programs, material, &measuring.pid)?;
+    let (mut all_a, mut all_b) = (Vec::new(), Vec::new());
+    for workload in workloads::chosen(&measuring.only)? {
+        for pace in measuring.paces() {
+            for _ in 0..rounds {
+                let first = drive::measure(&a.site, workload, pace)?;
+                let second = drive::measure(&b.site, workload, pace)?;
+                if let (Some(first), Some(second)) = (first, second) {
+                    eprintln!("{}\n{}", first.row(), second.row());
+                    all_a.push(first);
+                    all_b.push(second);
+                }
+            }
+        }
+    }
+    Ok((all_a, all_b))
+}
