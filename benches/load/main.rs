@@ -13,6 +13,7 @@ mod corpus;
 mod disk;
 mod drive;
 mod http;
+mod mixed;
 mod options;
 mod peers;
 mod processes;
@@ -20,6 +21,8 @@ mod results;
 mod run;
 mod site;
 mod sizes;
+mod soak;
+mod start;
 mod template;
 mod workloads;
 
@@ -47,6 +50,12 @@ enum Command {
     Compare(compare::Arguments),
     /// Measure what the disk gives by itself
     Disk(disk::Arguments),
+    /// Measure a search in one partition beside a store at full speed in another
+    Mixed(mixed::Arguments),
+    /// Put a mix of everything on a server for a long time, below its capacity
+    Soak(soak::Arguments),
+    /// Measure how our server starts, and what it takes when it is idle
+    Start(start::Arguments),
     /// List the workloads
     Workloads,
 }
@@ -58,6 +67,9 @@ fn main() -> anyhow::Result<()> {
         Command::Run(arguments) => run::run(&arguments, &programs, &material),
         Command::Compare(arguments) => compare::run(&arguments, &programs, &material),
         Command::Disk(arguments) => disk::run(&arguments, &programs, &material),
+        Command::Mixed(arguments) => mixed::run(&arguments, &programs, &material),
+        Command::Soak(arguments) => soak::run(&arguments, &programs, &material),
+        Command::Start(arguments) => start::run(&arguments, &programs, &material),
         Command::Workloads => {
             for workload in workloads::all() {
                 println!("{:<20} {}", workload.name, workload.about);
