@@ -23,6 +23,7 @@ mod site;
 mod sizes;
 mod soak;
 mod start;
+mod targets;
 mod template;
 mod workloads;
 
@@ -56,6 +57,8 @@ enum Command {
     Soak(soak::Arguments),
     /// Measure how our server starts, and what it takes when it is idle
     Start(start::Arguments),
+    /// Measure all targets of load, ours and its peers by turns
+    Targets(targets::Arguments),
     /// List the workloads
     Workloads,
 }
@@ -70,6 +73,7 @@ fn main() -> anyhow::Result<()> {
         Command::Mixed(arguments) => mixed::run(&arguments, &programs, &material),
         Command::Soak(arguments) => soak::run(&arguments, &programs, &material),
         Command::Start(arguments) => start::run(&arguments, &programs, &material),
+        Command::Targets(arguments) => targets::run(&arguments, &programs, &material),
         Command::Workloads => {
             for workload in workloads::all() {
                 println!("{:<20} {}", workload.name, workload.about);
