@@ -8,6 +8,7 @@
 //! answer that is not as expected is an error, and a run with errors fails. What is started here
 //! runs on data of its own and is stopped at the end.
 
+mod check;
 mod compare;
 mod corpus;
 mod disk;
@@ -59,6 +60,8 @@ enum Command {
     Start(start::Arguments),
     /// Measure all targets of load, ours and its peers by turns
     Targets(targets::Arguments),
+    /// Send every kind of request a few times to our server, for correctness
+    Check(check::Arguments),
     /// List the workloads
     Workloads,
 }
@@ -74,6 +77,7 @@ fn main() -> anyhow::Result<()> {
         Command::Soak(arguments) => soak::run(&arguments, &programs, &material),
         Command::Start(arguments) => start::run(&arguments, &programs, &material),
         Command::Targets(arguments) => targets::run(&arguments, &programs, &material),
+        Command::Check(arguments) => check::run(&arguments, &programs, &material),
         Command::Workloads => {
             for workload in workloads::all() {
                 println!("{:<20} {}", workload.name, workload.about);
