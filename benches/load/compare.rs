@@ -42,9 +42,14 @@ impl Spread {
         Self::new(a.iter().zip(b).map(|(a, b)| figure(a) / figure(b)))
     }
 
-    /// The one in the middle; none, where nothing was measured.
+    /// The one in the middle, or between the two there; no number, where nothing was measured.
     pub fn median(&self) -> f64 {
-        self.sorted.get(self.sorted.len() / 2).copied().unwrap_or(f64::NAN)
+        let of = &self.sorted;
+        match of.len() {
+            0 => f64::NAN,
+            odd if odd % 2 == 1 => of[odd / 2],
+            even => f64::midpoint(of[even / 2 - 1], of[even / 2]),
+        }
     }
 }
 
@@ -66,6 +71,7 @@ pub fn short(number: f64) -> String {
     match number.abs() {
         size if size >= 100.0 => format!("{number:.0}"),
         size if size >= 10.0 => format!("{number:.1}"),
+        size if size > 0.0 && size < 0.1 => format!("{number:.4}"),
         _ => format!("{number:.2}"),
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    http::Body,
+    http::{Body, Send},
     sizes::Sizes,
     template::{Shape, Template, Value},
 };
@@ -165,10 +165,7 @@ impl Body for Upload<'_> {
         self.payload() + (BEFORE.len() + between + AFTER.len()) as u64
     }
 
-    fn pieces(
-        &self,
-        send: &mut dyn FnMut(&[u8], &[u8]) -> std::io::Result<()>,
-    ) -> std::io::Result<()> {
+    fn pieces(&self, send: Send<'_>) -> std::io::Result<()> {
         for (place, id) in self.ids.iter().enumerate() {
             let mut short = if place == 0 { BEFORE } else { BETWEEN }.to_vec();
             short.extend_from_slice(&self.corpus.head(self.template, *id));

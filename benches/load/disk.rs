@@ -41,7 +41,10 @@ pub fn run(arguments: &Arguments, programs: &Programs, material: &Material) -> a
         };
         keep(files(&programs.folder, &corpus, &corpus.ct, 1, pace)?);
         keep(files(&programs.folder, &corpus, &corpus.ct, corpus.sizes.study, pace)?);
-        keep(files(&programs.folder, &corpus, &corpus.large, 1, pace)?);
+        // Of the large ones several at once would only be more of the same.
+        if pace.connections == 1 {
+            keep(files(&programs.folder, &corpus, &corpus.large, 1, pace)?);
+        }
     }
     if let Some(file) = &arguments.measuring.json {
         results.write(file)?;

@@ -68,7 +68,7 @@ fn rehearse(site: &Site, workload: &Workload, task: &Task, pace: Pace) -> anyhow
     if warm > 0 {
         let warm = warm * pace.connections as u64;
         let failed = Mutex::new(None);
-        let pace = Pace { rate: None, seconds: 10.0, requests: Some(warm), ..pace };
+        let pace = Pace { rate: None, requests: Some(warm), ..pace };
         send(site, task, 1, pace, &AtomicBool::new(false), &|sample| {
             if let Err(error) = sample {
                 failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);

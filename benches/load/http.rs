@@ -53,11 +53,11 @@ impl std::fmt::Display for Base {
 pub trait Body {
     fn length(&self) -> u64;
     /// Hands out every piece, in pairs: a short one and the long one behind it.
-    fn pieces(
-        &self,
-        send: &mut dyn FnMut(&[u8], &[u8]) -> std::io::Result<()>,
-    ) -> std::io::Result<()>;
+    fn pieces(&self, send: Send<'_>) -> std::io::Result<()>;
 }
+
+/// Who takes the pieces of a body.
+pub type Send<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> std::io::Result<()>;
 
 /// How much of an answer is kept.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -122,8 +122,8 @@ fn soak(
     // Enough that none waits for another while the server keeps up.
     let connections = connections * 4;
     let pace = Pace { connections, rate: Some(rate), seconds: minutes * 60.0, requests: None };
-    // Past every number that the closed loop may have used.
-    let from = 1 << 40;
+    // Past every number that the closed loop can have used.
+    let from = 1_000_000;
     let current: Mutex<(Vec<Sample>, Vec<String>)> = Mutex::default();
     let (done, begun) = (AtomicBool::new(false), Instant::now());
     let windows = std::thread::scope(|scope| {

@@ -45,7 +45,7 @@ pub const ALL: &[Workload] = &[
         name: "frame",
         about: "one frame of a multi-frame object",
         warm: Some(10),
-        open: |site| frame(site, |site| multi_frame(site)),
+        open: |site| frame(site, multi_frame),
     },
     Workload {
         name: "frame-large",
