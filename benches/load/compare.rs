@@ -1,13 +1,15 @@
 //! The command `compare`: two servers by turns, or two files of figures, as ratios with their
 //! spread.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     drive,
     options::{Material, Measured, Measuring},
     peers::Programs,
+    processes::Group,
     results::{Results, Run},
+    site::Site,
     workloads,
 };
 
@@ -20,6 +22,9 @@ pub struct Arguments {
     /// How often each is measured, by turns
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Processes of the second to watch, where it runs already; `--pid` has those of the first
+    #[arg(long)]
+    pid_b: Vec<Group>,
     #[command(flatten)]
     measuring: Measuring,
 }
@@ -77,11 +82,13 @@ pub fn short(number: f64) -> String {
 }
 
 pub fn run(arguments: &Arguments, programs: &Programs, material: &Material) -> anyhow::Result<()> {
-    let Arguments { a, b, rounds, measuring } = arguments;
+    let Arguments { a, b, rounds, pid_b, measuring } = arguments;
     let (all_a, all_b) = if [a, b].iter().all(|name| Path::new(name).is_file()) {
         (Results::read(Path::new(a))?.runs, Results::read(Path::new(b))?.runs)
     } else {
-        measure((a, b), *rounds, measuring, programs, material)?
+        let a = Measured::named(a, programs, material, &measuring.pid)?;
+        let b = Measured::named(b, programs, material, pid_b)?;
+        measure(&a.site, &b.site, *rounds, measuring)?
     };
     println!("{} / {}\n", a, b);
     println!(
@@ -129,20 +136,17 @@ pub fn run(arguments: &Arguments, programs: &Programs, material: &Material) -> a
 
 /// Measures A, B, A, B and so on, so that what changes on the machine meets both.
 fn measure(
-    (a, b): (&str, &str),
+    a: &Arc<Site>,
+    b: &Arc<Site>,
     rounds: usize,
     measuring: &Measuring,
-    programs: &Programs,
-    material: &Material,
 ) -> anyhow::Result<(Vec<Run>, Vec<Run>)> {
-    let a = Measured::named(a, programs, material, &measuring.pid)?;
-    let b = Measured::named(b, programs, material, &measuring.pid)?;
     let (mut all_a, mut all_b) = (Vec::new(), Vec::new());
     for workload in workloads::chosen(&measuring.only)? {
         for pace in measuring.paces() {
             for _ in 0..rounds {
-                let first = drive::measure(&a.site, workload, pace)?;
-                let second = drive::measure(&b.site, workload, pace)?;
+                let first = drive::measure(a, workload, pace)?;
+                let second = drive::measure(b, workload, pace)?;
                 if let (Some(first), Some(second)) = (first, second) {
                     eprintln!("{}\n{}", first.row(), second.row());
                     all_a.push(first);

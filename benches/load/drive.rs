@@ -23,6 +23,9 @@ use crate::{
     workloads::{Look, Task, Workload},
 };
 
+/// Who was refused does not hammer on.
+const AFTER_AN_ERROR: Duration = Duration::from_millis(10);
+
 /// How requests are sent, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -133,12 +136,16 @@ pub fn send(
             };
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let exchange = task(&mut connection, from + number, Look::Quick);
+            let failed = exchange.is_err();
             tell(exchange.map(|exchange| Sample {
                 latency: exchange.done - due,
                 first: exchange.first - due,
                 bytes: exchange.bytes,
                 items: exchange.items,
             }));
+            if failed {
+                std::thread::sleep(AFTER_AN_ERROR);
+            }
         }
     };
     std::thread::scope(|scope| {

@@ -28,6 +28,8 @@ mod targets;
 mod template;
 mod workloads;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Put load on DICOMweb servers
@@ -66,9 +68,20 @@ enum Command {
     Workloads,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    // Where no Postgres is installed, one is fetched for a peer's index.
     ::collimator::app::choose_cryptography();
-    let Arguments { command, programs, material, .. } = Arguments::parse();
+    let Arguments { command, programs, material, .. } = arguments;
     match command {
         Command::Run(arguments) => run::run(&arguments, &programs, &material),
         Command::Compare(arguments) => compare::run(&arguments, &programs, &material),

@@ -216,7 +216,7 @@ fn header(to: &mut Writer, shape: &Shape) {
     to.number(0x0028, 0x0101, 12);
     to.number(0x0028, 0x0102, 11);
     to.number(0x0028, 0x0103, 0);
-    to.text(0x0028, 0x1050, "DS", "900");
+    to.text(0x0028, 0x1050, "DS", "-200");
     to.text(0x0028, 0x1051, "DS", "1600");
     to.text(0x0028, 0x1052, "DS", "-1024");
     to.text(0x0028, 0x1053, "DS", "1");
