@@ -4,6 +4,7 @@
 //! store, and so on by turns.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -50,6 +51,9 @@ pub struct Arguments {
     /// Processes to watch: NAME=PID
     #[arg(long)]
     pid: Vec<Group>,
+    /// Write the figures to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 /// Time in which a store gets up to speed.
@@ -100,7 +104,11 @@ pub fn run(arguments: &Arguments, programs: &Programs, material: &Material) -> a
     let growth = |figure: fn(&Run) -> f64| Spread::of(&beside, &alone, figure);
     println!("\np50 grows {} times", growth(|run| run.latency.p50));
     println!("p99 grows {} times (to be at most 2)", growth(|run| run.latency.p99));
-    Results { runs: [alone, beside].concat() }.sound()
+    let results = Results { runs: [alone, beside].concat() };
+    if let Some(file) = &arguments.json {
+        results.write(file)?;
+    }
+    results.sound()
 }
 
 /// Measures while a store goes on at full speed, and tells how fast that was.

@@ -1,5 +1,5 @@
 //! nginx, with the bytes of instances and of studies as files: what the machine gives when nothing
-//! is looked up.
+//! is looked up. A study is one file, and one answer.
 
 use std::{fs, process::Command};
 

@@ -10,7 +10,6 @@ use crate::{
 
 const OURS: &str = "collimator";
 const NGINX: &str = "nginx";
-const MIB: f64 = (1 << 20) as f64;
 
 /// A target and what was reached.
 pub struct Row {
@@ -80,6 +79,12 @@ fn middle(runs: &[Run], figure: Figure) -> String {
     runs.get(runs.len() / 2).map_or("–".to_owned(), |run| (figure.tell)(run))
 }
 
+/// What was measured, in words.
+fn at(workload: &str, connections: usize) -> String {
+    let with = if connections == 1 { "connection" } else { "connections" };
+    format!("{workload}, {connections} {with}")
+}
+
 /// A ratio to the best of others.
 fn ratio(
     turns: &Turns,
@@ -89,9 +94,8 @@ fn ratio(
     least: f64,
 ) -> Row {
     let (reached, best) = turns.against(others, workload, connections, figure.of);
-    let with = if connections == 1 { "connection" } else { "connections" };
     Row {
-        what: format!("{workload}, {connections} {with}"),
+        what: at(workload, connections),
         ours: middle(turns.of(OURS, workload, connections), figure),
         against: format!("{best} {}", middle(turns.of(best, workload, connections), figure)),
         reached,
@@ -111,11 +115,11 @@ fn bound(what: String, figures: impl Iterator<Item = f64>, most: f64, unit: &'st
 fn growth(turns: &Turns, workload: &str, connections: usize, most: f64) -> Row {
     let runs = turns.of(OURS, workload, connections).iter();
     let grown = runs.map(|run| run.group("server")).map(|cost| cost.peak_mib - cost.before_mib);
-    let what = format!("{workload}, {connections} connections: memory of the server grows by");
+    let what = format!("{}: memory of the server grows by", at(workload, connections));
     bound(what, grown, most, "MiB")
 }
 
-pub fn store(turns: &Turns, sizes: &Sizes, peers: &[String]) -> Vec<Row> {
+pub fn store(turns: &Turns, peers: &[String]) -> Vec<Row> {
     let disk = [STICK.to_owned()];
     let mut rows = Vec::new();
     for connections in [1, 8] {
@@ -130,7 +134,7 @@ pub fn store(turns: &Turns, sizes: &Sizes, peers: &[String]) -> Vec<Row> {
         for (group, most) in [("server", 1.0), ("database", 0.3)] {
             let runs = turns.of(OURS, workload, connections).iter();
             let cpu = runs.map(|run| run.group(group).cpu_ms_per_item);
-            let what = format!("{workload}, {connections} connections: CPU of the {group}");
+            let what = format!("{}: CPU of the {group}", at(workload, connections));
             rows.push(bound(what, cpu, most, "ms an instance"));
         }
     }
@@ -138,9 +142,6 @@ pub fn store(turns: &Turns, sizes: &Sizes, peers: &[String]) -> Vec<Row> {
     rows.push(ratio(turns, peers, large, BYTES, 8.0));
     rows.push(ratio(turns, &disk, large, BYTES, 0.6));
     rows.push(growth(turns, "store-large", 1, 64.0));
-    if sizes.large_frames < Sizes::FULL.large_frames {
-        rows.iter_mut().for_each(|row| row.what += " (of a small corpus)");
-    }
     rows
 }
 
@@ -204,21 +205,16 @@ pub fn start(starts: &[Start]) -> Vec<Row> {
     vec![
         bound(
             "idle memory of the server".to_owned(),
-            figures(|start| start.server as f64 / MIB),
+            figures(|start| start.server_mib),
             40.0,
             "MiB",
         ),
         bound(
             "start to ready, with data".to_owned(),
-            figures(|start| start.again.as_secs_f64()),
+            figures(|start| start.again_seconds),
             1.0,
             "s",
         ),
-        bound(
-            "first start to ready".to_owned(),
-            figures(|start| start.first.as_secs_f64()),
-            5.0,
-            "s",
-        ),
+        bound("first start to ready".to_owned(), figures(|start| start.first_seconds), 5.0, "s"),
     ]
 }

@@ -36,6 +36,8 @@ impl Plan {
 #[derive(Default)]
 pub struct Turns {
     runs: BTreeMap<(String, String, usize), Vec<Run>>,
+    /// What could not be measured at all, and why.
+    pub failed: Vec<String>,
 }
 
 /// The name under which a yardstick is kept.
@@ -55,7 +57,16 @@ impl Turns {
         for _ in 0..rounds {
             let measured = sites.iter().map(|site| drive::measure(site, workload, pace));
             for run in measured.chain(std::iter::once_with(|| stick(pace))) {
-                let Some(run) = run? else { continue };
+                let run = match run {
+                    Ok(Some(run)) => run,
+                    Ok(None) => continue,
+                    // The rest of a long run is worth having all the same.
+                    Err(error) => {
+                        println!("| {error:#} |");
+                        self.failed.push(format!("{error:#}"));
+                        continue;
+                    }
+                };
                 println!("{}", run.row());
                 let key = (run.site.clone(), name.to_owned(), pace.connections);
                 self.runs.entry(key).or_default().push(run);
