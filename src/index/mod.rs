@@ -45,6 +45,7 @@ mod keys;
 mod like;
 mod link_keys;
 mod located;
+mod login;
 mod lookup;
 mod migrate;
 mod operation_view;

@@ -84,32 +84,32 @@ async fn a_search_that_nobody_waits_for_is_ended() {
     assert_eq!(tx.search_keys(&plan(Level::Study, vec![])).await.unwrap().len(), 1);
 }
 
-/// Many searches of one partition, all of them stuck: another partition does not notice.
+/// One partition has all that it may have: others do not notice.
 #[tokio::test]
 async fn a_partition_that_asks_for_much_leaves_connections_to_others() {
-    let options = DbOptions { max_connections: 4, partition_share: 75, ..DbOptions::default() };
-    let (it, mut blocker) = blocked(options).await;
-    let searches: Vec<_> = (0..20)
-        .map(|_| {
-            let db = it.db.clone();
-            tokio::spawn(async move {
-                let mut tx = db.begin(&scope("a")).await.unwrap();
-                tx.search_keys(&plan(Level::Study, vec![])).await.unwrap().len()
-            })
-        })
-        .collect();
-    until_waiting(&mut blocker, 3).await;
-    // Of these there are always some; the registry's are the server's own.
-    for other in ["b", "c", "b"] {
-        it.db.begin_in(&scope(other)).await.unwrap().commit().await.unwrap();
-        assert!(
-            it.db.registry().await.unwrap().partition_exists(&"a".parse().unwrap()).await.unwrap()
-        );
+    let connect_timeout = Duration::from_secs(5);
+    let options = DbOptions {
+        max_connections: 4,
+        partition_share: 75,
+        connect_timeout,
+        ..DbOptions::default()
+    };
+    let it = Database::with(options).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(it.db.begin_in(&scope("a")).await.unwrap());
     }
     assert!(it.db.begin_beside(&scope("a")).await.is_none());
-    until_waiting(&mut blocker, 3).await;
-    sqlx::raw_sql("ROLLBACK").execute(&mut blocker).await.unwrap();
-    for search in searches {
-        assert_eq!(search.await.unwrap(), 1);
+    let waits = it.db.begin_in(&scope("a")).await;
+    assert!(matches!(waits, Err(IndexError::Unavailable(_))));
+    for other in ["b", "c", "b"] {
+        let id = other.parse().unwrap();
+        it.db.begin_in(&scope(other)).await.unwrap().commit().await.unwrap();
+        assert!(!it.db.registry().await.unwrap().partition_exists(&id).await.unwrap());
     }
+    // What is given back is had by who waits, in the same partition too.
+    let scope_a = scope("a");
+    let (given, waits) = tokio::join!(held.pop().unwrap().commit(), it.db.begin(&scope_a));
+    given.unwrap();
+    waits.unwrap();
 }
