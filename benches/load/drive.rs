@@ -17,7 +17,7 @@ use anyhow::Context;
 
 use crate::{
     http::Connection,
-    processes::{Watch, ourselves},
+    processes::{Group, Watch},
     results::Run,
     site::Site,
     workloads::{Look, Task, Workload},
@@ -88,7 +88,7 @@ fn rehearse(site: &Site, workload: &Workload, task: &Task, pace: Pace) -> anyhow
 pub fn recorded(site: &Site, name: &str, task: &Task, from: u64, pace: Pace) -> Run {
     let results = Mutex::new((Vec::new(), Vec::new()));
     let mut groups = site.groups.clone();
-    groups.push(ourselves());
+    groups.push(Group::ourselves());
     let watch = Watch::start(&groups);
     let elapsed = send(site, task, from, pace, &AtomicBool::new(false), &|sample| {
         let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);

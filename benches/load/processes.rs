@@ -29,6 +29,19 @@ const TICK: Duration = Duration::from_millis(50);
 pub struct Group {
     pub name: String,
     pub roots: Vec<u32>,
+    /// Without what they started: of who measures, that is the servers.
+    pub alone: bool,
+}
+
+impl Group {
+    pub fn tree(name: &str, root: u32) -> Self {
+        Self { name: name.to_owned(), roots: vec![root], alone: false }
+    }
+
+    /// This process: what the measuring itself costs.
+    pub fn ourselves() -> Self {
+        Self { alone: true, ..Self::tree(CLIENT, std::process::id()) }
+    }
 }
 
 impl std::str::FromStr for Group {
@@ -37,7 +50,7 @@ impl std::str::FromStr for Group {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let (name, pid) = text.split_once('=').context("not NAME=PID")?;
         let roots = pid.split('+').map(str::parse).collect::<Result<_, _>>()?;
-        Ok(Self { name: name.to_owned(), roots })
+        Ok(Self { name: name.to_owned(), roots, alone: false })
     }
 }
 
@@ -127,9 +140,13 @@ pub fn used(groups: &[Group]) -> Vec<Used> {
         .map(|group| {
             let mut tree = Vec::new();
             for root in &group.roots {
-                descend(*root, &roots, &mut tree);
+                if group.alone {
+                    tree.push(*root);
+                } else {
+                    descend(*root, &roots, &mut tree);
+                }
             }
-            let cpu = tree.iter().filter_map(|pid| cpu(*pid)).sum();
+            let cpu = tree.iter().filter_map(|pid| cpu(*pid, !group.alone)).sum();
             Used { cpu, memory: memory(&tree) }
         })
         .collect()
@@ -152,12 +169,14 @@ fn descend(pid: u32, roots: &[u32], tree: &mut Vec<u32>) {
     }
 }
 
-/// Processor time of a process and of its children that ended.
-fn cpu(pid: u32) -> Option<Duration> {
+/// Processor time of a process and, if wanted, of its children that ended.
+fn cpu(pid: u32, with_children: bool) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold blanks and brackets; what follows is counted from its end.
     let fields: Vec<&str> = stat.get(stat.rfind(')')? + 2..)?.split(' ').collect();
-    let ticks: u64 = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
+    let counted = if with_children { 11..15 } else { 11..13 };
+    let ticks: u64 =
+        fields.get(counted)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
     // SAFETY: sysconf has no preconditions.
     let a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     Some(Duration::from_secs_f64(ticks as f64 / a_second.max(1) as f64))
@@ -177,9 +196,4 @@ fn memory(tree: &[u32]) -> u64 {
         shared = shared.max(kilobytes("RssShmem"));
     }
     own + files + shared
-}
-
-/// This process: what the measuring itself costs.
-pub fn ourselves() -> Group {
-    Group { name: CLIENT.to_owned(), roots: vec![std::process::id()] }
 }

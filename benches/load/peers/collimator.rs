@@ -36,7 +36,7 @@ pub fn start(programs: &Programs, folder: Folder) -> anyhow::Result<Running> {
         Err(_) => anyhow::bail!("it did not get ready: {}", child.last_words()),
     };
     child.ready(&base, "/health/ready")?;
-    let mut groups = vec![Group { name: "server".to_owned(), roots: vec![child.id()] }];
+    let mut groups = vec![Group::tree("server", child.id())];
     groups.extend(database_of(folder.path()));
     // One partition, as a tenant has it.
     let base = Base { path: "/partitions/load".to_owned(), ..base };
@@ -48,5 +48,5 @@ pub fn start(programs: &Programs, folder: Folder) -> anyhow::Result<Running> {
 pub fn database_of(folder: &Path) -> Option<Group> {
     let file = fs::read_to_string(folder.join("pg/data/postmaster.pid")).ok()?;
     let pid = file.lines().next()?.trim().parse().ok()?;
-    Some(Group { name: "database".to_owned(), roots: vec![pid] })
+    Some(Group::tree("database", pid))
 }

@@ -44,7 +44,7 @@ server {{ listen 127.0.0.1:{port}; root {}; }}
     let mut child = Process::start("nginx", "nginx-light", command, &folder)?;
     let base = Base { authority: format!("127.0.0.1:{port}"), path: String::new() };
     child.ready(&base, "/ready")?;
-    let groups = vec![Group { name: "server".to_owned(), roots: vec![child.id()] }];
+    let groups = vec![Group::tree("server", child.id())];
     Ok(Running {
         base,
         manner: Manner::Files(root),

@@ -65,7 +65,7 @@ pub fn start(programs: &Programs, folder: Folder, index: Index) -> anyhow::Resul
     let authority = format!("127.0.0.1:{port}");
     let base = Base { authority, path: "/dicom-web".to_owned() };
     child.ready(&base, "/system")?;
-    let mut groups = vec![Group { name: "server".to_owned(), roots: vec![child.id()] }];
+    let mut groups = vec![Group::tree("server", child.id())];
     groups.extend(database_of(folder.path()));
     Ok(Running {
         base,
