@@ -18,10 +18,10 @@ use crate::blob::BlobStream;
 const OPEN: usize = 16;
 
 /// What an open stretch holds in memory at most, before anything of it is taken: two chunks.
-const HELD: u64 = 1 << 20;
+const HELD: u64 = 1280 << 10;
 
 /// What all answers together may hold of stretches opened ahead.
-const HELD_BY_ALL: u64 = 256 << 20;
+const HELD_BY_ALL: u64 = 250 << 20;
 
 /// Bytes of a permit.
 const PERMIT: u64 = 64 << 10;

@@ -27,7 +27,7 @@ use std::{
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use super::BlobKey;
+use super::{BlobKey, buffers::Buffers};
 
 /// How many bytes are written between two nudges to start write-back.
 const WRITE_BACK_BYTES: usize = 4 << 20;
@@ -43,6 +43,7 @@ struct Inner {
     root: PathBuf,
     /// By room: which of its 256 folders are there for good.
     settled: Mutex<HashMap<PathBuf, [u64; 4]>>,
+    buffers: Buffers,
 }
 
 impl Folder {
@@ -56,7 +57,13 @@ impl Folder {
             Some(Err(e)) if e.kind() != io::ErrorKind::PermissionDenied => return Err(e),
             _ => {}
         }
-        Ok(Self(Arc::new(Inner { root, settled: Mutex::default() })))
+        let (settled, buffers) = (Mutex::default(), Buffers::default());
+        Ok(Self(Arc::new(Inner { root, settled, buffers })))
+    }
+
+    /// What files are read into.
+    pub(super) fn buffers(&self) -> &Buffers {
+        &self.0.buffers
     }
 
     /// The folder's absolute path.

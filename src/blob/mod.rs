@@ -10,6 +10,7 @@
 //! Absent: what is in a blob (the index knows), caches, retries beyond those of one request.
 
 mod backend;
+mod buffers;
 mod error;
 mod folder;
 mod key;

@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     BlobError, BlobKey,
+    buffers::{self, Buffers},
     folder::{Folder, blocking},
 };
 
@@ -31,7 +32,7 @@ use super::{
 pub type BlobStream = BoxStream<'static, Result<Bytes, BlobError>>;
 
 /// What is read from a file at a time.
-const CHUNK_BYTES: u64 = 512 << 10;
+const CHUNK_BYTES: u64 = buffers::SIZE as u64;
 /// Ranges that are no further apart come with one request; what lies between is thrown away.
 const GAP_BYTES: u64 = 64 << 10;
 
@@ -41,9 +42,9 @@ pub(super) async fn from_folder(
     key: BlobKey,
     ranges: Vec<Range<u64>>,
 ) -> Result<BlobStream, BlobError> {
-    let path = folder.file_of(&key);
+    let (path, buffers) = (folder.file_of(&key), folder.buffers().clone());
     let opened = blocking(move || {
-        let mut reader = Reader::open(&path, ranges)?;
+        let mut reader = Reader::open(&path, buffers, ranges)?;
         let first = reader.chunk(CHUNK_BYTES)?;
         Ok((first, reader))
     });
@@ -67,10 +68,10 @@ pub(super) async fn all_from_folder(
     key: &BlobKey,
     range: Range<u64>,
 ) -> Result<Bytes, BlobError> {
-    let path = folder.file_of(key);
+    let (path, buffers) = (folder.file_of(key), folder.buffers().clone());
     let read = blocking(move || {
         let length = length(&range);
-        Reader::open(&path, vec![range])?.chunk(length)
+        Reader::open(&path, buffers, vec![range])?.chunk(length)
     });
     read.await.map_err(|e| BlobError::of_io(key, e))
 }
@@ -82,6 +83,7 @@ fn is_some(chunk: &Bytes) -> std::future::Ready<bool> {
 /// A file and what is still to be read of it. The file stands at the start of `at`.
 struct Reader {
     file: File,
+    buffers: Buffers,
     ranges: std::vec::IntoIter<Range<u64>>,
     at: Range<u64>,
 }
@@ -89,36 +91,36 @@ struct Reader {
 impl Reader {
     /// Opens the file, which must hold all of the ranges: so the error comes before the first byte,
     /// and what is allocated is no larger than what is there. Blocking.
-    fn open(path: &Path, ranges: Vec<Range<u64>>) -> io::Result<Self> {
+    fn open(path: &Path, buffers: Buffers, ranges: Vec<Range<u64>>) -> io::Result<Self> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         if ranges.iter().any(|range| !range.is_empty() && range.end > length) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Self { file, ranges: ranges.into_iter(), at: 0..0 })
+        Ok(Self { file, buffers, ranges: ranges.into_iter(), at: 0..0 })
     }
 
     /// The next `limit` bytes, fewer only at the end of all ranges. Blocking.
     fn chunk(&mut self, limit: u64) -> io::Result<Bytes> {
         let left = self.left(limit).min(limit);
-        let mut chunk = Vec::with_capacity(usize::try_from(left).map_err(io::Error::other)?);
-        let mut wanted = left;
-        while wanted > 0 {
+        let mut chunk = self.buffers.of(usize::try_from(left).map_err(io::Error::other)?);
+        let mut unread = chunk.as_mut();
+        while !unread.is_empty() {
             if self.at.is_empty() {
-                let Some(next) = self.ranges.next() else { break };
+                // Never: then the rest of the buffer would be what it was before.
+                let next = self.ranges.next().ok_or(io::ErrorKind::UnexpectedEof)?;
                 self.at = next;
                 self.file.seek(SeekFrom::Start(self.at.start))?;
                 continue;
             }
-            let step = wanted.min(self.at.end - self.at.start);
-            let read = (&mut self.file).take(step).read_to_end(&mut chunk)? as u64;
-            if read < step {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.at.start += read;
-            wanted -= read;
+            let step = (unread.len() as u64).min(self.at.end - self.at.start);
+            // No more than a usize, as the smaller of the two.
+            let (now, later) = unread.split_at_mut(step as usize);
+            self.file.read_exact(now)?;
+            self.at.start += step;
+            unread = later;
         }
-        Ok(chunk.into())
+        Ok(chunk.into_bytes())
     }
 
     /// How many bytes are left, counted no further than `enough`.
