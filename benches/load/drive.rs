@@ -16,7 +16,6 @@ use std::{
 use anyhow::Context;
 
 use crate::{
-    http::Connection,
     processes::{Group, Watch},
     results::Run,
     site::Site,
@@ -120,7 +119,7 @@ pub fn send(
     let patience = end + Duration::from_secs_f64(pace.seconds.max(5.0));
     let next = AtomicU64::new(0);
     let worker = || {
-        let mut connection = Connection::new(&site.base.authority);
+        let mut connection = site.connection();
         while !stop.load(Ordering::Relaxed) {
             let now = Instant::now();
             if now >= if pace.rate.is_some() { patience } else { end } {

@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub struct Base {
     pub authority: String,
     pub path: String,
+    /// Lines in the head of every request, each with its end: who asks, for instance.
+    pub headers: String,
 }
 
 impl std::str::FromStr for Base {
@@ -39,7 +41,8 @@ impl std::str::FromStr for Base {
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let authority =
             if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
-        Ok(Self { authority, path: path.trim_end_matches('/').to_owned() })
+        let path = path.trim_end_matches('/').to_owned();
+        Ok(Self { authority, path, headers: String::new() })
     }
 }
 
@@ -85,6 +88,8 @@ pub struct Answer {
 /// A connection, opened when it is needed.
 pub struct Connection {
     authority: String,
+    /// What stands in every head.
+    common: String,
     stream: Option<TcpStream>,
     used: Instant,
     buffer: Box<[u8]>,
@@ -94,9 +99,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn new(authority: &str) -> Self {
+    pub fn new(base: &Base) -> Self {
         Self {
-            authority: authority.to_owned(),
+            authority: base.authority.clone(),
+            common: format!("Host: {}\r\n{}", base.authority, base.headers),
             stream: None,
             used: Instant::now(),
             buffer: vec![0; BUFFER].into_boxed_slice(),
@@ -106,8 +112,7 @@ impl Connection {
     }
 
     pub fn get(&mut self, path: &str, accept: &str, keep: Keep) -> anyhow::Result<Answer> {
-        let head =
-            format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\n\r\n", self.authority);
+        let head = format!("GET {path} HTTP/1.1\r\n{}Accept: {accept}\r\n\r\n", self.common);
         self.exchange(keep, |stream| stream.write_all(head.as_bytes()))
     }
 
@@ -119,9 +124,9 @@ impl Connection {
         body: &dyn Body,
     ) -> anyhow::Result<Answer> {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\nContent-Type: {content_type}\
-             \r\nContent-Length: {}\r\n\r\n",
-            self.authority,
+            "POST {path} HTTP/1.1\r\n{}Accept: {accept}\r\nContent-Type: {content_type}\r\n\
+             Content-Length: {}\r\n\r\n",
+            self.common,
             body.length()
         );
         self.exchange(Keep::All, |stream| {

@@ -33,6 +33,15 @@ pub struct Material {
     /// Little of everything: studies of 5 instances, 8 frames, a large object of 21 MB
     #[arg(long, global = true)]
     tiny: bool,
+    /// A header for every request to a server that runs already, such as 'x-api-key: cmk_…'
+    #[arg(long, global = true, value_name = "NAME: VALUE", value_parser = header)]
+    header: Vec<String>,
+}
+
+/// A line of a head, with its end.
+fn header(text: &str) -> Result<String, &'static str> {
+    let is_line = text.contains(':') && !text.contains(char::is_control);
+    is_line.then(|| format!("{text}\r\n")).ok_or("not NAME: VALUE")
 }
 
 /// At which pace, and where the figures go.
@@ -110,7 +119,7 @@ impl Measured {
         watched: &[Group],
     ) -> anyhow::Result<Self> {
         if name.contains("://") {
-            let base: Base = name.parse()?;
+            let base = Base { headers: material.header.concat(), ..name.parse()? };
             let (manner, corpus) = (Manner::Dicomweb, material.corpus());
             let site = Arc::new(Site::new(name, base, manner, watched.to_vec(), corpus));
             return Ok(Self { site, _running: None });

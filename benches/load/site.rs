@@ -57,7 +57,7 @@ impl Site {
     }
 
     pub fn connection(&self) -> Connection {
-        Connection::new(&self.base.authority)
+        Connection::new(&self.base)
     }
 
     /// A path below the base.

@@ -184,7 +184,7 @@ impl Process {
         let begun = Instant::now();
         loop {
             self.lives()?;
-            let answer = Connection::new(&base.authority).get(path, "*/*", Keep::Tail);
+            let answer = Connection::new(base).get(path, "*/*", Keep::Tail);
             if answer.is_ok_and(|answer| answer.status == 200) {
                 return self.lives();
             }

@@ -42,7 +42,7 @@ server {{ listen 127.0.0.1:{port}; root {}; }}
     command.arg("-p").arg(folder.path()).arg("-c").arg(&file);
     command.arg("-e").arg(folder.path().join("log"));
     let mut child = Process::start("nginx", "nginx-light", command, &folder)?;
-    let base = Base { authority: format!("127.0.0.1:{port}"), path: String::new() };
+    let base: Base = format!("http://127.0.0.1:{port}").parse()?;
     child.ready(&base, "/ready")?;
     let groups = vec![Group::tree("server", child.id())];
     Ok(Running {

@@ -63,7 +63,7 @@ pub fn start(programs: &Programs, folder: Folder, index: Index) -> anyhow::Resul
     command.arg(&file).stdout(fs::File::create(folder.path().join("output"))?);
     let mut child = Process::start("orthanc", PACKAGES, command, &folder)?;
     let authority = format!("127.0.0.1:{port}");
-    let base = Base { authority, path: "/dicom-web".to_owned() };
+    let base = Base { authority, path: "/dicom-web".to_owned(), headers: String::new() };
     child.ready(&base, "/system")?;
     let mut groups = vec![Group::tree("server", child.id())];
     groups.extend(database_of(folder.path()));
