@@ -36,6 +36,8 @@ use crate::{
 
 /// Most events that one transaction writes.
 const BATCH: usize = 500;
+/// Time that an event waits for others: each batch is a transaction, which costs far more than an event.
+const GATHER: Duration = Duration::from_millis(250);
 /// Wait after a batch that the index did not take, doubled with each further one, and at most.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_CAP: Duration = Duration::from_secs(15);
@@ -192,6 +194,7 @@ impl AuditLog {
             if ended && notes.is_empty() {
                 break;
             }
+            let _ = tokio::time::timeout(GATHER, gather(&mut taken, &mut notes, &end)).await;
             metrics::gauge!(names::AUDIT_WAITING).set(taken.len() as f64);
             self.write_all(std::mem::take(&mut notes), &end).await;
             self.tell_lost(&end).await;
@@ -276,6 +279,18 @@ impl AuditLog {
         event.detail.insert("reads".to_owned(), reads.into());
         event.detail.insert("changes".to_owned(), changes.into());
         self.write_in(&platform, &[(event, false)], end).await;
+    }
+}
+
+/// Takes more events, until it is a batch, or the server ends. What was taken stays taken wherever this
+/// is dropped.
+async fn gather(taken: &mut mpsc::Receiver<AuditNote>, notes: &mut Vec<AuditNote>, end: &Ending) {
+    while notes.len() < BATCH {
+        let room = BATCH - notes.len();
+        tokio::select! {
+            count = taken.recv_many(notes, room) => if count == 0 { break },
+            () = end.end.cancelled() => break,
+        }
     }
 }
 

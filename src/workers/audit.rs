@@ -25,6 +25,8 @@ use crate::{
 const BATCH: i64 = 500;
 /// Transactions of each kind for one partition in one round.
 const BATCHES: usize = 20;
+/// Time that what is to be chained waits for more.
+const GATHER: Duration = Duration::from_millis(500);
 /// Time between two rounds over all partitions.
 const ALL_EVERY: Duration = Duration::from_secs(60);
 /// Time between two rounds of retention.
@@ -145,6 +147,8 @@ impl Worker for Audit {
     }
 
     async fn run_once(&self) -> Result<Done, WorkerError> {
+        // Whatever woke this is followed by more: a chain is made in one transaction for all of it.
+        tokio::time::sleep(GATHER).await;
         let now = Instant::now();
         let (all, forgets) = self.due.lock().unwrap_or_else(PoisonError::into_inner).come(now);
         let (mut done, mut failed) = (Done::default(), None);
