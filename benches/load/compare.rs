@@ -128,10 +128,7 @@ pub fn run(arguments: &Arguments, programs: &Programs, material: &Material) -> a
         );
     }
     let results = Results { runs: [all_a, all_b].concat() };
-    if let Some(file) = &measuring.json {
-        results.write(file)?;
-    }
-    results.sound()
+    results.finish(measuring.json.as_deref())
 }
 
 /// Measures A, B, A, B and so on, so that what changes on the machine meets both.

@@ -46,10 +46,7 @@ pub fn run(arguments: &Arguments, programs: &Programs, material: &Material) -> a
             keep(files(&programs.folder, &corpus, &corpus.large, 1, pace)?);
         }
     }
-    if let Some(file) = &arguments.measuring.json {
-        results.write(file)?;
-    }
-    Ok(())
+    results.finish(arguments.measuring.json.as_deref())
 }
 
 /// Writes files with so many instances each, and syncs each, by as many writers as there are

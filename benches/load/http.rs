@@ -218,31 +218,29 @@ impl Connection {
 
     fn head(&mut self, stream: &mut TcpStream) -> anyhow::Result<String> {
         loop {
-            let read = &self.buffer[self.from..self.to];
-            if let Some(end) = memchr::memmem::find(read, b"\r\n\r\n") {
-                let head = String::from_utf8_lossy(&read[..end]).into_owned();
-                self.from += end + 4;
-                // What announces an answer is not one.
-                if !head.starts_with("HTTP/1.1 100") {
-                    return Ok(head);
-                }
-                continue;
+            let head = self.until(stream, b"\r\n\r\n")?;
+            // What announces an answer is not one.
+            if !head.starts_with("HTTP/1.1 100") {
+                return Ok(head);
             }
-            ensure!(read.len() < HEAD, "the head of the answer is too long");
-            ensure!(self.fill(stream)? > 0, "the server closed the connection without an answer");
         }
     }
 
     fn line(&mut self, stream: &mut TcpStream) -> anyhow::Result<String> {
+        self.until(stream, b"\r\n")
+    }
+
+    /// Takes a text up to its end, which is taken too.
+    fn until(&mut self, stream: &mut TcpStream, mark: &[u8]) -> anyhow::Result<String> {
         loop {
             let read = &self.buffer[self.from..self.to];
-            if let Some(end) = memchr::memmem::find(read, b"\r\n") {
-                let line = String::from_utf8_lossy(&read[..end]).into_owned();
-                self.from += end + 2;
-                return Ok(line);
+            if let Some(end) = memchr::memmem::find(read, mark) {
+                let text = String::from_utf8_lossy(&read[..end]).into_owned();
+                self.from += end + mark.len();
+                return Ok(text);
             }
-            ensure!(read.len() < HEAD, "a line of the answer is too long");
-            ensure!(self.fill(stream)? > 0, "the answer broke off");
+            ensure!(read.len() < HEAD, "a head or a line of the answer is too long");
+            ensure!(self.fill(stream)? > 0, "the server closed the connection within an answer");
         }
     }
 

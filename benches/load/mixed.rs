@@ -105,10 +105,7 @@ pub fn run(arguments: &Arguments, programs: &Programs, material: &Material) -> a
     println!("\np50 grows {} times", growth(|run| run.latency.p50));
     println!("p99 grows {} times (to be at most 2)", growth(|run| run.latency.p99));
     let results = Results { runs: [alone, beside].concat() };
-    if let Some(file) = &arguments.json {
-        results.write(file)?;
-    }
-    results.sound()
+    results.finish(arguments.json.as_deref())
 }
 
 /// Measures while a store goes on at full speed, and tells how fast that was.

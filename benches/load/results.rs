@@ -169,7 +169,15 @@ pub struct Results {
 }
 
 impl Results {
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+    /// Writes them where that is wanted, and fails as [`Results::sound`].
+    pub fn finish(&self, file: Option<&Path>) -> anyhow::Result<()> {
+        if let Some(file) = file {
+            self.write(file)?;
+        }
+        self.sound()
+    }
+
+    fn write(&self, path: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(self)?;
         std::fs::write(path, text).with_context(|| path.display().to_string())
     }

@@ -39,8 +39,5 @@ pub fn run(arguments: &Arguments, programs: &Programs, material: &Material) -> a
             }
         }
     }
-    if let Some(file) = &measuring.json {
-        results.write(file)?;
-    }
-    results.sound()
+    results.finish(measuring.json.as_deref())
 }

@@ -14,8 +14,9 @@ use bytes::Bytes;
 /// Size of a buffer, in bytes: what is read from a file at a time. A slice of 512 × 512 pixels in 16
 /// bits fits, with its header.
 pub(super) const SIZE: usize = 640 << 10;
-/// Less than this is had new: a large buffer would be held for little.
-const LEAST: usize = 128 << 10;
+/// Less than this is had new: whoever holds a part of a buffer holds all of it, which is so no more than
+/// twice what was read.
+const LEAST: usize = SIZE / 2;
 /// Most buffers that wait to be used again.
 const MOST: usize = 32;
 

@@ -53,21 +53,12 @@ pub fn only<T>(
     Ok(found)
 }
 
-/// `true` or `false`, in any case: clients in C# write `True`.
-pub fn flag(text: &str) -> Option<bool> {
-    match text {
-        _ if text.eq_ignore_ascii_case("true") => Some(true),
-        _ if text.eq_ignore_ascii_case("false") => Some(false),
-        _ => None,
-    }
-}
-
-/// A flag of a query; where it is not there, it is `false`.
+/// A flag of a query, in so many words: `true` or `false`. Where it is not there, it is `false`.
 ///
 /// # Errors
 /// 400.
 pub fn is_set(uri: &Uri, name: &'static str) -> Result<bool, Problem> {
-    Ok(only(uri, name, FLAG, flag)?.unwrap_or(false))
+    Ok(only(uri, name, FLAG, |text| text.parse().ok())?.unwrap_or(false))
 }
 
 #[cfg(test)]
@@ -77,16 +68,13 @@ mod tests {
     #[test]
     fn a_flag_is_said_once_and_in_so_many_words() {
         let asked = |query: &str| is_set(&format!("/x?{query}").parse().unwrap(), "now");
-        for (query, expected) in [
-            ("", false),
-            ("now=false", false),
-            ("now=true", true),
-            ("now=True", true),
-            ("x=1&now=true&NOW=1", true),
-        ] {
+        for (query, expected) in
+            [("", false), ("now=false", false), ("now=true", true), ("x=1&now=true&NOW=1", true)]
+        {
             assert_eq!(asked(query).unwrap(), expected, "{query}");
         }
-        for query in ["now", "now=1", "now=TRU", "now=true&now=true", "now=true&now="] {
+        for query in ["now", "now=1", "now=TRUE", "now=True", "now=true&now=true", "now=true&now="]
+        {
             let problem = asked(query).unwrap_err();
             assert_eq!((problem.status().as_u16(), &*problem.errors()[0].field), (400, "now"));
         }

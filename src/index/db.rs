@@ -305,11 +305,15 @@ impl Db {
         settings: &[String],
         timeout: Duration,
     ) -> Result<Held, IndexError> {
-        let turn = self.turns.take(party, self.shared.options.connect_timeout).await?;
+        // One wait for both, the turn and the connection.
+        let wait = self.shared.options.connect_timeout;
+        let until = Instant::now() + wait;
+        let turn = self.turns.take(party, wait).await?;
         if self.shared.citus {
             // Citus passes the text of a SET LOCAL on to its workers as it came, so that each must
             // come alone.
-            let mut held = Held::begin(&self.pool, turn, "BEGIN", self.patience(timeout)).await?;
+            let mut held =
+                Held::begin(&self.pool, turn, until, "BEGIN", self.patience(timeout)).await?;
             let timeout = timeout_setting(timeout);
             for setting in settings.iter().chain([&timeout]) {
                 sqlx::raw_sql(AssertSqlSafe(setting.as_str())).execute(held.conn()).await?;
@@ -317,7 +321,7 @@ impl Db {
             return Ok(held);
         }
         let patience = self.patience(timeout);
-        Held::begin(&self.pool, turn, &opening(settings, timeout), patience).await
+        Held::begin(&self.pool, turn, until, &opening(settings, timeout), patience).await
     }
 }
 

@@ -12,6 +12,7 @@ use sqlx::{
     postgres::PgTransactionManager,
 };
 use sqlx_core::transaction::TransactionManager as _;
+use tokio::time::Instant;
 
 use super::{IndexError, turns::Turn};
 
@@ -28,15 +29,18 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Begins a transaction with `open`. Where that is not done within `patience`, Postgres does not
-    /// answer.
+    /// Begins a transaction with `open`, on a connection that is to be had before `until`. Where it has
+    /// not begun within `patience`, Postgres does not answer.
     pub(super) async fn begin(
         pool: &PgPool,
         turn: Turn,
+        until: Instant,
         open: &str,
         patience: Duration,
     ) -> Result<Self, IndexError> {
-        Self::begin_on(pool.acquire().await?, turn, open, patience).await
+        let acquired = tokio::time::timeout_at(until, pool.acquire()).await;
+        let conn = acquired.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        Self::begin_on(conn, turn, open, patience).await
     }
 
     /// As [`Held::begin`], where a connection is idle; `None`: none is.

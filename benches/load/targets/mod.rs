@@ -87,10 +87,7 @@ pub fn run(arguments: &Arguments, programs: &Programs, material: &Material) -> a
     }
     let failed = std::mem::take(&mut turns.failed);
     let results = Results { runs: turns.all() };
-    if let Some(file) = &arguments.json {
-        results.write(file)?;
-    }
-    results.sound()?;
+    results.finish(arguments.json.as_deref())?;
     anyhow::ensure!(failed.is_empty(), "not measured: {}", failed.join("; "));
     Ok(())
 }

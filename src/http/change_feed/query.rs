@@ -9,7 +9,7 @@ use crate::{
     archive::{FeedQuery, FeedTimes},
     http::{
         problem::Problem,
-        query::{FLAG, flag, once, only, pairs},
+        query::{FLAG, once, only, pairs},
         urls,
     },
 };
@@ -112,6 +112,11 @@ pub fn resumed(headers: &HeaderMap, asked: &Asked) -> Result<i64, Problem> {
 fn number(text: &str, range: RangeInclusive<i64>) -> Option<i64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|number| digits && range.contains(number))
+}
+
+/// In any case: clients of Microsoft's server write `True`.
+fn flag(text: &str) -> Option<bool> {
+    text.to_ascii_lowercase().parse().ok()
 }
 
 /// Seconds, or a number with its unit.
