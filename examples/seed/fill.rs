@@ -163,11 +163,13 @@ async fn store(db: &Db, population: &Population, numbers: &[u64]) -> anyhow::Res
             }
         }
     }
+    let id = Uuid::new_v4();
     let mut offset = 0;
     let news: Vec<NewInstance<'_>> = ready
         .iter()
         .map(|ready| {
             let new = NewInstance {
+                blob: id,
                 indexed: &ready.indexed,
                 metadata: &ready.metadata,
                 offset,
@@ -181,9 +183,9 @@ async fn store(db: &Db, population: &Population, numbers: &[u64]) -> anyhow::Res
     #[expect(clippy::disallowed_methods, reason = "no request asks for this")]
     let scope: PartitionScope = Scope::for_maintenance(&partition);
     loop {
-        let blob = NewBlob { id: Uuid::new_v4(), length: offset };
+        let blob = NewBlob { id, length: offset };
         let mut tx = db.begin_in(&scope).await?;
-        match tx.store_batch(&blob, &news).await {
+        match tx.store_batch(&[blob], &news).await {
             Ok(_) => return Ok(tx.commit().await?),
             Err(IndexError::Busy) => {}
             Err(error) => return Err(error.into()),

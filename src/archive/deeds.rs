@@ -21,11 +21,16 @@ struct Counts {
 }
 
 /// Tells the transaction what became of rows, which it stored.
-pub(super) fn tell(tx: &mut PartitionTx, partition: &PartitionId, rows: &[Row], stored: &[Stored]) {
+pub(super) fn tell<'a>(
+    tx: &mut PartitionTx,
+    partition: &PartitionId,
+    rows: impl Iterator<Item = &'a Row>,
+    stored: &[Stored],
+) {
     let now = OffsetDateTime::now_utc();
     let mut places: HashMap<(*const Deed, &str), usize> = HashMap::new();
     let mut events: Vec<(&Arc<Deed>, Event, Counts)> = Vec::new();
-    for (row, stored) in rows.iter().zip(stored) {
+    for (row, stored) in rows.zip(stored) {
         let Some(deed) = &row.deed else { continue };
         let study = row.indexed.study.as_str();
         let place = *places.entry((Arc::as_ptr(deed), study)).or_insert_with(|| {

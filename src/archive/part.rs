@@ -37,8 +37,8 @@ const SMALL_CHUNK: usize = 4 * 1024;
 enum State {
     /// Kept until it is known whether the instance is small.
     Small(Chunks),
-    /// Too large to wait in a group: already on its way to a blob of its own.
-    Large { id: Uuid, upload: Box<Upload> },
+    /// Too large to wait in a group: already on its way to a blob of its own, and hashed on the way.
+    Large { id: Uuid, upload: Box<Upload>, sha256: Sha256 },
     /// Failed; the rest of the part is only counted.
     Failed { sop: Option<(Uid, Uid)>, reason: FailureReason, detail: String },
 }
@@ -54,7 +54,6 @@ impl State {
 pub struct PartSink<'a> {
     session: &'a mut StoreSession,
     reader: Reader<Indexer>,
-    sha256: Sha256,
     length: u64,
     state: State,
 }
@@ -94,7 +93,7 @@ impl<'a> PartSink<'a> {
         let limits = session.archive.dicom_limits();
         let threshold = session.archive.bulk_threshold();
         let reader = Reader::new(Indexer::new(limits), limits, threshold);
-        Self { session, reader, sha256: Sha256::new(), length: 0, state: State::start() }
+        Self { session, reader, length: 0, state: State::start() }
     }
 
     /// Takes the next bytes of the part. Waits while the blob store is slower than the sender.
@@ -105,7 +104,6 @@ impl<'a> PartSink<'a> {
             return;
         }
         for slice in bytes.chunks(SLICE) {
-            self.sha256.update(slice);
             if let Err(error) = read_slice(&mut self.reader, slice).await {
                 return self.fail_reading(&error).await;
             }
@@ -124,14 +122,19 @@ impl<'a> PartSink<'a> {
                     let id = Uuid::new_v4();
                     let blobs = self.session.archive.0.blobs.within(self.session.scope.partition());
                     let mut upload = Box::new(blobs.upload(id).await?);
+                    let mut sha256 = Sha256::new();
                     for chunk in chunks.take() {
+                        hash(&mut sha256, &chunk).await;
                         upload.push(chunk).await?;
                     }
-                    self.state = State::Large { id, upload };
+                    self.state = State::Large { id, upload, sha256 };
                 }
                 Ok(())
             }
-            State::Large { upload, .. } => upload.push(bytes).await,
+            State::Large { upload, sha256, .. } => {
+                hash(sha256, &bytes).await;
+                upload.push(bytes).await
+            }
             State::Failed { .. } => Ok(()),
         }
     }
@@ -141,7 +144,6 @@ impl<'a> PartSink<'a> {
         match std::mem::replace(&mut self.state, State::start()) {
             State::Failed { sop, reason, detail } => self.session.fail(sop, reason, detail),
             State::Small(mut chunks) => {
-                let (length, sha256) = (self.length, self.sha256.finalize().into());
                 match read_through(self.session.study.as_ref(), self.reader).await {
                     Ok((indexed, metadata)) => {
                         if let Err(error) = self.session.prepare().await {
@@ -151,9 +153,8 @@ impl<'a> PartSink<'a> {
                         let pending = Pending {
                             indexed,
                             metadata,
-                            sha256,
                             chunks: chunks.take(),
-                            length,
+                            length: self.length,
                             budget: None,
                         };
                         self.session.add(pending).await;
@@ -161,8 +162,8 @@ impl<'a> PartSink<'a> {
                     Err(Failed { sop, reason, detail }) => self.session.fail(sop, reason, detail),
                 }
             }
-            State::Large { id, upload } => {
-                let (length, sha256) = (self.length, self.sha256.finalize().into());
+            State::Large { id, upload, sha256 } => {
+                let (length, sha256) = (self.length, sha256.finalize().into());
                 match read_through(self.session.study.as_ref(), self.reader).await {
                     Ok((indexed, metadata)) => {
                         let deed = self.session.scope.deed().cloned();
@@ -226,6 +227,14 @@ async fn discard(upload: Upload) {
             error = &error as &dyn std::error::Error,
             "an upload was left to the sweeper"
         );
+    }
+}
+
+/// Hashes a chunk; other tasks of the thread get their turns meanwhile.
+async fn hash(sha256: &mut Sha256, chunk: &[u8]) {
+    for slice in chunk.chunks(SLICE) {
+        tokio::task::consume_budget().await;
+        sha256.update(slice);
     }
 }
 

@@ -5,6 +5,7 @@
 //! part (`part`), writing a group (`writer`).
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,6 +34,10 @@ use crate::{
 /// Longest time that a complete instance waits for others of its request: what a client sends
 /// slowly must not hold the budget that all requests share.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Groups of one request that are written while the next one fills: one whose bytes go to the blob
+/// store, and one that commits.
+const IN_FLIGHT: usize = 2;
 
 /// Why one instance was not stored: the codes of (0008,1197) (PS3.18 Table I.2-2, PS3.7 §C).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +124,7 @@ pub struct StoreSession {
     /// What the group holds in memory, and since when; see [`Pending::weight`].
     group_weight: u64,
     group_since: Instant,
-    in_flight: Option<InFlight>,
+    in_flight: VecDeque<InFlight>,
     pub(super) outcome: Outcome,
 }
 
@@ -164,7 +169,7 @@ impl Archive {
             group: Vec::new(),
             group_weight: 0,
             group_since: Instant::now(),
-            in_flight: None,
+            in_flight: VecDeque::new(),
             outcome: Outcome::default(),
         }
     }
@@ -185,7 +190,7 @@ impl StoreSession {
     /// durable, and its share of the budget is not held for a slow client.
     pub async fn flush(&mut self) {
         self.submit().await;
-        self.settle().await;
+        while self.settle().await {}
     }
 
     /// Writes what waits and tells what became of everything.
@@ -243,12 +248,14 @@ impl StoreSession {
         self.group.push(pending);
     }
 
-    /// Hands the group to the writer; at most one group is in flight while the next one fills.
+    /// Hands the group to the writer.
     async fn submit(&mut self) {
         if self.group.is_empty() {
             return;
         }
-        self.settle().await;
+        while self.in_flight.len() >= IN_FLIGHT {
+            self.settle().await;
+        }
         let group = std::mem::take(&mut self.group);
         let sops = group
             .iter()
@@ -256,14 +263,16 @@ impl StoreSession {
             .collect();
         let answer = self.archive.0.writers.submit(&self.scope, group);
         self.group_weight = 0;
-        self.in_flight = Some(InFlight { answer, sops });
+        self.in_flight.push_back(InFlight { answer, sops });
     }
 
-    async fn settle(&mut self) {
-        let Some(in_flight) = self.in_flight.take() else { return };
+    /// Waits for the oldest group in flight; `false`: there is none.
+    async fn settle(&mut self) -> bool {
+        let Some(in_flight) = self.in_flight.pop_front() else { return false };
         let Ok(outcomes) = in_flight.answer.await else {
             let error = ArchiveError::Internal(anyhow::anyhow!("a batch writer ended early"));
-            return self.fail_all(in_flight.sops, &error);
+            self.fail_all(in_flight.sops, &error);
+            return true;
         };
         for (row, stored) in outcomes {
             match stored {
@@ -274,6 +283,7 @@ impl StoreSession {
                 }
             }
         }
+        true
     }
 
     pub(super) fn fail_all(&mut self, sops: Vec<(Uid, Uid)>, error: &ArchiveError) {

@@ -249,6 +249,7 @@ impl Archive {
         for read in batch {
             let sha256 = read.tombstone.sha256.as_slice().try_into();
             news.push(NewInstance {
+                blob,
                 indexed: &read.indexed,
                 metadata: &read.metadata,
                 offset: read.tombstone.offset,

@@ -1,19 +1,27 @@
-//! Group commit: instances that wait at the same moment in one partition share a blob, a sync and
-//! a transaction, whichever requests they came with (design §5).
+//! Group commit: instances that wait at the same moment in one partition share blobs, syncs and
+//! transactions, whichever requests they came with (design §5).
+//!
+//! Two stages: what waits is put into blobs, [`PUTS_AT_ONCE`] at a time; blobs that are durable wait
+//! for their rows, which all that have come meanwhile get in one transaction. While one batch
+//! commits the next ones' bytes go to the blob store, and the longer a commit takes the more it
+//! serves.
 //!
 //! Holds: a blob is durable before the transaction that names it starts; an instance is answered
-//! for only after that transaction committed. A failed batch leaves at most a blob without rows,
+//! for only after that transaction committed. A failed batch leaves at most blobs without rows,
 //! which the sweeper removes; a blob is never removed here, because a commit whose
 //! acknowledgement was lost may have made it live.
 
 use std::{
     collections::{HashMap, VecDeque},
+    future::Future,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::FutureExt;
+use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
@@ -22,13 +30,18 @@ use crate::{
     blob::BlobStore,
     config::StoreConfig,
     dicom::{frames::FrameTable, index::Indexed},
-    index::{Db, NewBlob, NewInstance, Stored},
+    index::{Db, IndexError, NewBlob, NewInstance, Stored},
     tenancy::{Deed, PartitionId, PartitionScope},
 };
 
-/// Batches of one partition that are written at once: while one waits for its commit, the next
-/// one's bytes go to the blob store.
-const BATCHES_AT_ONCE: usize = 2;
+/// Blobs of one partition that are written at once: their syncs overlap.
+const PUTS_AT_ONCE: usize = 2;
+
+/// Transactions of one partition that commit rows at once.
+const COMMITS_AT_ONCE: usize = 1;
+
+/// Most blobs of one transaction: what waits for a commit must not wait for ever more rows.
+const BLOBS_OF_COMMIT: usize = 16;
 
 /// How often a batch whose transaction lost a race (deadlock, serialization, a parent deleted
 /// under it) or its connection is tried again before its instances fail.
@@ -39,7 +52,6 @@ pub(super) struct Pending {
     pub indexed: Indexed,
     /// The metadata as it will be kept: one zstd frame.
     pub metadata: Vec<u8>,
-    pub sha256: [u8; 32],
     pub chunks: Vec<Bytes>,
     pub length: u64,
     /// What [`Pending::weight`] took of the budget of all requests.
@@ -91,11 +103,57 @@ struct Group {
     answer: oneshot::Sender<Answer>,
 }
 
+/// A blob that is durable, and the rows that it waits for.
+struct Durable {
+    scope: PartitionScope,
+    blob: NewBlob,
+    rows: Vec<Row>,
+    /// The bytes of each row, should the index refuse them together.
+    bytes: Vec<Vec<Bytes>>,
+    /// Given back when the rows are committed, and the memory of the bytes with it.
+    _budget: Vec<OwnedSemaphorePermit>,
+    answers: Answers,
+}
+
+impl Durable {
+    fn fail(self, error: &Arc<ArchiveError>) {
+        self.answers.send(failed(self.rows, error));
+    }
+}
+
+/// Who hears what became of how many instances, in their order.
+struct Answers(Vec<(oneshot::Sender<Answer>, usize)>);
+
+impl Answers {
+    fn send(self, outcomes: Answer) {
+        let mut outcomes = outcomes.into_iter();
+        for (answer, count) in self.0 {
+            // Nobody listens when the client went away: the instances are stored all the same.
+            let _ = answer.send(outcomes.by_ref().take(count).collect());
+        }
+    }
+}
+
 #[derive(Default)]
 struct Queue {
+    /// Whose bytes are in memory alone.
     waiting: VecDeque<Group>,
-    running: usize,
+    putting: usize,
+    /// Whose bytes are durable.
+    durable: VecDeque<Durable>,
+    committing: usize,
 }
+
+impl Queue {
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+            && self.durable.is_empty()
+            && self.putting == 0
+            && self.committing == 0
+    }
+}
+
+type Queues = HashMap<PartitionId, Queue>;
 
 /// The writers of all partitions. Cheap to clone.
 #[derive(Clone)]
@@ -103,7 +161,7 @@ pub(super) struct Writers {
     db: Db,
     blobs: BlobStore,
     batch_bytes: u64,
-    queues: Arc<Mutex<HashMap<PartitionId, Queue>>>,
+    queues: Arc<Mutex<Queues>>,
 }
 
 impl Writers {
@@ -122,31 +180,48 @@ impl Writers {
         let bytes = instances.iter().map(Pending::weight).sum();
         let group = Group { scope: scope.clone(), instances, bytes, answer };
         let partition = scope.partition().clone();
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = self.queues();
         let queue = queues.entry(partition.clone()).or_default();
         queue.waiting.push_back(group);
-        if queue.running < BATCHES_AT_ONCE {
-            queue.running += 1;
+        if queue.putting < PUTS_AT_ONCE {
+            queue.putting += 1;
             drop(queues);
-            tokio::spawn(self.clone().run(partition));
+            tokio::spawn(self.clone().run_puts(partition));
         }
         receiver
     }
 
-    /// Writes one batch after another until nothing waits.
-    async fn run(self, partition: PartitionId) {
-        while let Some(batch) = self.take(&partition) {
-            // A panic must not end the run: it counts as running, and others would wait for ever.
-            // Those whose instances were in the batch hear it by the dropped sender.
-            if AssertUnwindSafe(self.write(batch)).catch_unwind().await.is_err() {
-                tracing::error!(%partition, "writing a batch panicked");
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts one batch after another until nothing waits.
+    async fn run_puts(self, partition: PartitionId) {
+        while let Some(batch) = self.take_waiting(&partition) {
+            let Some(Some(durable)) = whole(self.put_batch(batch), &partition).await else {
+                continue;
+            };
+            let mut queues = self.queues();
+            let queue = queues.entry(partition.clone()).or_default();
+            queue.durable.push_back(durable);
+            if queue.committing < COMMITS_AT_ONCE {
+                queue.committing += 1;
+                drop(queues);
+                tokio::spawn(self.clone().run_commits(partition.clone()));
             }
         }
     }
 
+    /// Commits what is durable until nothing is.
+    async fn run_commits(self, partition: PartitionId) {
+        while let Some(batches) = self.take_durable(&partition) {
+            let _ = whole(self.commit_batches(batches, 1), &partition).await;
+        }
+    }
+
     /// The groups that wait, up to a blob's size (at least one); `None` ends the caller's run.
-    fn take(&self, partition: &PartitionId) -> Option<Vec<Group>> {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take_waiting(&self, partition: &PartitionId) -> Option<Vec<Group>> {
+        let mut queues = self.queues();
         let queue = queues.get_mut(partition)?;
         let mut batch = Vec::new();
         let mut bytes = 0;
@@ -158,74 +233,120 @@ impl Writers {
             batch.extend(queue.waiting.pop_front());
         }
         if batch.is_empty() {
-            queue.running -= 1;
-            if queue.running == 0 {
-                queues.remove(partition);
-            }
+            queue.putting -= 1;
+            forget_idle(&mut queues, partition);
             return None;
         }
         Some(batch)
     }
 
-    async fn write(&self, batch: Vec<Group>) {
-        let scope = batch[0].scope.clone();
-        let (mut answers, mut pendings) = (Vec::new(), Vec::new());
+    /// Blobs that wait for their rows (at least one); `None` ends the caller's run.
+    fn take_durable(&self, partition: &PartitionId) -> Option<Vec<Durable>> {
+        let mut queues = self.queues();
+        let queue = queues.get_mut(partition)?;
+        let count = queue.durable.len().min(BLOBS_OF_COMMIT);
+        if count == 0 {
+            queue.committing -= 1;
+            forget_idle(&mut queues, partition);
+            return None;
+        }
+        Some(queue.durable.drain(..count).collect())
+    }
+
+    /// Writes the bytes of groups into one blob. Where that fails they are told so.
+    async fn put_batch(&self, batch: Vec<Group>) -> Option<Durable> {
+        let scope = batch.first()?.scope.clone();
+        let (mut answers, mut budget) = (Vec::new(), Vec::new());
+        let (mut rows, mut bytes) = (Vec::new(), Vec::new());
+        let mut length = 0;
         for group in batch {
             answers.push((group.answer, group.instances.len()));
-            let deed = group.scope.deed().cloned();
-            pendings.extend(group.instances.into_iter().map(|one| (deed.clone(), one)));
+            let deed = group.scope.deed();
+            for pending in group.instances {
+                let Pending { indexed, metadata, chunks, length: its, budget: permit } = pending;
+                budget.extend(permit);
+                bytes.push(chunks);
+                let (offset, deed, sha256) = (length, deed.cloned(), [0; 32]);
+                rows.push(Row { indexed, metadata, offset, length: its, sha256, deed });
+                length += its;
+            }
         }
-        let mut outcomes = self.write_all(&scope, pendings).await.into_iter();
-        for (answer, count) in answers {
-            // Nobody listens when the client went away: the instances are stored all the same.
-            let _ = answer.send(outcomes.by_ref().take(count).collect());
+        let answers = Answers(answers);
+        let id = Uuid::new_v4();
+        match self.put_and_hash(&scope, id, &bytes).await {
+            Ok(hashes) => {
+                for (row, hash) in rows.iter_mut().zip(hashes) {
+                    row.sha256 = hash;
+                }
+                let blob = NewBlob { id, length };
+                Some(Durable { scope, blob, rows, bytes, _budget: budget, answers })
+            }
+            Err(error) => {
+                answers.send(failed(rows, &told(&scope, error)));
+                None
+            }
         }
     }
 
-    /// Writes instances into one blob. Where the index refuses the batch, each gets a blob and a
-    /// transaction of its own, so that one that cannot be indexed does not take others with it,
-    /// which may have come with other requests.
-    async fn write_all(
+    /// Writes a blob and takes the SHA-256 of each of its files, at the same time: one waits for the
+    /// disk while the other computes.
+    async fn put_and_hash(
         &self,
         scope: &PartitionScope,
-        pendings: Vec<(Option<Arc<Deed>>, Pending)>,
-    ) -> Answer {
-        let mut rows = Vec::with_capacity(pendings.len());
-        let mut bytes = Vec::with_capacity(pendings.len());
-        // Given back when the batch is written and its memory is.
-        let mut budget = Vec::new();
-        let mut at = 0;
-        for (deed, pending) in pendings {
-            let Pending { indexed, metadata, sha256, chunks, length, budget: permit } = pending;
-            budget.extend(permit);
-            bytes.push(chunks);
-            rows.push(Row { indexed, metadata, offset: at, length, sha256, deed });
-            at += length;
-        }
+        id: Uuid,
+        files: &[Vec<Bytes>],
+    ) -> Result<Vec<[u8; 32]>, ArchiveError> {
         // Cheap copies: chunks are counted references.
-        let all: Vec<Bytes> = bytes.iter().flatten().cloned().collect();
-        match self.put_and_commit(scope, all, &rows).await {
-            Ok(stored) => rows.into_iter().zip(stored.into_iter().map(Ok)).collect(),
-            Err(ArchiveError::Internal(error)) if rows.len() > 1 => {
-                tracing::warn!(
-                    partition = %scope.partition(),
-                    instances = rows.len(),
-                    error = format!("{error:#}"),
-                    "a batch could not be stored; its instances are stored one by one"
-                );
-                let mut answer = Vec::with_capacity(rows.len());
-                for (mut row, chunks) in rows.into_iter().zip(bytes) {
-                    row.offset = 0;
-                    let stored = self.put_one(scope, chunks, &row).await;
-                    answer.push((row, stored.map_err(|error| told(scope, error))));
+        let (all, each) = (files.iter().flatten().cloned().collect(), files.to_vec());
+        let hashing = tokio::task::spawn_blocking(move || each.iter().map(|f| hash(f)).collect());
+        let blobs = self.blobs.within(scope.partition());
+        let (put, hashes) = tokio::join!(blobs.put(id, all), hashing);
+        put?;
+        hashes.map_err(|lost| ArchiveError::Internal(lost.into()))
+    }
+
+    /// Commits the rows of blobs together. Where the index refuses them, those of each blob alone;
+    /// where it refuses these, each instance gets a blob of its own: one that cannot be indexed must
+    /// not take others with it, which may have come with other requests.
+    async fn commit_batches(&self, mut batches: Vec<Durable>, attempt: u32) {
+        let Some(scope) = batches.first().map(|first| first.scope.clone()) else { return };
+        let parts: Vec<_> = batches.iter().map(|batch| (batch.blob, &batch.rows[..])).collect();
+        let error = match self.commit_from(&scope, &parts, attempt).await {
+            Ok(stored) => {
+                let mut stored = stored.into_iter();
+                for Durable { rows, answers, .. } in batches {
+                    answers.send(rows.into_iter().zip(stored.by_ref().map(Ok)).collect());
                 }
-                answer
+                return;
             }
-            Err(error) => {
-                let error = told(scope, error);
-                rows.into_iter().map(|row| (row, Err(error.clone()))).collect()
+            Err(error) => error,
+        };
+        let is_refused = matches!(error, ArchiveError::Internal(_));
+        let error = told(&scope, error);
+        if !is_refused {
+            batches.into_iter().for_each(|batch| batch.fail(&error));
+        } else if batches.len() > 1 {
+            for batch in batches {
+                // Whether the first try committed is not always known.
+                Box::pin(self.commit_batches(vec![batch], 2)).await;
+            }
+        } else if let Some(batch) = batches.pop() {
+            match batch.rows.len() {
+                1 => batch.fail(&error),
+                _ => self.store_one_by_one(batch).await,
             }
         }
+    }
+
+    async fn store_one_by_one(&self, batch: Durable) {
+        let Durable { scope, rows, bytes, answers, _budget, .. } = batch;
+        let mut answer = Vec::with_capacity(rows.len());
+        for (mut row, chunks) in rows.into_iter().zip(bytes) {
+            row.offset = 0;
+            let stored = self.put_one(&scope, chunks, &row).await;
+            answer.push((row, stored.map_err(|error| told(&scope, error))));
+        }
+        answers.send(answer);
     }
 
     async fn put_one(
@@ -234,22 +355,12 @@ impl Writers {
         chunks: Vec<Bytes>,
         row: &Row,
     ) -> Result<Stored, ArchiveError> {
-        let stored = self.put_and_commit(scope, chunks, std::slice::from_ref(row)).await?;
+        let blob = NewBlob { id: Uuid::new_v4(), length: row.length };
+        self.blobs.within(scope.partition()).put(blob.id, chunks).await?;
+        let stored = self.commit(scope, &blob, std::slice::from_ref(row)).await?;
         stored.first().copied().ok_or_else(|| {
             ArchiveError::Internal(anyhow::anyhow!("the index gave no outcome for an instance"))
         })
-    }
-
-    async fn put_and_commit(
-        &self,
-        scope: &PartitionScope,
-        chunks: Vec<Bytes>,
-        rows: &[Row],
-    ) -> Result<Vec<Stored>, ArchiveError> {
-        let id = Uuid::new_v4();
-        let length = rows.iter().map(|row| row.length).sum();
-        self.blobs.within(scope.partition()).put(id, chunks).await?;
-        self.commit(scope, &NewBlob { id, length }, rows).await
     }
 
     /// Commits the rows of one blob, whose bytes are durable.
@@ -261,9 +372,40 @@ impl Writers {
         blob: &NewBlob,
         rows: &[Row],
     ) -> Result<Vec<Stored>, ArchiveError> {
-        let instances: Vec<NewInstance<'_>> = rows
-            .iter()
-            .map(|row| NewInstance {
+        self.commit_from(scope, &[(*blob, rows)], 1).await
+    }
+
+    /// As [`Writers::commit`], the rows of blobs in their order, beginning with the attempt of that
+    /// number.
+    async fn commit_from(
+        &self,
+        scope: &PartitionScope,
+        parts: &[(NewBlob, &[Row])],
+        mut attempt: u32,
+    ) -> Result<Vec<Stored>, ArchiveError> {
+        loop {
+            match self.try_commit(scope, parts, attempt).await {
+                Ok(stored) => return Ok(stored),
+                Err(error) if attempt < ATTEMPTS && error_is_passing(&error) => {
+                    tokio::time::sleep(Duration::from_millis(5 << (2 * attempt))).await;
+                    attempt += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn try_commit(
+        &self,
+        scope: &PartitionScope,
+        parts: &[(NewBlob, &[Row])],
+        attempt: u32,
+    ) -> Result<Vec<Stored>, IndexError> {
+        let blobs: Vec<NewBlob> = parts.iter().map(|(blob, _)| *blob).collect();
+        let placed = || parts.iter().flat_map(|(blob, rows)| rows.iter().map(|row| (blob.id, row)));
+        let instances: Vec<NewInstance<'_>> = placed()
+            .map(|(blob, row)| NewInstance {
+                blob,
                 indexed: &row.indexed,
                 metadata: &row.metadata,
                 offset: row.offset,
@@ -271,29 +413,43 @@ impl Writers {
                 sha256: row.sha256,
             })
             .collect();
-        let mut attempt = 1;
-        loop {
-            let tried = async {
-                let mut tx = self.db.begin_store(scope).await?;
-                let stored = match attempt {
-                    1 => tx.store_batch(blob, &instances).await?,
-                    _ => tx.store_batch_again(blob, &instances).await?,
-                };
-                deeds::tell(&mut tx, scope.partition(), rows, &stored);
-                tx.commit().await?;
-                Ok(stored)
-            };
-            match tried.await {
-                Ok(stored) => return Ok(stored),
-                Err(error) if attempt < ATTEMPTS && error_is_passing(&error) => {
-                    let pause = std::time::Duration::from_millis(5 << (2 * attempt));
-                    tokio::time::sleep(pause).await;
-                    attempt += 1;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let mut tx = self.db.begin_store(scope).await?;
+        let stored = match attempt {
+            1 => tx.store_batch(&blobs, &instances).await?,
+            _ => tx.store_batch_again(&blobs, &instances).await?,
+        };
+        deeds::tell(&mut tx, scope.partition(), placed().map(|(_, row)| row), &stored);
+        tx.commit().await?;
+        Ok(stored)
     }
+}
+
+/// What a step came to; `None` where it panicked. A panic must not end the run: it counts as
+/// running, and others would wait for ever. Those whose instances were in the step hear it by the
+/// dropped sender.
+async fn whole<T>(step: impl Future<Output = T>, partition: &PartitionId) -> Option<T> {
+    let done = AssertUnwindSafe(step).catch_unwind().await;
+    if done.is_err() {
+        tracing::error!(%partition, "writing a batch panicked");
+    }
+    done.ok()
+}
+
+/// Forgets the queue of a partition for which there is nothing to do.
+fn forget_idle(queues: &mut Queues, partition: &PartitionId) {
+    if queues.get(partition).is_some_and(Queue::is_idle) {
+        queues.remove(partition);
+    }
+}
+
+fn failed(rows: Vec<Row>, error: &Arc<ArchiveError>) -> Answer {
+    rows.into_iter().map(|row| (row, Err(error.clone()))).collect()
+}
+
+fn hash(chunks: &[Bytes]) -> [u8; 32] {
+    let mut sha256 = Sha256::new();
+    chunks.iter().for_each(|chunk| sha256.update(chunk));
+    sha256.finalize().into()
 }
 
 /// Logs why instances were not stored; what the client is told is constant.
@@ -306,6 +462,6 @@ fn told(scope: &PartitionScope, error: ArchiveError) -> Arc<ArchiveError> {
     Arc::new(error)
 }
 
-fn error_is_passing(error: &crate::index::IndexError) -> bool {
+fn error_is_passing(error: &IndexError) -> bool {
     error.is_retryable() || error.is_unavailable()
 }

@@ -8,39 +8,43 @@ use std::collections::{HashMap, hash_map::Entry};
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{IndexError, NewBlob, NewInstance, PartitionTx, Stored};
+use super::{IndexError, NewBlob, NewInstance, PartitionTx, Stored, lookup::one};
 
 const REPEAT_DELETED: &str = "-- repeat_deleted
-    SELECT (SELECT watermark FROM deleted_instance
-        WHERE partition_id = $1 AND blob_id >= $2 AND blob_id <= $2
-        ORDER BY blob_id LIMIT 1) IS NOT NULL";
+    SELECT d.watermark FROM unnest($2::uuid[]) AS n(id) CROSS JOIN LATERAL (
+        SELECT watermark FROM deleted_instance
+        WHERE partition_id = $1 AND blob_id >= n.id AND blob_id <= n.id
+        ORDER BY blob_id LIMIT 1) d";
 
-const REPEAT_STORED: &str = "-- repeat_stored
-    SELECT sop_instance_uid, watermark FROM instance
-    WHERE partition_id = $1 AND blob_id >= $2 AND blob_id <= $2
-    ORDER BY blob_id";
+const REPEAT_STORED: &str = concat!(
+    "-- repeat_stored
+    SELECT i.sop_instance_uid, i.watermark FROM unnest($2::uuid[]) AS n(id) CROSS JOIN LATERAL ",
+    one!("sop_instance_uid, watermark", "instance", "blob_id", "n.id"),
+    " i"
+);
 
 pub(super) const STATEMENTS: &[&str] = &[REPEAT_DELETED, REPEAT_STORED];
 
 impl PartitionTx {
-    /// As [`PartitionTx::store_batch`], for a blob whose transaction was tried before. What that
+    /// As [`PartitionTx::store_batch`], for blobs whose transaction was tried before. What that
     /// one stored is [`Stored::New`] here too.
     ///
     /// # Errors
-    /// [`IndexError::Spent`] where something of the blob was deleted meanwhile; as `store_batch`.
+    /// [`IndexError::Spent`] where something of the blobs was deleted meanwhile; as `store_batch`.
     pub async fn store_batch_again(
         &mut self,
-        blob: &NewBlob,
+        blobs: &[NewBlob],
         news: &[NewInstance<'_>],
     ) -> Result<Vec<Stored>, IndexError> {
-        let mut answers = self.store_batch(blob, news).await?;
-        // After the rows: while ours hold the blob's id no other try of it can commit, and so
-        // nothing of it can be deleted any more.
+        let mut answers = self.store_batch(blobs, news).await?;
+        // After the rows: while ours hold the ids of the blobs no other try of them can commit, and
+        // so nothing of them can be deleted any more.
+        let ids: Vec<Uuid> = blobs.iter().map(|blob| blob.id).collect();
         let (query, conn) = self.statement(REPEAT_DELETED);
-        if query.bind(blob.id).fetch_one(conn).await?.try_get(0)? {
+        if query.bind(&ids).fetch_optional(conn).await?.is_some() {
             return Err(IndexError::Spent);
         }
-        let mut stored = self.stored_in(blob.id).await?;
+        let mut stored = self.stored_in(&ids).await?;
         for (new, answer) in news.iter().zip(&mut answers) {
             // Only the first of several with one UID was stored.
             if let (Entry::Occupied(first), Stored::Identical) =
@@ -52,9 +56,9 @@ impl PartitionTx {
         Ok(answers)
     }
 
-    async fn stored_in(&mut self, blob: Uuid) -> Result<HashMap<String, i64>, IndexError> {
+    async fn stored_in(&mut self, blobs: &[Uuid]) -> Result<HashMap<String, i64>, IndexError> {
         let (query, conn) = self.statement(REPEAT_STORED);
-        let rows = query.bind(blob).fetch_all(conn).await?;
+        let rows = query.bind(blobs).fetch_all(conn).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 }

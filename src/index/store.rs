@@ -1,4 +1,4 @@
-//! Store: the rows of one batch of instances, which share one blob.
+//! Store: the rows of a batch of instances, whose files are in one blob or a few.
 //!
 //! Statements are set-based: a batch takes the same few round trips whatever its size. Each
 //! `INSERT … SELECT … FROM unnest` has an `ON CONFLICT` or `RETURNING`, without which Citus turns
@@ -31,21 +31,25 @@ const INSTANCE_EXISTING: &str = concat!(
 );
 
 const BLOB_CREATE: &str = "-- blob_create
-    INSERT INTO blob (partition_id, blob_id, length) VALUES ($1, $2, $3)";
+    INSERT INTO blob (partition_id, blob_id, length)
+    SELECT $1, * FROM unnest($2::uuid[], $3::bigint[])
+    RETURNING blob_id";
 
 const BLOB_TAKE_BACK: &str = concat!(
     "-- blob_take_back
-    DELETE FROM blob t WHERE t.partition_id = $1 AND t.ctid = ",
-    one!("ctid", "blob", "blob_id", "$2")
+    DELETE FROM blob t USING unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
+    one!("ctid AS at", "blob", "blob_id", "n.key"),
+    " x
+    WHERE t.partition_id = $1 AND t.ctid = x.at"
 );
 
 const INSTANCE_CREATE: &str = "-- instance_create
     INSERT INTO instance (partition_id, blob_id, sop_instance_uid, study_key, series_key,
         sop_class_uid, transfer_syntax_uid, blob_offset, length, data_set_offset, sha256,
         attributes, instance_number, header_missing)
-    SELECT $1, $2, * FROM unnest($3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
-        $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::text[], $13::text[],
-        $14::smallint[])
+    SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::text[],
+        $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::text[],
+        $13::text[], $14::smallint[])
     ON CONFLICT (partition_id, sop_instance_uid) DO NOTHING
     RETURNING watermark, sop_instance_uid";
 
@@ -94,18 +98,20 @@ pub struct NewBlob {
     pub length: u64,
 }
 
-/// Where the blob of a batch comes from.
+/// Where the blobs of a batch come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// It was written for the batch: nothing names it.
+    /// They were written for the batch: nothing names them.
     New,
-    /// It has been there, live or awaiting removal (see `undelete`).
+    /// They have been there, live or awaiting removal (see `undelete`).
     Kept,
 }
 
-/// An instance whose bytes are in the blob of its batch.
+/// An instance whose bytes are in a blob of its batch.
 #[derive(Debug)]
 pub struct NewInstance<'a> {
+    /// The blob that holds its file.
+    pub blob: Uuid,
     /// What was read from it.
     pub indexed: &'a Indexed,
     /// Its DICOM JSON, as one zstd frame.
@@ -159,24 +165,24 @@ impl Identity {
 impl PartitionTx {
     /// Writes the rows and change-feed events of a batch; the answers are in the order of `news`.
     ///
-    /// Where no answer is [`Stored::New`] no row of the blob is kept either, and the caller should
-    /// remove it from the store (else the sweeper does).
+    /// No row is kept of a blob of which nothing is [`Stored::New`]; the sweeper removes it from the
+    /// store.
     ///
     /// # Errors
     /// [`IndexError::Busy`]: repeat the whole transaction. Nothing is stored before
     /// [`PartitionTx::commit`].
     pub async fn store_batch(
         &mut self,
-        blob: &NewBlob,
+        blobs: &[NewBlob],
         news: &[NewInstance<'_>],
     ) -> Result<Vec<Stored>, IndexError> {
-        self.store_rows(blob, Origin::New, news).await
+        self.store_rows(blobs, Origin::New, news).await
     }
 
-    /// As [`PartitionTx::store_batch`], of a blob that has come from `origin`.
+    /// As [`PartitionTx::store_batch`], of blobs that have come from `origin`.
     pub(super) async fn store_rows(
         &mut self,
-        blob: &NewBlob,
+        blobs: &[NewBlob],
         origin: Origin,
         news: &[NewInstance<'_>],
     ) -> Result<Vec<Stored>, IndexError> {
@@ -193,21 +199,21 @@ impl PartitionTx {
         pending.retain(|uid, _| !existing.contains_key(*uid));
         let mut made = Made::default();
         let mut places: Vec<Place<'_>> = Vec::new();
-        let mut has_blob = false;
+        let mut has_blobs = false;
         for _ in 0..ATTEMPTS {
             if pending.is_empty() {
                 break;
             }
             let batch: Vec<&NewInstance<'_>> = pending.values().copied().collect();
             let parents = self.parents(&batch, &mut made).await?;
-            if !has_blob {
+            if !has_blobs {
                 match origin {
-                    Origin::New => self.blob_create(blob).await?,
-                    Origin::Kept => self.blob_hold(blob).await?,
+                    Origin::New => self.blobs_create(blobs).await?,
+                    Origin::Kept => self.blobs_hold(blobs).await?,
                 }
-                has_blob = true;
+                has_blobs = true;
             }
-            let created = self.create(blob, &batch, &parents).await?;
+            let created = self.create(&batch, &parents).await?;
             for new in
                 batch.iter().filter(|new| created.contains_key(new.indexed.instance.as_str()))
             {
@@ -237,16 +243,24 @@ impl PartitionTx {
         if watermarks.len() < first.len() {
             self.take_back_parents(&made).await?;
         }
-        if has_blob && watermarks.is_empty() && origin == Origin::New {
-            let (query, conn) = self.statement(BLOB_TAKE_BACK);
-            query.bind(blob.id).execute(conn).await?;
+        if has_blobs && watermarks.len() < first.len() && origin == Origin::New {
+            let kept = first.iter().filter(|(uid, _)| watermarks.contains_key(**uid));
+            let kept: HashSet<Uuid> = kept.map(|(_, new)| new.blob).collect();
+            let idle: Vec<Uuid> =
+                blobs.iter().map(|blob| blob.id).filter(|id| !kept.contains(id)).collect();
+            if !idle.is_empty() {
+                let (query, conn) = self.statement(BLOB_TAKE_BACK);
+                query.bind(idle).execute(conn).await?;
+            }
         }
         Ok(answers(news, &first, &existing, &watermarks))
     }
 
-    pub(super) async fn blob_create(&mut self, blob: &NewBlob) -> Result<(), IndexError> {
+    pub(super) async fn blobs_create(&mut self, blobs: &[NewBlob]) -> Result<(), IndexError> {
+        let (ids, lengths): (Vec<Uuid>, Vec<i64>) =
+            blobs.iter().map(|blob| (blob.id, bigint(blob.length))).unzip();
         let (query, conn) = self.statement(BLOB_CREATE);
-        query.bind(blob.id).bind(bigint(blob.length)).execute(conn).await?;
+        query.bind(ids).bind(lengths).execute(conn).await?;
         Ok(())
     }
 
@@ -269,7 +283,6 @@ impl PartitionTx {
     /// Inserts instances, ascending by UID; answers the watermarks of those that were not there.
     async fn create(
         &mut self,
-        blob: &NewBlob,
         batch: &[&NewInstance<'_>],
         parents: &ParentKeys<'_>,
     ) -> Result<HashMap<String, i64>, IndexError> {
@@ -298,7 +311,7 @@ impl PartitionTx {
         let headers: Vec<_> = batch.iter().map(|new| header_missing(new.indexed)).collect();
         let (query, conn) = self.statement(INSTANCE_CREATE);
         let rows = query
-            .bind(blob.id)
+            .bind(batch.iter().map(|new| new.blob).collect::<Vec<_>>())
             .bind(texts(|indexed| &indexed.instance))
             .bind(studies)
             .bind(series)

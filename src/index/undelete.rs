@@ -154,7 +154,8 @@ impl PartitionTx {
         news: &[NewInstance<'_>],
         watermarks: &[i64],
     ) -> Result<Vec<Stored>, IndexError> {
-        let stored = self.store_rows(&NewBlob { id: blob, length: 0 }, Origin::Kept, news).await?;
+        let held = [NewBlob { id: blob, length: 0 }];
+        let stored = self.store_rows(&held, Origin::Kept, news).await?;
         let back: Vec<i64> = stored
             .iter()
             .zip(watermarks)
@@ -166,8 +167,16 @@ impl PartitionTx {
         if taken < back.len() { Err(IndexError::Spent) } else { Ok(stored) }
     }
 
+    /// Holds blobs that were there before.
+    pub(super) async fn blobs_hold(&mut self, blobs: &[NewBlob]) -> Result<(), IndexError> {
+        for blob in blobs {
+            self.blob_hold(blob).await?;
+        }
+        Ok(())
+    }
+
     /// Holds a blob that was there before, taking it off the queue where it awaits removal.
-    pub(super) async fn blob_hold(&mut self, blob: &NewBlob) -> Result<(), IndexError> {
+    async fn blob_hold(&mut self, blob: &NewBlob) -> Result<(), IndexError> {
         let (query, conn) = self.statement(LOCK);
         if query.bind(blob.id).fetch_optional(conn).await?.is_some() {
             return Ok(());
@@ -184,7 +193,7 @@ impl PartitionTx {
             }
         };
         let length = u64::try_from(length).unwrap_or(0);
-        self.blob_create(&NewBlob { id: blob.id, length }).await?;
+        self.blobs_create(&[NewBlob { id: blob.id, length }]).await?;
         // While it was dead nobody looked whether it is mostly dead.
         self.compaction_look(&[blob.id], Duration::ZERO).await
     }

@@ -160,6 +160,7 @@ pub async fn store_in(
         .map(|(sample, metadata)| {
             offset += sample.length;
             NewInstance {
+                blob: blob.id,
                 indexed: &sample.indexed,
                 metadata,
                 offset: offset - sample.length,
@@ -168,7 +169,7 @@ pub async fn store_in(
             }
         })
         .collect();
-    tx.store_batch(blob, &news).await
+    tx.store_batch(std::slice::from_ref(blob), &news).await
 }
 
 /// Stores samples as one batch and commits.

@@ -131,6 +131,7 @@ async fn undelete(db: &Db, number: u32) -> Result<u64, IndexError> {
             .iter()
             .zip(&tombstones)
             .map(|(sample, tombstone)| NewInstance {
+                blob,
                 indexed: &sample.indexed,
                 metadata: b"metadata",
                 offset: tombstone.offset,

@@ -17,6 +17,7 @@ async fn a_store_whose_commit_was_lost_can_be_repeated() {
     let news: Vec<NewInstance<'_>> = samples
         .iter()
         .map(|sample| NewInstance {
+            blob: blob.id,
             indexed: &sample.indexed,
             metadata: b"metadata",
             offset: 0,
@@ -25,11 +26,11 @@ async fn a_store_whose_commit_was_lost_can_be_repeated() {
         })
         .collect();
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
-    let first = tx.store_batch(&blob, &news).await.unwrap();
+    let first = tx.store_batch(&[blob], &news).await.unwrap();
     tx.commit().await.unwrap();
 
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
-    let again = tx.store_batch_again(&blob, &news).await.unwrap();
+    let again = tx.store_batch_again(&[blob], &news).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(again, first, "the same answer, although the rows were there");
 
@@ -39,7 +40,7 @@ async fn a_store_whose_commit_was_lost_can_be_repeated() {
     tx.delete(&study(1), Duration::ZERO).await.unwrap();
     tx.commit().await.unwrap();
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
-    let spent = tx.store_batch_again(&blob, &news).await;
+    let spent = tx.store_batch_again(&[blob], &news).await;
     assert!(matches!(spent, Err(IndexError::Spent)), "{spent:?}");
 }
 
@@ -48,11 +49,12 @@ async fn a_repetition_of_what_never_committed_stores_it() {
     let it = Database::new().await;
     let sample = Sample::new(1, 1, 1);
     let (indexed, sha256) = (&sample.indexed, sample.sha256);
-    let new = NewInstance { indexed, metadata: b"", offset: 0, length: 1, sha256 };
-    let (blob, news) = (new_blob(), [new]);
+    let blob = new_blob();
+    let news =
+        [NewInstance { blob: blob.id, indexed, metadata: b"", offset: 0, length: 1, sha256 }];
     for _ in 0..2 {
         let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
-        let stored = tx.store_batch_again(&blob, &news).await.unwrap();
+        let stored = tx.store_batch_again(&[blob], &news).await.unwrap();
         assert!(matches!(stored[..], [collimator::index::Stored::New { .. }]), "{stored:?}");
         // Dropped without a commit, once.
     }

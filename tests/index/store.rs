@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use collimator::{
     dicom::frames::FrameTable,
-    index::{Presence, Stored, Target},
+    index::{IndexError, NewInstance, Presence, Stored, Target},
 };
 use sqlx::{PgConnection, Row};
 
@@ -208,6 +208,65 @@ async fn bulk_values_are_found_by_path() {
     for path in ["", "0", "7FE00010/0", "a\0b", &"7".repeat(10_000)] {
         assert_eq!(tx.bulk_locate(&sample.target(), path).await.unwrap(), None, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_transaction_has_the_rows_of_several_blobs() {
+    let it = Database::new().await;
+    let known = Sample::new(1, 1, 1);
+    store(&it.db, "a", std::slice::from_ref(&known)).await;
+    // The third brings nothing new: one that is stored, and one that comes with the first.
+    let blobs = [new_blob(), new_blob(), new_blob()];
+    let second = Sample::new(1, 1, 2);
+    let batch = [
+        (blobs[0], second.clone()),
+        (blobs[1], Sample::new(1, 1, 3)),
+        (blobs[1], Sample::new(2, 1, 1)),
+        (blobs[2], known),
+        (blobs[2], second),
+    ];
+    let metadata: Vec<Vec<u8>> = batch.iter().map(|(_, sample)| sample.metadata()).collect();
+    let news: Vec<NewInstance<'_>> = batch
+        .iter()
+        .zip(&metadata)
+        .map(|((blob, sample), metadata)| NewInstance {
+            blob: blob.id,
+            indexed: &sample.indexed,
+            metadata,
+            offset: 0,
+            length: sample.length,
+            sha256: sample.sha256,
+        })
+        .collect();
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    let stored = tx.store_batch(&blobs, &news).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(stored[..3].iter().all(is_new), "{stored:?}");
+    assert_eq!(stored[3..], [Stored::Identical; 2]);
+
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    for ((blob, sample), stored) in batch.iter().zip(&stored).filter(|(_, stored)| is_new(stored)) {
+        let found = tx.instances_page(&sample.target(), None, i64::MAX, 2).await.unwrap();
+        assert_eq!(found.len(), 1, "{stored:?}");
+        assert_eq!(found[0].blob, blob.id);
+    }
+    let ids = blobs.map(|blob| blob.id);
+    let mut kept = tx.blobs_known(&ids).await.unwrap();
+    kept.sort_unstable();
+    let mut named = ids[..2].to_vec();
+    named.sort_unstable();
+    assert_eq!(kept, named, "no row of a blob that nothing names");
+
+    // As if nobody knew whether that committed.
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    assert_eq!(tx.store_batch_again(&blobs, &news).await.unwrap(), stored);
+    tx.commit().await.unwrap();
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    tx.delete(&study(2), Duration::ZERO).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    let spent = tx.store_batch_again(&blobs, &news).await;
+    assert!(matches!(spent, Err(IndexError::Spent)), "{spent:?}");
 }
 
 #[tokio::test]

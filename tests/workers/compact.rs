@@ -206,6 +206,7 @@ async fn what_stays_dead_of_a_blob_that_came_back_is_rewritten() {
     let (page, _) = tx.undelete_page(&data::study_uid(2), None, 10).await.unwrap();
     let (back, tombstone) = (sample(2, 4), &page[0]);
     let new = NewInstance {
+        blob,
         indexed: &back.indexed,
         metadata: b"metadata",
         offset: tombstone.offset,
