@@ -131,20 +131,43 @@ pub async fn fill(owner: PgConnectOptions, population: Population) -> anyhow::Re
 }
 
 /// An instance as Store has it when it comes to the index.
-struct Ready {
+pub struct Ready {
     indexed: Indexed,
     metadata: Vec<u8>,
     sha256: [u8; 32],
     length: u64,
 }
 
-fn read(file: &[u8]) -> anyhow::Result<Ready> {
+/// Reads an instance as Store reads it.
+pub fn read(file: &[u8]) -> anyhow::Result<Ready> {
     let mut reader = Reader::new(Indexer::new(LIMITS), LIMITS, 1 << 16);
     reader.push(file)?;
     let mut indexed = reader.finish()?.finish()?;
     let metadata = kept::compress(&std::mem::take(&mut indexed.metadata))?;
     let sha256 = Sha256::digest(file).into();
     Ok(Ready { indexed, metadata, sha256, length: file.len() as u64 })
+}
+
+/// The instances as one batch, end to end in one blob, and how long that is in bytes.
+pub fn batch(ready: &[Ready]) -> (NewBlob, Vec<NewInstance<'_>>) {
+    let id = Uuid::new_v4();
+    let mut offset = 0;
+    let news = ready
+        .iter()
+        .map(|ready| {
+            let new = NewInstance {
+                blob: id,
+                indexed: &ready.indexed,
+                metadata: &ready.metadata,
+                offset,
+                length: ready.length,
+                sha256: ready.sha256,
+            };
+            offset += ready.length;
+            new
+        })
+        .collect();
+    (NewBlob { id, length: offset }, news)
 }
 
 /// Stores the studies of these numbers, which are of one partition, as one batch.
@@ -163,27 +186,10 @@ async fn store(db: &Db, population: &Population, numbers: &[u64]) -> anyhow::Res
             }
         }
     }
-    let id = Uuid::new_v4();
-    let mut offset = 0;
-    let news: Vec<NewInstance<'_>> = ready
-        .iter()
-        .map(|ready| {
-            let new = NewInstance {
-                blob: id,
-                indexed: &ready.indexed,
-                metadata: &ready.metadata,
-                offset,
-                length: ready.length,
-                sha256: ready.sha256,
-            };
-            offset += ready.length;
-            new
-        })
-        .collect();
+    let (blob, news) = batch(&ready);
     #[expect(clippy::disallowed_methods, reason = "no request asks for this")]
     let scope: PartitionScope = Scope::for_maintenance(&partition);
     loop {
-        let blob = NewBlob { id, length: offset };
         let mut tx = db.begin_in(&scope).await?;
         match tx.store_batch(&[blob], &news).await {
             Ok(_) => return Ok(tx.commit().await?),
