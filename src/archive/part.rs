@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{
     ArchiveError,
     store::{Failed, FailureReason, StoreSession},
+    uploads::Held,
     writer::{Pending, Row},
 };
 use crate::{
@@ -57,6 +58,7 @@ pub struct PartSink<'a> {
     sha256: Sha256,
     length: u64,
     state: State,
+    held: Held,
 }
 
 /// The bytes of a small instance.
@@ -91,10 +93,9 @@ impl Chunks {
 
 impl<'a> PartSink<'a> {
     pub(super) fn new(session: &'a mut StoreSession) -> Self {
-        let limits = session.archive.dicom_limits();
-        let threshold = session.archive.bulk_threshold();
-        let reader = Reader::new(Indexer::new(limits), limits, threshold);
-        Self { session, reader, sha256: Sha256::new(), length: 0, state: State::start() }
+        let reader = reader(session);
+        let held = session.archive.0.uploads.part(session.scope.partition());
+        Self { session, reader, sha256: Sha256::new(), length: 0, state: State::start(), held }
     }
 
     /// Takes the next bytes of the part. Waits while the blob store is slower than the sender.
@@ -103,6 +104,9 @@ impl<'a> PartSink<'a> {
         self.length += bytes.len() as u64;
         if matches!(self.state, State::Failed { .. }) {
             return;
+        }
+        if self.held.is_in_the_way(self.length) || !self.hold().await {
+            return self.fail_for_memory().await;
         }
         for slice in bytes.chunks(SLICE) {
             self.sha256.update(slice);
@@ -113,6 +117,29 @@ impl<'a> PartSink<'a> {
         if let Err(error) = self.keep(bytes).await {
             self.fail_storing(error.into()).await;
         }
+    }
+
+    /// Counts what is held by now; waits while that is not to be had.
+    async fn hold(&mut self) -> bool {
+        let bytes = match &self.state {
+            State::Small(_) => self.length,
+            State::Large { upload, .. } => upload.most_held(),
+            State::Failed { .. } => 0,
+        };
+        let bytes = bytes + self.reader.sink().held();
+        if self.held.hold_now(bytes) {
+            return true;
+        }
+        // Who has that to give back may wait for what we hold.
+        self.session.flush().await;
+        self.held.hold(bytes).await
+    }
+
+    async fn fail_for_memory(&mut self) {
+        self.session.outcome.unavailable = true;
+        let sop = self.reader.sink().sop();
+        let detail = "uploads hold as much memory as they may, or this one was too slow";
+        self.fail_with(sop, FailureReason::OutOfResources, detail.to_owned()).await;
     }
 
     async fn keep(&mut self, bytes: Bytes) -> Result<(), BlobError> {
@@ -215,7 +242,14 @@ impl<'a> PartSink<'a> {
         if let State::Large { upload, .. } = std::mem::replace(&mut self.state, failed) {
             discard(*upload).await;
         }
+        self.reader = reader(self.session);
+        self.held.hold_now(0);
     }
+}
+
+fn reader(session: &StoreSession) -> Reader<Indexer> {
+    let limits = session.archive.dicom_limits();
+    Reader::new(Indexer::new(limits), limits, session.archive.bulk_threshold())
 }
 
 /// Takes back what was uploaded. What cannot be taken back now is an orphan, which the sweeper
