@@ -6,6 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::{
@@ -26,6 +27,24 @@ use crate::{
 
 /// Metadata from this size, in bytes, is compressed away from the threads that serve requests.
 const MUCH: usize = 512 * 1024;
+
+/// Slices of all Stores that are hashed and read at once: half of the processors, so that whatever else is
+/// asked for stands behind a few of them and not behind those of every Store.
+pub(super) struct Slices(Semaphore);
+
+impl Default for Slices {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Semaphore::new((processors / 2).max(1)))
+    }
+}
+
+impl Slices {
+    /// Waits for a turn, in order. (The semaphore is never closed.)
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.acquire().await.ok()
+    }
+}
 
 /// Bytes that the reader takes before other tasks of the thread get their turn.
 pub(super) const SLICE: usize = 128 * 1024;
@@ -109,14 +128,25 @@ impl<'a> PartSink<'a> {
             return self.fail_for_memory().await;
         }
         for slice in bytes.chunks(SLICE) {
-            self.sha256.update(slice);
-            if let Err(error) = read_slice(&mut self.reader, slice).await {
+            if let Err(error) = self.read(slice).await {
                 return self.fail_reading(&error).await;
             }
         }
         if let Err(error) = self.keep(bytes).await {
             self.fail_storing(error.into()).await;
         }
+    }
+
+    /// Hashes and reads a slice in turns: what it inflates to may be a thousand times as much.
+    async fn read(&mut self, mut slice: &[u8]) -> Result<(), DicomError> {
+        let slices = &self.session.archive.0.slices;
+        let mut turn = slices.turn().await;
+        self.sha256.update(slice);
+        while self.reader.push_some(&mut slice)? {
+            drop(turn);
+            turn = slices.turn().await;
+        }
+        Ok(())
     }
 
     /// Counts what is held by now; waits while that is not to be had.

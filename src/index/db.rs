@@ -216,10 +216,6 @@ impl Db {
         locks: &[String],
     ) -> Result<PartitionTx, IndexError> {
         let mut more: Vec<String> = lookup::SETTINGS.map(str::to_owned).to_vec();
-        if locks.is_empty() {
-            // Nobody may wait for what is read any more; what is written is brought to its end.
-            more.push(format!("SET LOCAL client_connection_check_interval = {WATCH}"));
-        }
         more.extend_from_slice(locks);
         let timeout = self.shared.options.statement_timeout;
         let party = Party::from(&**scope);

@@ -207,13 +207,20 @@ async fn a_client_that_does_not_move_keeps_nobody_out() {
 #[tokio::test]
 async fn an_answer_that_does_not_begin_in_time_is_given_up() {
     // Nothing but the deadline ends a statement.
-    let settings = [("overload.deadline", "1s"), ("database.statement_timeout", "1h")];
+    let settings = [
+        ("overload.deadline", "1s"),
+        ("search.timeout", "1h"),
+        ("database.statement_timeout", "1h"),
+        ("scrub.interval", "0s"),
+    ];
     let server = Server::with(&with(&settings)).await;
     stored(&server, "north").await;
-    let holder = held(&server).await;
-    let path = format!("/partitions/north/{METADATA}");
+    let mut holder = server.superuser().await;
+    let lock = "BEGIN; LOCK TABLE study IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    let search = "/partitions/north/studies?PatientID=none";
     for _ in 0..3 {
-        turned_away(server.get(&path).await, 503, "too-late");
+        turned_away(server.get(search).await, 503, "too-late");
     }
     // Nobody goes on waiting in the database.
     waiting(&server, 0).await;
@@ -223,10 +230,11 @@ async fn an_answer_that_does_not_begin_in_time_is_given_up() {
     let store =
         tokio::spawn(async move { client.store("/partitions/north/studies", &[file]).await });
     waiting(&server, 1).await;
-    turned_away(server.get(&path).await, 503, "too-late");
+    turned_away(server.get(search).await, 503, "too-late");
+    assert!(!store.is_finished());
     holder.close().await.unwrap();
     store.await.unwrap().is(200);
-    server.get(&path).await.is(200);
+    server.get(search).await.is(204);
 }
 
 #[tokio::test]

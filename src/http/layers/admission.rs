@@ -2,7 +2,7 @@
 //!
 //! Innermost of all layers, so that who is turned away gets the headers, the log line and the metrics
 //! of every answer. Whoever is turned away here was not looked at; seats are taken where it is decided
-//! what a request may touch ([`Visit::sit`]). A Store works while there are bytes of its body to be
+//! what a request may touch ([`Visit::sit`]). A request works while there are bytes of its body to be
 //! dealt with, an answer while its next bytes are being made. Holds: a change is never cut short, so
 //! that nobody is told that something failed which was done; a body that is not wanted is read on for a
 //! moment, within bounds, so that its client sees the answer.
@@ -96,7 +96,7 @@ pub async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -
     request.extensions_mut().insert(visit.clone());
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let deadline = gate.overload.deadline(class).filter(|_| is_read);
-    if class == Class::Store {
+    if !http_body::Body::is_end_stream(request.body()) {
         let visit = visit.clone();
         request = request.map(|body| Body::new(Arriving { body, visit }));
     }
@@ -139,7 +139,7 @@ fn closing(mut response: Response) -> Response {
     response
 }
 
-/// The body of a Store, which is not worked at while nothing of it comes.
+/// The body of a request, which is not worked at while nothing of it comes.
 struct Arriving {
     body: Body,
     visit: Arc<Visit>,
