@@ -12,11 +12,10 @@ use std::{
 use anyhow::Context;
 use collimator::{
     dicom::{attributes::Level, matching::Test},
-    index::{Condition, FeedRange, Include, NewBlob, SearchPlan, Stored, Target, Within},
+    index::{Condition, FeedRange, Include, SearchPlan, Stored, Target, Within},
     tenancy::{PartitionScope, Scope},
 };
 use futures::{FutureExt as _, future::LocalBoxFuture};
-use uuid::Uuid;
 
 use crate::{
     Bench, clock,

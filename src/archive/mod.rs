@@ -37,6 +37,7 @@ mod streams;
 mod thumbnails;
 mod transcode;
 mod undelete;
+mod uploads;
 mod wanted;
 mod webhooks;
 mod writer;
@@ -68,6 +69,7 @@ pub use retrieve::{InstanceHead, Instances};
 pub use search::{Extended, Filter, RetrieveUrl, Returned, SearchPage, Source};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use undelete::{Kept, Undeleted, WhyNot};
+pub use uploads::NoMemory;
 pub use wanted::{Encoding, Wanted};
 pub use webhooks::{LetterRest, WebhookHealth, WebhookNews, WebhookRefusal, WebhookStart};
 
@@ -100,6 +102,8 @@ struct Parts {
     blobs: BlobStore,
     writers: writer::Writers,
     budget: store::Budget,
+    uploads: uploads::Uploads,
+    slices: part::Slices,
     limits: LimitsConfig,
     store: StoreConfig,
     retrieve: RetrieveConfig,
@@ -139,6 +143,7 @@ impl Archive {
             config.clone();
         let writers = writer::Writers::new(db.clone(), blobs.clone(), &store);
         let budget = store::Budget::new(store.buffer_bytes);
+        let uploads = uploads::Uploads::new(config);
         let codecs = CodecPool::new(&retrieve);
         let headers = header_cache::HeaderCache::default();
         let places = search::Places::default();
@@ -150,6 +155,8 @@ impl Archive {
             blobs,
             writers,
             budget,
+            uploads,
+            slices: part::Slices::default(),
             limits,
             store,
             retrieve,
@@ -186,6 +193,14 @@ impl Archive {
     /// What is notified when there is something to rewrite at once.
     pub fn compact_wake(&self) -> Arc<Notify> {
         self.0.wake_compact.clone()
+    }
+
+    /// Whether a Store may begin in a partition, or too much is held for those that have begun.
+    ///
+    /// # Errors
+    /// What has no room: the partition, or all of them.
+    pub fn room_for_store(&self, scope: &PartitionScope) -> Result<(), NoMemory> {
+        self.0.uploads.has_room(scope.partition())
     }
 
     /// Makes sure that a target is there, before anything else is said about the request.

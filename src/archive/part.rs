@@ -6,11 +6,13 @@
 
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::{
     ArchiveError,
     store::{Failed, FailureReason, StoreSession},
+    uploads::Held,
     writer::{Pending, Row},
 };
 use crate::{
@@ -25,6 +27,24 @@ use crate::{
 
 /// Metadata from this size, in bytes, is compressed away from the threads that serve requests.
 const MUCH: usize = 512 * 1024;
+
+/// Slices of all Stores that are hashed and read at once: half of the processors, so that whatever else is
+/// asked for stands behind a few of them and not behind those of every Store.
+pub(super) struct Slices(Semaphore);
+
+impl Default for Slices {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Semaphore::new((processors / 2).max(1)))
+    }
+}
+
+impl Slices {
+    /// Waits for a turn, in order. (The semaphore is never closed.)
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.acquire().await.ok()
+    }
+}
 
 /// Bytes that the reader takes before other tasks of the thread get their turn.
 pub(super) const SLICE: usize = 128 * 1024;
@@ -56,6 +76,7 @@ pub struct PartSink<'a> {
     reader: Reader<Indexer>,
     length: u64,
     state: State,
+    held: Held,
 }
 
 /// The bytes of a small instance.
@@ -90,10 +111,9 @@ impl Chunks {
 
 impl<'a> PartSink<'a> {
     pub(super) fn new(session: &'a mut StoreSession) -> Self {
-        let limits = session.archive.dicom_limits();
-        let threshold = session.archive.bulk_threshold();
-        let reader = Reader::new(Indexer::new(limits), limits, threshold);
-        Self { session, reader, length: 0, state: State::start() }
+        let reader = reader(session);
+        let held = session.archive.0.uploads.part(session.scope.partition());
+        Self { session, reader, length: 0, state: State::start(), held }
     }
 
     /// Takes the next bytes of the part. Waits while the blob store is slower than the sender.
@@ -103,8 +123,11 @@ impl<'a> PartSink<'a> {
         if matches!(self.state, State::Failed { .. }) {
             return;
         }
+        if self.held.is_in_the_way(self.length) || !self.hold().await {
+            return self.fail_for_memory().await;
+        }
         for slice in bytes.chunks(SLICE) {
-            if let Err(error) = read_slice(&mut self.reader, slice).await {
+            if let Err(error) = self.read(slice).await {
                 return self.fail_reading(&error).await;
             }
         }
@@ -113,8 +136,43 @@ impl<'a> PartSink<'a> {
         }
     }
 
+    /// Reads a slice in turns: what it inflates to may be a thousand times as much.
+    async fn read(&mut self, mut slice: &[u8]) -> Result<(), DicomError> {
+        let slices = &self.session.archive.0.slices;
+        let mut turn = slices.turn().await;
+        while self.reader.push_some(&mut slice)? {
+            drop(turn);
+            turn = slices.turn().await;
+        }
+        Ok(())
+    }
+
+    /// Counts what is held by now; waits while that is not to be had.
+    async fn hold(&mut self) -> bool {
+        let bytes = match &self.state {
+            State::Small(_) => self.length,
+            State::Large { upload, .. } => upload.most_held(),
+            State::Failed { .. } => 0,
+        };
+        let bytes = bytes + self.reader.sink().held();
+        if self.held.hold_now(bytes) {
+            return true;
+        }
+        // Who has that to give back may wait for what we hold.
+        self.session.flush().await;
+        self.held.hold(bytes).await
+    }
+
+    async fn fail_for_memory(&mut self) {
+        self.session.outcome.unavailable = true;
+        let sop = self.reader.sink().sop();
+        let detail = "uploads hold as much memory as they may, or this one was too slow";
+        self.fail_with(sop, FailureReason::OutOfResources, detail.to_owned()).await;
+    }
+
     async fn keep(&mut self, bytes: Bytes) -> Result<(), BlobError> {
         let own_blob = self.session.archive.0.store.own_blob_bytes;
+        let slices = &self.session.archive.0.slices;
         match &mut self.state {
             State::Small(chunks) => {
                 chunks.push(bytes);
@@ -124,7 +182,7 @@ impl<'a> PartSink<'a> {
                     let mut upload = Box::new(blobs.upload(id).await?);
                     let mut sha256 = Sha256::new();
                     for chunk in chunks.take() {
-                        hash(&mut sha256, &chunk).await;
+                        hash(&mut sha256, &chunk, slices).await;
                         upload.push(chunk).await?;
                     }
                     self.state = State::Large { id, upload, sha256 };
@@ -132,7 +190,7 @@ impl<'a> PartSink<'a> {
                 Ok(())
             }
             State::Large { upload, sha256, .. } => {
-                hash(sha256, &bytes).await;
+                hash(sha256, &bytes, slices).await;
                 upload.push(bytes).await
             }
             State::Failed { .. } => Ok(()),
@@ -216,7 +274,14 @@ impl<'a> PartSink<'a> {
         if let State::Large { upload, .. } = std::mem::replace(&mut self.state, failed) {
             discard(*upload).await;
         }
+        self.reader = reader(self.session);
+        self.held.hold_now(0);
     }
+}
+
+fn reader(session: &StoreSession) -> Reader<Indexer> {
+    let limits = session.archive.dicom_limits();
+    Reader::new(Indexer::new(limits), limits, session.archive.bulk_threshold())
 }
 
 /// Takes back what was uploaded. What cannot be taken back now is an orphan, which the sweeper
@@ -230,10 +295,10 @@ async fn discard(upload: Upload) {
     }
 }
 
-/// Hashes a chunk; other tasks of the thread get their turns meanwhile.
-async fn hash(sha256: &mut Sha256, chunk: &[u8]) {
+/// Hashes a chunk in turns.
+async fn hash(sha256: &mut Sha256, chunk: &[u8], slices: &Slices) {
     for slice in chunk.chunks(SLICE) {
-        tokio::task::consume_budget().await;
+        let _turn = slices.turn().await;
         sha256.update(slice);
     }
 }

@@ -2,11 +2,15 @@
 //!
 //! Memory that is new costs a page fault for every 4 KiB of it, which takes longer than copying the
 //! bytes. Holds: a chunk shows what was read into it and nothing that was there before; what waits to
-//! be used again is bounded.
+//! be used again is bounded, and while much is in use, since many clients take little, less is read at a
+//! time.
 
 use std::{
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -19,10 +23,19 @@ pub(super) const SIZE: usize = 640 << 10;
 const LEAST: usize = SIZE / 2;
 /// Most buffers that wait to be used again.
 const MOST: usize = 32;
+/// Buffers in use, 250 MiB, from which on less is read at a time: so much, in bytes.
+const MANY: usize = 400;
+const LITTLE: usize = 64 << 10;
 
-/// Those that wait. Cheap to clone.
+/// Those that wait, and how many are in use. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Buffers(Arc<Mutex<Vec<Box<[u8]>>>>);
+pub(super) struct Buffers(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    kept: Mutex<Vec<Box<[u8]>>>,
+    used: AtomicUsize,
+}
 
 /// A buffer to be filled.
 #[derive(Debug)]
@@ -34,12 +47,19 @@ pub(super) struct Buffer {
 }
 
 impl Buffers {
+    /// How many bytes to read at a time for a client that takes them as it likes.
+    pub(super) fn step(&self) -> u64 {
+        let many = self.0.used.load(Ordering::Relaxed) >= MANY;
+        (if many { LITTLE } else { SIZE }) as u64
+    }
+
     /// A buffer for so many bytes.
     pub(super) fn of(&self, wanted: usize) -> Buffer {
         if !(LEAST..=SIZE).contains(&wanted) {
             return Buffer { bytes: vec![0; wanted].into(), wanted, home: None };
         }
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        self.0.used.fetch_add(1, Ordering::Relaxed);
+        let kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let bytes = kept.unwrap_or_else(|| vec![0; SIZE].into());
         Buffer { bytes, wanted, home: Some(self.clone()) }
     }
@@ -66,7 +86,8 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let Some(home) = self.home.take() else { return };
-        let mut kept = home.0.lock().unwrap_or_else(PoisonError::into_inner);
+        home.0.used.fetch_sub(1, Ordering::Relaxed);
+        let mut kept = home.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < MOST {
             kept.push(mem::take(&mut self.bytes));
         }
@@ -107,6 +128,10 @@ mod tests {
             let buffer = buffers.of(length);
             assert_eq!((buffer.bytes.len(), buffer.as_ref().len()), (length, length));
         }
-        assert_eq!(buffers.0.lock().unwrap().len(), MOST);
+        assert_eq!(buffers.0.kept.lock().unwrap().len(), MOST);
+        let held: Vec<_> = (0..MANY).map(|_| buffers.of(SIZE).into_bytes()).collect();
+        assert_eq!(buffers.step(), LITTLE as u64);
+        drop(held);
+        assert_eq!(buffers.step(), SIZE as u64);
     }
 }

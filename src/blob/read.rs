@@ -24,15 +24,13 @@ use tokio::task::JoinHandle;
 
 use super::{
     BlobError, BlobKey,
-    buffers::{self, Buffers},
+    buffers::Buffers,
     folder::{Folder, blocking},
 };
 
 /// The bytes asked for, in order, in chunks of any size.
 pub type BlobStream = BoxStream<'static, Result<Bytes, BlobError>>;
 
-/// What is read from a file at a time.
-const CHUNK_BYTES: u64 = buffers::SIZE as u64;
 /// Ranges that are no further apart come with one request; what lies between is thrown away.
 const GAP_BYTES: u64 = 64 << 10;
 
@@ -45,18 +43,17 @@ pub(super) async fn from_folder(
     let (path, buffers) = (folder.file_of(&key), folder.buffers().clone());
     let opened = blocking(move || {
         let mut reader = Reader::open(&path, buffers, ranges)?;
-        let first = reader.chunk(CHUNK_BYTES)?;
+        let first = reader.step()?;
         Ok((first, reader))
     });
     let (first, reader) = opened.await.map_err(|e| BlobError::of_io(&key, e))?;
-    // A chunk that came short of the limit was the last: no further visit to the disk.
-    let more = first.len() as u64 == CHUNK_BYTES;
-    let next = more.then(|| reader.read_ahead());
+    // Behind the last there is no further visit to the disk.
+    let next = reader.has_more().then(|| reader.read_ahead());
     let rest = stream::try_unfold((next, key), |(next, key)| async move {
         let Some(task) = next else { return Ok(None) };
         let read = task.await.unwrap_or_else(|lost| Err(io::Error::other(lost)));
         let (chunk, reader) = read.map_err(|e| BlobError::of_io(&key, e))?;
-        let next = (chunk.len() as u64 == CHUNK_BYTES).then(|| reader.read_ahead());
+        let next = reader.has_more().then(|| reader.read_ahead());
         Ok(Some((chunk, (next, key))))
     });
     Ok(stream::iter([Ok(first)]).chain(rest).try_filter(is_some).boxed())
@@ -135,8 +132,17 @@ impl Reader {
         left
     }
 
+    /// The next bytes of a stream. Blocking.
+    fn step(&mut self) -> io::Result<Bytes> {
+        self.chunk(self.buffers.step())
+    }
+
+    fn has_more(&self) -> bool {
+        self.left(1) > 0
+    }
+
     fn read_ahead(mut self) -> JoinHandle<io::Result<(Bytes, Self)>> {
-        tokio::task::spawn_blocking(move || Ok((self.chunk(CHUNK_BYTES)?, self)))
+        tokio::task::spawn_blocking(move || Ok((self.step()?, self)))
     }
 }
 

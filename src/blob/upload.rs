@@ -79,6 +79,15 @@ impl Upload {
         Self { key, gathered, pushed: 0, broken: false, target, begun, life }
     }
 
+    /// What it holds in memory at most, in bytes.
+    pub fn most_held(&self) -> u64 {
+        let piece = match &self.target {
+            Target::Folder(_) => PIECE_BYTES,
+            Target::Store(_) => PART_BYTES,
+        };
+        (piece * (PARTS_IN_FLIGHT + 1)) as u64
+    }
+
     /// Appends bytes. Waits while the store has enough to do.
     ///
     /// # Errors

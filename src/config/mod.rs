@@ -15,6 +15,7 @@ mod issuer;
 mod issuer_tests;
 mod layers;
 mod links;
+mod overload;
 mod reader;
 mod secret;
 mod sections;
@@ -37,6 +38,7 @@ pub use auth::AuthConfig;
 pub use issuer::{Algorithm, ClaimPath, IssuerConfig, PartitionRule, SmartScopes, is_loopback};
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use links::LinksConfig;
+pub use overload::OverloadConfig;
 pub use secret::Secret;
 pub use sections::{
     AddressHeader, BlobConfig, BlobKind, CorsConfig, DataConfig, DatabaseConfig, FeaturesConfig,
@@ -60,6 +62,7 @@ pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 #[expect(missing_docs, reason = "each section's type says what it is")]
 pub struct Config {
     pub server: ServerConfig,
+    pub overload: OverloadConfig,
     pub tls: TlsConfig,
     pub data: DataConfig,
     pub auth: AuthConfig,
@@ -116,6 +119,7 @@ impl Config {
     fn read(r: &mut Reader, sources: &Sources) -> Self {
         Self {
             server: ServerConfig::read(r),
+            overload: OverloadConfig::read(r),
             tls: TlsConfig::read(r),
             data: DataConfig { dir: data_dir(r, sources) },
             auth: AuthConfig::read(r),
@@ -233,6 +237,7 @@ macro_rules! section_defaults {
 
 section_defaults!(
     server: ServerConfig,
+    overload: OverloadConfig,
     tls: TlsConfig,
     auth: AuthConfig,
     links: LinksConfig,

@@ -318,6 +318,8 @@ pub struct StoreConfig {
     pub own_blob_bytes: u64,
     /// `store.buffer_bytes`: bytes of small instances held by all requests together.
     pub buffer_bytes: u64,
+    /// `store.upload_bytes`: bytes that parts hold while they arrive, all requests together.
+    pub upload_bytes: u64,
 }
 
 impl StoreConfig {
@@ -328,6 +330,7 @@ impl StoreConfig {
             batch_bytes: r.size("store.batch_bytes", 64 * KIB..=GIB),
             own_blob_bytes: r.size("store.own_blob_bytes", 64 * KIB..=GIB),
             buffer_bytes: r.size("store.buffer_bytes", 64 * KIB..=TIB),
+            upload_bytes: r.size("store.upload_bytes", 64 * KIB..=TIB),
         };
         if config.own_blob_bytes > config.batch_bytes {
             r.conflict("store.own_blob_bytes must not exceed store.batch_bytes");

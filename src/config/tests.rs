@@ -114,6 +114,9 @@ fn values_out_of_range_and_combinations_are_refused() {
     check(&[("COLLIMATOR__LIMITS__BODY_IDLE", "60")], "a time such as");
     check(&[("COLLIMATOR__LIMITS__REQUEST_BYTES", "1MiB")], "limits.instance_bytes");
     check(&[("COLLIMATOR__STORE__OWN_BLOB_BYTES", "32MiB")], "store.batch_bytes");
+    check(&[("COLLIMATOR__OVERLOAD__HEAVY", "256")], "less than overload.working");
+    check(&[("COLLIMATOR__OVERLOAD__OPEN", "255")], "must not exceed overload.open");
+    check(&[("COLLIMATOR__OVERLOAD__PARTITION_SHARE", "0")], "a whole number from 1");
     check(&[("COLLIMATOR__SERVER__LISTEN", "localhost:80")], "an IP address and a port");
     check(&[("COLLIMATOR__TENANCY__BASE_DOMAIN", "a..b")], "a host name");
     check(&[("COLLIMATOR__CORS__ALLOWED_ORIGINS", "*,https://a.example")], "or \"*\" alone");

@@ -12,6 +12,7 @@ use super::{
     caller::Caller,
     carrier::Carried,
     layers::audit::Trail,
+    overload::Visit,
     problem::Problem,
     urls::{PartitionUrls, Urls},
 };
@@ -252,6 +253,8 @@ pub async fn decide(
     let Caller { who, around, .. } = &caller;
     match app.partitions.scope(who, around, &carried.named, permission).await {
         Ok(scope) => {
+            // Not on the record where it is turned away: that is for load, and not for what it wanted.
+            Visit::sit(parts, &scope).await?;
             let deed = Arc::new(caller.deed(parts, permission));
             trail.admitted(&deed, &scope);
             Ok((caller, scope.for_deed(deed)))

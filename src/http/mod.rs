@@ -39,6 +39,7 @@ mod new_tags;
 pub mod openapi;
 pub mod operation;
 mod operations;
+mod overload;
 mod parameters;
 mod partitions;
 mod pixeldata;
@@ -74,6 +75,7 @@ mod webhooks;
 use std::time::Duration;
 
 pub use edge::Edge;
+pub use overload::Overload;
 pub use routes::{router, routes};
 pub use state::{App, Parts};
 

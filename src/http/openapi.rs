@@ -26,8 +26,14 @@ use serde_json::Value;
 
 use super::{
     accept,
-    layers::{Layers, head::Security, observe::Services},
+    layers::{
+        Layers,
+        admission::{self, Classes, Gate},
+        head::Security,
+        observe::Services,
+    },
     operation::{Operation, Reach},
+    overload::Overload,
     problem,
     routes::OPERATIONS,
 };
@@ -141,7 +147,9 @@ where
         server: &ServerConfig,
         cors: &CorsConfig,
         security: Security,
+        overload: Overload,
     ) -> Router<S> {
+        let gate = Gate { classes: Classes::new(self.all()), overload };
         let services = Services::new(self.all().into_iter().flat_map(|operation| {
             let (method, service) = (operation.method.clone(), operation.service);
             operation
@@ -152,6 +160,7 @@ where
         let router = self
             .router
             .route_layer(middleware::from_fn(accept::refuse_mixtures))
+            .route_layer(middleware::from_fn_with_state(gate, admission::admit))
             .fallback(problem::fallback)
             .method_not_allowed_fallback(problem::method_fallback);
         Layers::new(services, server, cors).with_security(security).around(router)

@@ -23,6 +23,9 @@ use crate::{
     tenancy::{Denied, Refused},
 };
 
+/// The kind of problem of whoever is turned away for load.
+const OVERLOADED: &str = "overloaded";
+
 /// A failed request, ready to be answered. Boxed, so that results stay small.
 #[derive(Debug)]
 pub struct Problem(Box<Inner>);
@@ -248,6 +251,40 @@ impl Problem {
         .with_retry_after(after)
     }
 
+    /// 429: more is asked for of what a request speaks of than is done at a time (RFC 6585 §4).
+    pub fn too_many_requests(after: Duration) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many-requests",
+            "Too many requests",
+            "more is asked for here at a time than is done at a time; see Retry-After",
+        )
+        .with_retry_after(after)
+    }
+
+    /// 503: the server has enough to do, and has not looked at the request. Nothing is logged for it:
+    /// it is counted, and there may be many.
+    pub fn overloaded(after: Duration) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            OVERLOADED,
+            "Overloaded",
+            "the server has enough to do and has not looked at the request; see Retry-After",
+        )
+        .with_retry_after(after)
+    }
+
+    /// 503: the answer did not begin in time, and was given up.
+    pub fn too_late(after: Duration) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too-late",
+            "Unavailable",
+            "the answer did not begin in time and was given up; see Retry-After",
+        )
+        .with_retry_after(after)
+    }
+
     /// 500. `source` goes to the log, not to the client.
     pub fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let mut problem = Self::new(
@@ -333,7 +370,7 @@ impl Problem {
     }
 
     fn log(&self) {
-        if !self.0.status.is_server_error() {
+        if !self.0.status.is_server_error() || self.0.kind == OVERLOADED {
             return;
         }
         let mut chain = String::new();

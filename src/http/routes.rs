@@ -462,5 +462,6 @@ pub static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| routes().oper
 pub fn router(app: App) -> Router {
     let security = Security::new(app.edge.is_auth_on, app.edge.hsts);
     let record = middleware::from_fn_with_state(app.audit.clone(), layers::audit::record);
-    routes().into_router(&app.server, &app.cors, security).layer(record).with_state(app)
+    let overload = app.overload.clone();
+    routes().into_router(&app.server, &app.cors, security, overload).layer(record).with_state(app)
 }

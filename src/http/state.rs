@@ -16,7 +16,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-use super::{edge::Edge, webhooks::Testing};
+use super::{edge::Edge, overload::Overload, webhooks::Testing};
 
 /// The server as its handlers see it. Cheap to clone.
 #[derive(Clone)]
@@ -32,6 +32,8 @@ pub struct Parts {
     pub identity: Authenticator,
     /// What stands before handlers.
     pub edge: Edge,
+    /// How much is worked at a time.
+    pub overload: Overload,
     /// API keys.
     pub keys: Keys,
     /// Changes who may do what.

@@ -18,13 +18,14 @@ use super::{
     carrier::{Carried, FIRST_PART_BYTES},
     charset::Charset,
     multipart::{MultipartError, PartHead, PartReader},
+    overload::{Class, Shed},
     place::Place,
     problem::Problem,
     store_response,
     urls::PartitionUrls,
 };
 use crate::{
-    archive::StoreSession,
+    archive::{NoMemory, StoreSession},
     tenancy::{PartitionScope, Permission},
 };
 
@@ -92,6 +93,13 @@ async fn begin(
     let (_, scope) = admit::decide(app, parts, &carried, Permission::Store).await?;
     let urls = admit::urls(app, parts, &carried)?;
     let (scope, urls) = admit::one(scope, &urls)?;
+    app.archive.room_for_store(&scope).map_err(|none| {
+        let shed = match none {
+            NoMemory::Share => Shed::Share,
+            NoMemory::All => Shed::Memory,
+        };
+        shed.answer(Class::Store)
+    })?;
     match head {
         Some(head) => Ok(Begun { scope, urls, head }),
         None => Err(Problem::bad_request("the request has no part of application/dicom")),

@@ -48,6 +48,9 @@ impl Metrics {
         let full = |name: &str| Matcher::Full(name.to_owned());
         let handle = PrometheusBuilder::new()
             .set_buckets_for_metric(full(names::REQUEST_SECONDS), &REQUEST_BUCKETS)
+            .and_then(|b| {
+                b.set_buckets_for_metric(full(names::REQUEST_WAIT_SECONDS), &WORK_BUCKETS)
+            })
             .and_then(|b| b.set_buckets_for_metric(full(names::BLOB_SECONDS), &WORK_BUCKETS))
             .and_then(|b| b.set_buckets_for_metric(full(names::WORKER_SECONDS), &WORK_BUCKETS))
             .and_then(|b| b.set_buckets_for_metric(full(names::WEBHOOK_SECONDS), &WORK_BUCKETS))
@@ -87,6 +90,14 @@ fn describe() {
         "Time from a request's header to the first byte of its answer"
     );
     describe_gauge!(names::REQUESTS_IN_FLIGHT, "Requests being answered now");
+    describe_counter!(names::REQUESTS_SHED, "Requests turned away for load, by class and reason");
+    describe_gauge!(names::REQUESTS_WAITING, "Requests that wait for their turn");
+    describe_gauge!(names::REQUESTS_WORKING, "Requests that are worked at");
+    describe_histogram!(
+        names::REQUEST_WAIT_SECONDS,
+        Unit::Seconds,
+        "Time that requests waited for their turn, of those that had to"
+    );
     describe_counter!(names::RESPONSE_BYTES, Unit::Bytes, "Bytes of answers' bodies");
     describe_counter!(names::RESPONSES_ABORTED, "Answers that ended before they were whole");
     describe_gauge!(names::CONNECTIONS, "Connections open now");
@@ -95,6 +106,11 @@ fn describe() {
     describe_counter!(names::AUTH_FAILURES, "Credentials that were wrong");
     describe_counter!(names::AUTH_THROTTLED, "Requests that were held off after failures");
     describe_counter!(names::STORE_INSTANCES, "Instances in Store requests, by outcome");
+    describe_gauge!(
+        names::STORE_HELD_BYTES,
+        Unit::Bytes,
+        "What parts of Stores hold while they arrive"
+    );
     describe_counter!(names::STORE_BYTES, Unit::Bytes, "Bytes of stored instances");
     describe_counter!(names::BLOB_OPERATIONS, "Operations of the blob store, by outcome");
     describe_histogram!(names::BLOB_SECONDS, Unit::Seconds, "Time of a blob store operation");

@@ -84,6 +84,24 @@ pub const AUDIT_EXPORT_FAILED: &str = "collimator_audit_export_failed_total";
 /// Restarts of the private Postgres after it ended by itself. Counter.
 pub const POSTGRES_RESTARTS: &str = "collimator_postgres_restarts_total";
 
+/// Requests that were turned away for load. Counter. Labels: [`CLASS`] (`small`, `heavy`, `store`,
+/// `waiting`), [`REASON`] (`full`, `share`, `connections`, `memory`, `deadline`).
+pub const REQUESTS_SHED: &str = "collimator_http_requests_shed_total";
+/// Requests that wait for their turn. Gauge. Label: [`CLASS`] (`small`, `heavy`).
+pub const REQUESTS_WAITING: &str = "collimator_http_requests_waiting";
+/// Requests that are worked at, and not at their clients to move. Gauge. Label as above.
+pub const REQUESTS_WORKING: &str = "collimator_http_requests_working";
+/// Time for which requests waited for their turn, of those that had to, in seconds. Histogram. Label as
+/// above.
+pub const REQUEST_WAIT_SECONDS: &str = "collimator_http_request_wait_seconds";
+
+/// What parts of Stores hold while they arrive, in bytes. Gauge.
+pub const STORE_HELD_BYTES: &str = "collimator_store_held_bytes";
+
+/// Label: what a request is where there is too much to do.
+pub const CLASS: &str = "class";
+/// Label: why.
+pub const REASON: &str = "reason";
 /// Label: the service, such as `store`, `retrieve`, `search`.
 pub const SERVICE: &str = "service";
 /// Label: the request's method; one of the known ones, or `other`.

@@ -167,6 +167,9 @@ async fn a_thousand_slow_and_vanishing_clients() {
         ("server.write_timeout", "2s"),
         ("limits.body_idle", "5s"),
         ("store.buffer_bytes", "32MiB"),
+        // Who works here is of the same partition as the crowd, and waits behind it.
+        ("overload.queue", "2000"),
+        ("overload.wait", "60s"),
     ]);
     let mut process = Process::start(data.path(), &settings, |_| {}).ready().await.unwrap();
     let (pid, client) = (process.id(), process.client.clone());
@@ -206,13 +209,18 @@ async fn a_thousand_slow_and_vanishing_clients() {
     world.work(&[&client], crowd).await;
     assert!(process.lives());
 
-    // More than may be: the others wait, until those that say nothing are let go.
+    // More than may be: others are told to come again, or wait, until those that say nothing are let go.
     let silent = (0..CONNECTIONS + 100).map(|_| TcpStream::connect(client.authority()));
     let silent: Vec<_> = join_all(silent).await.into_iter().map(Result::unwrap).collect();
     let asked = Instant::now();
     // On a connection of its own, behind all of them; those that were left idle end just now.
     let late = Client::new(client.base.clone());
-    late.get("/partitions/north/studies?limit=1").await.is(200);
+    until("one is served behind them", async || {
+        let answer = late.get("/partitions/north/studies?limit=1").await;
+        assert!([200, 503].contains(&answer.status), "{answer:?}");
+        answer.status == 200
+    })
+    .await;
     let waited = asked.elapsed();
     drop(silent);
 
@@ -237,4 +245,51 @@ async fn a_thousand_slow_and_vanishing_clients() {
         "{}; most memory: {memory} MiB; behind {CONNECTIONS} silent connections one waited {waited:?}",
         counts.join(", ")
     ));
+}
+
+/// Uploads that stand still, of which each would hold some MiB for as long as it likes.
+const STILL: usize = 300;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_stand_still_hold_what_they_may() {
+    raise_limits();
+    let data = postgres::tempdir();
+    let settings = [("features.enable_data_partition", "true"), ("store.upload_bytes", "32MiB")];
+    let process = Process::start(data.path(), &settings, |_| {}).ready().await.unwrap();
+    let (pid, client) = (process.id(), process.client.clone());
+    let small = [Dicom::ct("1.4.2", "1.4.2.1", "1.4.2.1.1").file()];
+    client.store("/partitions/south/studies", &small).await.is(200);
+    let before = peak_memory(pid);
+    let length = 4 << 20;
+    let mut file = Dicom::ct("1.4.1", "1.4.1.1", "1.4.1.1.1").pixels(vec![7; length / 2]).file();
+    file.truncate(length - 1_000_000);
+    let head = format!(
+        "POST /partitions/north/studies HTTP/1.1\r\nHost: a\r\nContent-Type: application/dicom\r\n\
+         Content-Length: {length}\r\n\r\n"
+    );
+    let begin = (0..STILL).map(|_| async {
+        let mut socket = TcpStream::connect(client.authority()).await.unwrap();
+        let sent = [head.as_bytes(), &file].concat();
+        // Who is turned away may be hung up on.
+        let _ = tokio::time::timeout(Duration::from_secs(20), socket.write_all(&sent)).await;
+        socket
+    });
+    let still = join_all(begin).await;
+    let north = client.store("/partitions/north/studies", &small).await;
+    assert_eq!(north.is(429).header("retry-after"), "5");
+    for path in ["/health/ready", "/partitions/south/studies/1.4.2/metadata"] {
+        client.get(path).await.is(200);
+    }
+    client.store("/partitions/south/studies", &small).await.is(200);
+    let memory = peak_memory(pid) - before;
+    // Besides what may be held, each connection has a buffer for what came and was not read.
+    assert!(memory < 350, "{memory} MiB, where {} were sent", (STILL * file.len()) >> 20);
+    say(&format!("{STILL} uploads that stand still: {memory} MiB more"));
+    drop(still);
+    until("what was held is given back", async || {
+        client.store("/partitions/north/studies", &small).await.status == 200
+    })
+    .await;
+    process.signal(libc::SIGTERM);
+    assert_eq!(process.ended().await.code(), Some(0));
 }

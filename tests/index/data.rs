@@ -109,7 +109,7 @@ impl Sample {
     }
 
     /// The metadata as it is kept; without any, something that tells it from others.
-    fn metadata(&self) -> Vec<u8> {
+    pub fn metadata(&self) -> Vec<u8> {
         match &*self.indexed.metadata {
             [] => self.indexed.instance.as_str().as_bytes().to_vec(),
             json => collimator::dicom::kept::compress(json).unwrap(),

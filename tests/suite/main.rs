@@ -17,6 +17,7 @@ mod identity;
 mod isolation;
 mod links;
 mod oracle;
+mod overload;
 mod partitions;
 mod principals;
 mod query_tags;

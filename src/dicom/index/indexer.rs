@@ -82,6 +82,11 @@ impl Indexer {
         Some((class.clone()?, instance.clone()?))
     }
 
+    /// What it holds by now, about, in bytes.
+    pub fn held(&self) -> u64 {
+        (self.objects.out.capacity() + self.bulk.capacity() * size_of::<BulkEntry>()) as u64
+    }
+
     /// What was heard, once the reader came to the end.
     ///
     /// # Errors

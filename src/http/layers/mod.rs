@@ -11,6 +11,9 @@
 //! 6. `link_query`: takes the parameters of signed URLs out of the query, so that handlers see
 //!    none of them.
 //!
+//! 7. [`admission`]: who gets in, and until when an answer must begin. Innermost, put around the routes by
+//!    themselves ([`super::openapi::Routes::into_router`]): who is turned away gets all of the above.
+//!
 //! Around all of them, once the server is put together: [`audit`], which tells the audit log how each
 //! request ended.
 //!
@@ -18,6 +21,7 @@
 //! client stops taking it. Absent: authentication (an extractor, so that a public handler is
 //! visibly one), limits of bodies ([`super::multipart`]), timeouts of sockets ([`super::listen`]).
 
+pub mod admission;
 pub mod audit;
 pub mod compress;
 pub mod cors;

@@ -1,7 +1,8 @@
 //! The serve loop: HTTP/1.1 and HTTP/2 (by ALPN or with prior knowledge) on one listener, with TLS or
 //! without, and its end.
 //!
-//! Invariants: at most `server.max_connections` connections are served, the next one waits in the
+//! Invariants: at most `server.max_connections` connections are served, and beyond them a few for a
+//! moment each, of which requests are told that they are beyond ([`Crowded`]); the next one waits in the
 //! listen queue; every wait for a client ends: for the TLS handshake, the first bytes and each header
 //! (`server.header_timeout` each), for a client that takes nothing (`server.write_timeout`), for one
 //! that sends nothing of its body (`limits.body_idle`, in [`super::multipart`]); after the
@@ -29,7 +30,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 use tokio_rustls::server::TlsStream;
@@ -39,7 +40,10 @@ use tower::Service as _;
 pub use self::tls::Tls;
 
 use self::{io::Timed, strict::Strict};
-use super::urls::{Encrypted, LocalAddress};
+use super::{
+    layers::admission::Crowded,
+    urls::{Encrypted, LocalAddress},
+};
 use crate::{config::ServerConfig, identity::PeerCertificate, telemetry::names};
 
 /// Requests side by side on one HTTP/2 connection. Viewers ask for frames by the hundred.
@@ -52,6 +56,12 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const SEND_BUFFER: usize = 256 << 10;
 /// Bytes of an HTTP/2 request's header.
 const MAX_HEADER_LIST: u32 = 64 << 10;
+/// Of connections beyond `server.max_connections`: what part of those they may be, how many at least,
+/// and how long each lasts. There are so many of them that somebody who holds all others does not keep
+/// health checks out as well.
+const CROWD_PART: usize = 16;
+const LEAST_CROWD: usize = 16;
+const CROWD_TIME: Duration = Duration::from_secs(5);
 /// How long to rest after accepting failed for want of something (file descriptors, memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -69,6 +79,7 @@ struct Facts {
     local: Option<LocalAddress>,
     is_encrypted: bool,
     peer: Option<Arc<PeerCertificate>>,
+    is_crowded: bool,
 }
 
 impl Facts {
@@ -80,6 +91,9 @@ impl Facts {
         }
         if self.is_encrypted {
             extensions.insert(Encrypted);
+        }
+        if self.is_crowded {
+            extensions.insert(Crowded);
         }
         if let Some(peer) = self.peer {
             extensions.insert(peer);
@@ -102,16 +116,16 @@ pub async fn serve(
     let builder = Arc::new(builder(config));
     let graceful = GracefulShutdown::new();
     let closing = CancellationToken::new();
-    let places = Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let places = Places::new(config.max_connections);
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let next = async {
-            // The semaphore is never closed; without a place nothing is accepted.
-            let place = places.clone().acquire_owned().await.ok()?;
+            // Without a place nothing is accepted.
+            let place = places.take().await?;
             Some((place, accept(&listener).await))
         };
-        let (place, (stream, address)) = tokio::select! {
+        let ((place, is_crowded), (stream, address)) = tokio::select! {
             biased;
             () = &mut shutdown => break,
             next = next => match next {
@@ -124,20 +138,24 @@ pub async fn serve(
         }
         let watcher = graceful.watcher();
         let local = stream.local_addr().ok().map(LocalAddress);
-        let facts = Facts { address, local, is_encrypted: tls.is_some(), peer: None };
+        let facts = Facts { address, local, is_encrypted: tls.is_some(), peer: None, is_crowded };
         let connection = Connection { builder: builder.clone(), router: router.clone(), facts };
         let timeouts = (config.header_timeout, config.write_timeout);
         let (tls, closing) = (tls.clone(), closing.clone());
         connections.spawn(async move {
             let _open = Open::new();
-            match tls {
-                None => connection.serve(stream, timeouts, watcher).await,
-                Some(tls) => {
-                    let shaken = shake_hands(&tls, stream, timeouts.0);
-                    if let Some(Some((stream, peer))) = closing.run_until_cancelled(shaken).await {
-                        connection.of(peer).serve(stream, timeouts, watcher).await;
-                    }
+            let served = async {
+                let Some(tls) = tls else {
+                    return connection.serve(stream, timeouts, watcher).await;
+                };
+                let shaken = shake_hands(&tls, stream, timeouts.0);
+                if let Some(Some((stream, peer))) = closing.run_until_cancelled(shaken).await {
+                    connection.of(peer).serve(stream, timeouts, watcher).await;
                 }
+            };
+            match is_crowded {
+                false => served.await,
+                true => _ = tokio::time::timeout(CROWD_TIME, served).await,
             }
             drop(place);
         });
@@ -145,6 +163,31 @@ pub async fn serve(
     drop(listener);
     closing.cancel();
     drain(graceful, connections, config.drain_timeout).await
+}
+
+/// Places of connections: those that are served, and a few beyond.
+struct Places {
+    served: Arc<Semaphore>,
+    beyond: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new(most: usize) -> Self {
+        let of = |places: usize| Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { served: of(most), beyond: of((most / CROWD_PART).max(LEAST_CROWD)) }
+    }
+
+    /// The next place, and whether it is beyond. (The semaphores are never closed.)
+    async fn take(&self) -> Option<(OwnedSemaphorePermit, bool)> {
+        if let Ok(place) = self.served.clone().try_acquire_owned() {
+            return Some((place, false));
+        }
+        tokio::select! {
+            biased;
+            place = self.served.clone().acquire_owned() => Some((place.ok()?, false)),
+            place = self.beyond.clone().acquire_owned() => Some((place.ok()?, true)),
+        }
+    }
 }
 
 /// A connection that is to be served.

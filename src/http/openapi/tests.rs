@@ -1,5 +1,7 @@
 //! Routes, prefixes and the documents that are made of them.
 
+use std::collections::BTreeMap;
+
 use axum::{
     body::Body,
     extract::Path,
@@ -9,6 +11,7 @@ use serde::Deserialize;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::config::OverloadConfig;
 
 #[derive(Deserialize)]
 struct StudyPath {
@@ -32,9 +35,14 @@ fn routes() -> Routes {
         .with_capabilities(operation(Method::OPTIONS, "/", Reach::Partition), async || "all")
 }
 
+fn router() -> Router {
+    let overload = Overload::new(&OverloadConfig::default(), BTreeMap::new(), true);
+    let (server, cors) = (ServerConfig::default(), CorsConfig::default());
+    routes().into_router(&server, &cors, Security::default(), overload)
+}
+
 async fn status(method: Method, path: &str) -> StatusCode {
-    let router =
-        routes().into_router(&ServerConfig::default(), &CorsConfig::default(), Security::default());
+    let router = router();
     let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
     router.with_state(()).oneshot(request).await.unwrap().status()
 }
@@ -68,11 +76,7 @@ async fn media_types_of_dicom_and_of_renderings_together_are_a_400() {
         ("application/json, text/plain, */*", "", 200),
         ("application/dicom, image/jpeg", "", 200),
     ] {
-        let router = routes().into_router(
-            &ServerConfig::default(),
-            &CorsConfig::default(),
-            Security::default(),
-        );
+        let router = router();
         let request = Request::builder()
             .uri(format!("/studies/1{query}"))
             .header("accept", accept)
