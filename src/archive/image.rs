@@ -105,9 +105,8 @@ impl Archive {
         target: &Target,
         version: Option<i64>,
     ) -> Result<(Located, Arc<DataSet>), ArchiveError> {
-        let after = version.map(|version| version.saturating_sub(1));
-        let page = tx.metadata_page(target, after, version.unwrap_or(i64::MAX), 1).await?;
-        let Some((located, compressed)) = page.into_iter().next() else {
+        let found = tx.metadata_of_one(target, version).await?;
+        let Some((located, compressed)) = found else {
             return Err(match tx.presence(target).await? {
                 Presence::Deleted => ArchiveError::Gone,
                 Presence::Live | Presence::Absent => ArchiveError::NotFound,

@@ -1,10 +1,11 @@
 //! Metadata of a study, series or instance (PS3.18 §10.4.1.1.5), from what Store prepared.
 //!
-//! Holds: no blob is read and nothing is parsed; pages of rows are joined into one JSON array, or
-//! made into one XML document each, as the client takes them. Memory holds one page as it is kept,
-//! and one instance as it is sent.
+//! Holds: no blob is read and nothing is parsed; metadata of one instance after the other, ascending
+//! by watermark, is joined into one JSON array, or made into one XML document each, as the client
+//! takes it. Where from ([`crate::dicom::pack`], or rows) shows nowhere. Memory holds one page as it
+//! is kept, the packs that the instance at hand may be in, and one instance as it is sent.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use futures::{
@@ -14,13 +15,16 @@ use futures::{
 
 use super::{Archive, ArchiveError, ByteStream, Target};
 use crate::{
-    dicom::{Uid, json, kept, xml},
-    index::{Located, Presence},
+    dicom::{Uid, json, kept, pack::Pack, xml},
+    index::{Located, OneMetadata, PackedPage, Presence, Whole},
     tenancy::PartitionScope,
 };
 
-/// Instances whose metadata is read in one transaction.
-const PAGE: i64 = 100;
+/// Instances that are looked up in one transaction, with their packs.
+const PAGE: i64 = 512;
+
+/// Instances without a pack whose metadata is read in one transaction.
+const ALONE: usize = 100;
 
 /// Bytes of JSON that are sent at once, about.
 const CHUNK: usize = 64 * 1024;
@@ -57,12 +61,23 @@ struct Rows {
     scope: PartitionScope,
     target: Target,
     bulk_base: BulkBase,
-    after: Option<i64>,
+    after: i64,
     /// The newest instance when the answer began; later ones are not in it.
     newest: i64,
-    /// Instances that may still come, the page included.
+    /// Instances that may still come.
     left: i64,
-    page: VecDeque<(Located, Vec<u8>)>,
+    page: PackedPage,
+    /// Packs that the instance at hand may be in.
+    open: Vec<Arc<Pack>>,
+    /// Metadata that was read without a pack, ascending by watermark.
+    alone: VecDeque<OneMetadata>,
+}
+
+/// The metadata of one instance.
+enum One {
+    /// In a pack, by its watermark.
+    Packed(Arc<Pack>, i64),
+    Alone(OneMetadata),
 }
 
 impl Archive {
@@ -77,26 +92,37 @@ impl Archive {
         bulk_base: BulkBase,
     ) -> Result<Metadata, ArchiveError> {
         let mut tx = self.0.db.begin_in(&scope).await?;
-        let Some(summary) = tx.summary(&target).await? else {
+        let found = if let Target::Instance { .. } = &target {
+            tx.metadata_of_one(&target, None).await?.map(|(located, metadata)| {
+                let Located { watermark, series, instance, .. } = located;
+                let one = OneMetadata { watermark, series, instance, metadata };
+                let page = PackedPage { live: [watermark].into(), packs: VecDeque::new() };
+                (Whole::of_one(watermark), page, [one].into())
+            })
+        } else {
+            let first = tx.packed_first(&target, PAGE).await?;
+            first.map(|(whole, page)| (whole, page, VecDeque::new()))
+        };
+        let Some((whole, page, alone)) = found else {
             return Err(match tx.presence(&target).await? {
                 Presence::Deleted => ArchiveError::Gone,
                 Presence::Live | Presence::Absent => ArchiveError::NotFound,
             });
         };
-        let newest = summary.newest;
-        let page = tx.metadata_page(&target, None, newest, PAGE).await?;
         drop(tx);
         let rows = Rows {
             archive: self.clone(),
             scope,
             target,
             bulk_base,
-            after: None,
-            newest,
-            left: summary.count,
-            page: page.into(),
+            after: 0,
+            newest: whole.newest,
+            left: whole.count,
+            page,
+            open: Vec::new(),
+            alone,
         };
-        Ok(Metadata { version: summary.version, rows })
+        Ok(Metadata { version: whole.version, rows })
     }
 }
 
@@ -108,15 +134,24 @@ impl Metadata {
             let Some((mut rows, mut first)) = state else { return Ok(None) };
             let mut out = Vec::with_capacity(CHUNK + CHUNK / 4);
             while out.len() < CHUNK {
-                let Some((located, compressed)) = rows.next().await? else {
+                let Some(one) = rows.next().await? else {
                     out.extend_from_slice(if first { b"[]" } else { b"]" });
                     return Ok(Some((out.into(), None)));
                 };
                 out.push(if first { b'[' } else { b',' });
                 first = false;
-                let json = away(&compressed, decompress).await?;
-                let (base, query) = rows.bulk_base_of(&located);
-                json::resolve_bulk(&mut out, &json, &base, &query);
+                match &one {
+                    One::Packed(pack, watermark) => {
+                        let (series, instance, json) = member(pack, *watermark)?;
+                        let (base, query) = rows.bulk_base_of(series, &instance);
+                        json::resolve_bulk(&mut out, json, &base, &query);
+                    }
+                    One::Alone(one) => {
+                        let json = away(&one.metadata, decompress).await?;
+                        let (base, query) = rows.bulk_base_of(&one.series, &one.instance);
+                        json::resolve_bulk(&mut out, &json, &base, &query);
+                    }
+                }
                 tokio::task::consume_budget().await;
             }
             Ok(Some((out.into(), Some((rows, first)))))
@@ -130,41 +165,102 @@ impl Metadata {
         encoding: xml::Encoding,
     ) -> BoxStream<'static, Result<Document, ArchiveError>> {
         let documents = stream::try_unfold(self.rows, move |mut rows| async move {
-            let Some((located, compressed)) = rows.next().await? else { return Ok(None) };
-            let (base, query) = rows.bulk_base_of(&located);
-            let xml = away(&compressed, move |compressed| {
-                let mut json = Vec::new();
-                json::resolve_bulk(&mut json, &decompress(compressed)?, &base, &query);
-                document(&json, encoding)
-            });
-            let xml = xml.await?.into();
+            let Some(one) = rows.next().await? else { return Ok(None) };
+            let study = rows.target.study().clone();
+            let made = match one {
+                One::Packed(pack, watermark) => {
+                    let (series, instance, json) = member(&pack, watermark)?;
+                    let (base, query) = rows.bulk_base_of(series, &instance);
+                    let mut resolved = Vec::with_capacity(json.len() * 2);
+                    json::resolve_bulk(&mut resolved, json, &base, &query);
+                    let xml = document(&resolved, encoding)?.into();
+                    Document { study, series: series.clone(), instance, xml }
+                }
+                One::Alone(OneMetadata { series, instance, metadata, .. }) => {
+                    let (base, query) = rows.bulk_base_of(&series, &instance);
+                    let xml = away(&metadata, move |compressed| {
+                        let mut json = Vec::new();
+                        json::resolve_bulk(&mut json, &decompress(compressed)?, &base, &query);
+                        document(&json, encoding)
+                    });
+                    let xml = xml.await?.into();
+                    Document { study, series, instance, xml }
+                }
+            };
             tokio::task::consume_budget().await;
-            let Located { study, series, instance, .. } = located;
-            Ok(Some((Document { study, series, instance, xml }, rows)))
+            Ok(Some((made, rows)))
         });
         documents.boxed()
     }
 }
 
 impl Rows {
-    /// The next instance, with its metadata as it is kept.
-    async fn next(&mut self) -> Result<Option<(Located, Vec<u8>)>, ArchiveError> {
-        if self.page.is_empty() && self.left > 0 {
-            let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
-            let page = tx.metadata_page(&self.target, self.after, self.newest, PAGE).await?;
-            self.page = page.into();
-        }
-        let next = self.page.pop_front();
-        if let Some((located, _)) = &next {
+    /// The metadata of the next instance.
+    async fn next(&mut self) -> Result<Option<One>, ArchiveError> {
+        loop {
+            if self.page.live.is_empty() && self.left > 0 {
+                let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
+                self.page = tx.packed_more(&self.target, self.after, self.newest, PAGE).await?;
+            }
+            let Some(watermark) = self.page.live.pop_front() else { return Ok(None) };
             self.left -= 1;
-            self.after = Some(located.watermark);
+            self.after = watermark;
+            self.open_packs(watermark);
+            let packed = self.open.iter().find(|pack| pack.has(watermark));
+            if let Some(pack) = packed {
+                return Ok(Some(One::Packed(pack.clone(), watermark)));
+            }
+            if self.alone.is_empty() {
+                self.read_alone(watermark).await?;
+            }
+            if self.alone.front().is_some_and(|one| one.watermark == watermark) {
+                return Ok(self.alone.pop_front().map(One::Alone));
+            }
+            // It was deleted since it was looked up.
         }
-        Ok(next)
     }
 
-    fn bulk_base_of(&self, located: &Located) -> (String, String) {
-        (self.bulk_base)(&located.study, &located.series, &located.instance)
+    /// Opens the packs that begin up to an instance, and drops those that ended before it.
+    fn open_packs(&mut self, watermark: i64) {
+        let reaches = |pack: &Pack| pack.watermarks().next_back() >= Some(watermark);
+        self.open.retain(|pack| reaches(pack));
+        while let Some((_, bytes)) = self.page.packs.pop_front_if(|(first, _)| *first <= watermark)
+        {
+            match Pack::open(&bytes) {
+                Ok(pack) if reaches(&pack) => {
+                    self.open.push(Arc::new(pack));
+                }
+                Ok(_) => {}
+                // It is a copy: what is in it is also elsewhere.
+                Err(_) => tracing::error!(
+                    partition = %self.scope.partition(),
+                    "packed metadata is damaged; it is read one by one"
+                ),
+            }
+        }
     }
+
+    /// Reads metadata of an instance without a pack, and of those that follow it without one.
+    async fn read_alone(&mut self, watermark: i64) -> Result<(), ArchiveError> {
+        let next_pack = self.page.packs.front().map_or(i64::MAX, |(first, _)| *first);
+        let follow = self.page.live.iter().copied().take_while(|follows| *follows < next_pack);
+        let follow = follow.filter(|follows| !self.open.iter().any(|pack| pack.has(*follows)));
+        let mut wanted: Vec<i64> = vec![watermark];
+        wanted.extend(follow.take(ALONE - 1));
+        let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
+        self.alone = tx.metadata_of_each(&wanted).await?.into();
+        Ok(())
+    }
+
+    fn bulk_base_of(&self, series: &Uid, instance: &Uid) -> (String, String) {
+        (self.bulk_base)(self.target.study(), series, instance)
+    }
+}
+
+/// An instance of a pack that has it.
+fn member(pack: &Pack, watermark: i64) -> Result<(&Uid, Uid, &[u8]), ArchiveError> {
+    let member = pack.member(watermark);
+    member.ok_or_else(|| ArchiveError::Internal(anyhow::anyhow!("packed metadata is damaged")))
 }
 
 /// Does work on kept metadata; where that is much, away from the threads that serve requests.

@@ -7,6 +7,8 @@
 
 mod number;
 
+use std::sync::LazyLock;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
@@ -19,6 +21,10 @@ use super::{
 /// What precedes the path of a bulk value in metadata that is not resolved yet. No text can forge
 /// it: within a JSON string its quotes would be escaped.
 const MARKER: &[u8] = b"\"BulkDataURI\":\"@";
+
+/// Made once: an instance is searched in less time than this takes to make.
+static FINDER: LazyLock<memchr::memmem::Finder<'static>> =
+    LazyLock::new(|| memchr::memmem::Finder::new(MARKER));
 
 /// Writes `"GGGGEEEE":`, the name of an attribute.
 pub fn write_tag(out: &mut Vec<u8>, tag: Tag) {
@@ -117,9 +123,16 @@ pub fn write_value(out: &mut Vec<u8>, vr: VR, value: &[u8], endian: Endian, char
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
+    // Nearly all text is plain, which is seen many bytes at a time where no loop ends early.
+    let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    if !bytes.iter().fold(false, |special, byte| special | is_special(*byte)) {
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     let mut from = 0;
     for (at, &byte) in bytes.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+        if !is_special(byte) {
             continue;
         }
         out.extend_from_slice(bytes.get(from..at).unwrap_or_default());
@@ -155,9 +168,8 @@ pub fn resolve_bulk(out: &mut Vec<u8>, json: &[u8], base: &str, query: &str) {
     let inside = |quoted: &[u8], out: &mut Vec<u8>| {
         out.extend_from_slice(quoted.get(1..quoted.len() - 1).unwrap_or_default());
     };
-    let marker = memchr::memmem::Finder::new(MARKER);
     let mut rest = json;
-    while let Some(found) = marker.find(rest) {
+    while let Some(found) = FINDER.find(rest) {
         let (before, after) = rest.split_at(found + MARKER.len());
         let (before, _) = before.split_at(before.len() - 1);
         out.extend_from_slice(before);
@@ -174,7 +186,7 @@ pub fn resolve_bulk(out: &mut Vec<u8>, json: &[u8], base: &str, query: &str) {
 
 /// Whether some value in `json` is named by a URI that is not resolved yet.
 pub fn has_bulk(json: &[u8]) -> bool {
-    memchr::memmem::find(json, MARKER).is_some()
+    FINDER.find(json).is_some()
 }
 
 /// The whole Value Field in little endian, as one base64 string.

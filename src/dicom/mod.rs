@@ -17,6 +17,7 @@ pub mod kept;
 pub mod matching;
 pub mod names;
 pub mod normalise;
+pub mod pack;
 pub mod person_name;
 pub mod reader;
 pub mod rewrite;

@@ -182,6 +182,7 @@ impl PartitionTx {
             let (query, conn) = self.statement(sql);
             query.bind(&watermarks).execute(conn).await?;
         }
+        self.packs_delete(study_key, &watermarks).await?;
         let (query, conn) = self.statement(SERIES);
         query.bind(&series).execute(conn).await?;
         let (query, conn) = self.statement(STUDY);

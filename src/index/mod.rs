@@ -51,6 +51,7 @@ mod migrate;
 mod operation_view;
 mod operations;
 mod order;
+mod packs;
 mod parents;
 mod pictures;
 mod places;
@@ -105,6 +106,7 @@ pub use operation_view::{Operation, OperationFilter, OperationState};
 pub use operations::{
     Claim, Compacting, LEASE, OperationKind, Progress, Purging, Reindexing, Work,
 };
+pub use packs::{OneMetadata, PackedPage, Whole};
 pub use pictures::PictureRow;
 pub use principals::{Member, MemberFilter, NewMember};
 pub use query_tags::{KnownTag, NewTag, TagStatus, path_text};
@@ -127,7 +129,7 @@ pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
 pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookSettings};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 32] = [
+pub const TENANT_TABLES: [&str; 33] = [
     "study",
     "study_term",
     "series",
@@ -136,6 +138,7 @@ pub const TENANT_TABLES: [&str; 32] = [
     "blob",
     "blob_removal",
     "instance_metadata",
+    "metadata_pack",
     "frame_table",
     "change_feed",
     "deleted_instance",
@@ -181,6 +184,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             dead_letters::STATEMENTS,
             feed::STATEMENTS,
             link_keys::STATEMENTS,
+            packs::STATEMENTS,
             removal::STATEMENTS,
             repeat::STATEMENTS,
             retrieve::STATEMENTS,

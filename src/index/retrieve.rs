@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use futures::TryStreamExt;
+use futures::{TryStreamExt, stream::BoxStream};
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
@@ -94,7 +94,7 @@ macro_rules! page_of_one {
     };
 }
 
-pub(super) use {page, page_of_one};
+pub(super) use {metadata, page, page_of_one};
 
 const PRESENCE_STUDY: &str = concat!(
     "-- presence_study
@@ -134,15 +134,6 @@ const INSTANCES_OF_SERIES: &str =
     page!("instances_of_series", "", "", "series_key", series_key!("$6"));
 const INSTANCES_OF_INSTANCE: &str = page_of_one!("instances_of_instance", "", "");
 
-const METADATA_OF_STUDY: &str = page!(
-    "metadata_of_study",
-    concat!(", m.metadata, ", series_uid_of_i!()),
-    metadata!(),
-    "study_key",
-    study_key!()
-);
-const METADATA_OF_SERIES: &str =
-    page!("metadata_of_series", ", m.metadata", metadata!(), "series_key", series_key!("$6"));
 const METADATA_OF_INSTANCE: &str =
     page_of_one!("metadata_of_instance", ", m.metadata", metadata!());
 
@@ -194,8 +185,6 @@ pub(super) const STATEMENTS: &[&str] = &[
     INSTANCES_OF_STUDY,
     INSTANCES_OF_SERIES,
     INSTANCES_OF_INSTANCE,
-    METADATA_OF_STUDY,
-    METADATA_OF_SERIES,
     METADATA_OF_INSTANCE,
     BULK_OF_STUDY,
     BULK_OF_SERIES,
@@ -210,7 +199,7 @@ pub(super) const STATEMENTS: &[&str] = &[
 const MAX_PATH: usize = 4096;
 
 /// Metadata in one page, in bytes, from which no further row is taken.
-const METADATA_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const METADATA_BYTES: usize = 4 * 1024 * 1024;
 
 impl PartitionTx {
     /// What the partition knows of `target`.
@@ -253,28 +242,26 @@ impl PartitionTx {
         rows.iter().map(|row| located(row, target, 0)).collect()
     }
 
-    /// Like [`PartitionTx::instances_page`], with the metadata of each instance: DICOM JSON as one
-    /// zstd frame. Ends early, but not before its first row, when the metadata is some MiB.
+    /// An instance, in the version `version` if one is given, with its DICOM JSON as it is kept.
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn metadata_page(
+    pub async fn metadata_of_one(
         &mut self,
         target: &Target,
-        after: Option<i64>,
-        up_to: i64,
-        limit: i64,
-    ) -> Result<Vec<(Located, Vec<u8>)>, IndexError> {
-        let sql = [METADATA_OF_STUDY, METADATA_OF_SERIES, METADATA_OF_INSTANCE];
-        let mut bytes = 0;
-        let is_enough = |row: &PgRow| {
-            bytes += row.try_get::<&[u8], _>(LOCATED_COLUMNS)?.len();
-            Ok(bytes >= METADATA_BYTES)
-        };
-        let rows = self.page(sql, target, after, up_to, limit, is_enough).await?;
-        rows.iter()
-            .map(|row| Ok((located(row, target, 1)?, row.try_get(LOCATED_COLUMNS)?)))
-            .collect()
+        version: Option<i64>,
+    ) -> Result<Option<(Located, Vec<u8>)>, IndexError> {
+        let Target::Instance { study, series, instance } = target else { return Ok(None) };
+        let (query, conn) = self.statement(METADATA_OF_INSTANCE);
+        let query = query
+            .bind(study.as_str())
+            .bind(version.map_or(i64::MIN, |version| version.saturating_sub(1)))
+            .bind(version.unwrap_or(i64::MAX))
+            .bind(1_i64)
+            .bind(series.as_str())
+            .bind(instance.as_str());
+        let Some(row) = query.fetch_optional(conn).await? else { return Ok(None) };
+        Ok(Some((located(&row, target, 1)?, row.try_get(LOCATED_COLUMNS)?)))
     }
 
     /// Like [`PartitionTx::instances_page`], with the values that the metadata of each instance
@@ -396,6 +383,23 @@ impl PartitionTx {
         let (query, conn) = self.statement(PARTITION_IN_USE);
         Ok(query.fetch_one(conn).await?.try_get(0)?)
     }
+}
+
+/// Reads rows, until `read` says that they are enough.
+pub(super) async fn read_until<T>(
+    mut rows: BoxStream<'_, Result<PgRow, sqlx::Error>>,
+    mut read: impl FnMut(&PgRow) -> Result<(T, bool), IndexError>,
+) -> Result<Vec<T>, IndexError> {
+    // Rows that were not read are read over when the connection is used again.
+    let mut page = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        let (one, is_enough) = read(&row)?;
+        page.push(one);
+        if is_enough {
+            break;
+        }
+    }
+    Ok(page)
 }
 
 /// Reads a row of a page; where the target is a study, the series stands behind `extra` columns.

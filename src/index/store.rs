@@ -199,6 +199,7 @@ impl PartitionTx {
         pending.retain(|uid, _| !existing.contains_key(*uid));
         let mut made = Made::default();
         let mut places: Vec<Place<'_>> = Vec::new();
+        let mut homes: HashMap<i64, (i64, i64)> = HashMap::new();
         let mut has_blobs = false;
         for _ in 0..ATTEMPTS {
             if pending.is_empty() {
@@ -214,10 +215,10 @@ impl PartitionTx {
                 has_blobs = true;
             }
             let created = self.create(&batch, &parents).await?;
-            for new in
-                batch.iter().filter(|new| created.contains_key(new.indexed.instance.as_str()))
-            {
+            for new in &batch {
+                let Some(watermark) = created.get(new.indexed.instance.as_str()) else { continue };
                 let parents = parents.get(&(&new.indexed.study, &new.indexed.series));
+                homes.extend(parents.map(|parents| (*watermark, *parents)));
                 places.extend(parents.map(|(study, series)| Place {
                     study: *study,
                     series: *series,
@@ -235,7 +236,7 @@ impl PartitionTx {
         if !pending.is_empty() {
             return Err(IndexError::Busy);
         }
-        self.details(&first, &watermarks).await?;
+        self.details(&first, &watermarks, &homes).await?;
         self.tell(&mut made, &places).await?;
         let kept =
             first.iter().filter_map(|(uid, new)| Some((*watermarks.get(*uid)?, new.metadata)));
@@ -334,6 +335,7 @@ impl PartitionTx {
         &mut self,
         first: &BTreeMap<&str, &NewInstance<'_>>,
         watermarks: &HashMap<String, i64>,
+        homes: &HashMap<i64, (i64, i64)>,
     ) -> Result<(), IndexError> {
         let stored: Vec<(i64, &NewInstance<'_>)> = first
             .iter()
@@ -347,6 +349,7 @@ impl PartitionTx {
         let bulk: Vec<Option<String>> = stored.iter().map(|(_, new)| bulk(new.indexed)).collect();
         let (query, conn) = self.statement(METADATA_CREATE);
         query.bind(&watermarks).bind(metadata).bind(bulk).execute(conn).await?;
+        self.packs_create(&stored, homes).await?;
 
         let frames = frames::Rows::of(&stored);
         if !frames.watermarks.is_empty() {

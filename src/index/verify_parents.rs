@@ -87,6 +87,7 @@ macro_rules! of_parents {
 }
 
 const OF_METADATA: &str = of_instances!("verify_of_metadata", "instance_metadata");
+const OF_PACKS: &str = of_parents!("verify_of_packs", "metadata_pack", "study_key", "study");
 const OF_FRAMES: &str = of_instances!("verify_of_frames", "frame_table");
 const OF_VALUES: &str = of_instances!("verify_of_values", "query_tag_value");
 const OF_ERRORS: &str = of_instances!("verify_of_errors", "query_tag_error");
@@ -94,8 +95,17 @@ const OF_TERMS: &str = of_parents!("verify_of_terms", "study_term", "study_key",
 const OF_REQUESTS: &str =
     of_parents!("verify_of_requests", "series_request", "series_key", "series");
 
-pub(super) const STATEMENTS: &[&str] =
-    &[SERIES, STUDIES, OF_METADATA, OF_FRAMES, OF_VALUES, OF_ERRORS, OF_TERMS, OF_REQUESTS];
+pub(super) const STATEMENTS: &[&str] = &[
+    SERIES,
+    STUDIES,
+    OF_METADATA,
+    OF_PACKS,
+    OF_FRAMES,
+    OF_VALUES,
+    OF_ERRORS,
+    OF_TERMS,
+    OF_REQUESTS,
+];
 
 /// A series, and what belongs to it.
 #[derive(Clone, Debug)]
@@ -134,6 +144,8 @@ pub struct VerifyStudy {
 pub enum Belonging {
     /// Metadata of instances.
     Metadata,
+    /// Packs of metadata of studies.
+    Packs,
     /// Frame tables of instances.
     Frames,
     /// Values of extended query tags.
@@ -148,8 +160,9 @@ pub enum Belonging {
 
 impl Belonging {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Metadata,
+        Self::Packs,
         Self::Frames,
         Self::TagValues,
         Self::TagErrors,
@@ -161,6 +174,7 @@ impl Belonging {
     pub fn table(self) -> &'static str {
         match self {
             Self::Metadata => "instance_metadata",
+            Self::Packs => "metadata_pack",
             Self::Frames => "frame_table",
             Self::TagValues => "query_tag_value",
             Self::TagErrors => "query_tag_error",
@@ -171,12 +185,13 @@ impl Belonging {
 
     /// Whether rows belong to instances, and are named by their watermark.
     pub fn is_of_instances(self) -> bool {
-        !matches!(self, Self::Terms | Self::Requests)
+        !matches!(self, Self::Packs | Self::Terms | Self::Requests)
     }
 
     fn statement(self) -> &'static str {
         match self {
             Self::Metadata => OF_METADATA,
+            Self::Packs => OF_PACKS,
             Self::Frames => OF_FRAMES,
             Self::TagValues => OF_VALUES,
             Self::TagErrors => OF_ERRORS,

@@ -110,10 +110,11 @@ impl Sample {
 
     /// The metadata as it is kept; without any, something that tells it from others.
     pub fn metadata(&self) -> Vec<u8> {
-        match &*self.indexed.metadata {
-            [] => self.indexed.instance.as_str().as_bytes().to_vec(),
-            json => collimator::dicom::kept::compress(json).unwrap(),
-        }
+        let json = match &*self.indexed.metadata {
+            [] => self.indexed.instance.as_str().as_bytes(),
+            json => json,
+        };
+        collimator::dicom::kept::compress(json).unwrap()
     }
 
     pub fn frames(mut self, frames: FrameTable) -> Self {

@@ -13,6 +13,7 @@ mod isolation;
 mod limits;
 mod link_keys;
 mod names;
+mod packs;
 mod pictures;
 mod plans;
 mod query_tags;

@@ -75,6 +75,14 @@ const BROKEN: &[(&str, &str)] = &[
         "SELECT FROM instance_metadata m WHERE NOT EXISTS (SELECT FROM instance i WHERE m.partition_id = i.partition_id AND m.watermark = i.watermark)",
     ),
     (
+        "packed metadata without its first or last instance",
+        "SELECT FROM metadata_pack m WHERE 2 > (SELECT count(*) FROM instance i WHERE m.partition_id = i.partition_id AND m.study_key = i.study_key AND i.watermark IN (m.first_watermark, m.last_watermark))",
+    ),
+    (
+        "packed metadata of a study more than once",
+        "SELECT FROM metadata_pack m JOIN metadata_pack o USING (partition_id, first_watermark) WHERE m.study_key <> o.study_key",
+    ),
+    (
         "frame table without instance",
         "SELECT FROM frame_table m WHERE NOT EXISTS (SELECT FROM instance i WHERE m.partition_id = i.partition_id AND m.watermark = i.watermark)",
     ),

@@ -1,7 +1,7 @@
 //! Search finds what it must, in order, page by page.
 
 use collimator::{
-    dicom::{attributes::Level, matching::Test},
+    dicom::{attributes::Level, kept, matching::Test},
     index::{Condition, Db, Include, RequestKey, SearchPlan, SearchRow, Within},
     tenancy::{Grants, Named, PartitionId, Permission, Scope, decide},
 };
@@ -367,7 +367,7 @@ async fn rows_say_what_was_asked_about_the_page() {
         assert_eq!(last.series_instances, (level > Level::Study).then_some(1));
         assert_eq!(last.sop_classes, ["1.2.840.10008.5.1.4.1.1.2"]);
         assert_eq!(last.transfer_syntaxes, ["1.2.840.10008.1.2.1"]);
-        let metadata = (level > Level::Series).then(|| b"1.2.3.2.2".to_vec());
+        let metadata = (level > Level::Series).then(|| kept::compress(b"1.2.3.2.2").unwrap());
         assert_eq!(last.metadata, metadata);
     }
     let mut plan = plan(Level::Series, vec![]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use collimator::{
-    dicom::frames::FrameTable,
+    dicom::{frames::FrameTable, kept},
     index::{IndexError, NewInstance, Presence, Stored, Target},
 };
 use sqlx::{PgConnection, Row};
@@ -43,11 +43,24 @@ async fn a_batch_is_stored_and_found() {
     assert_eq!(tx.instances_page(&series(1, 1), None, i64::MAX, 100).await.unwrap().len(), 3);
     assert_eq!(tx.instances_page(&series(2, 1), None, i64::MAX, 100).await.unwrap(), []);
 
-    let metadata = tx.metadata_page(&study(1), Some(all[0].watermark), i64::MAX, 2).await.unwrap();
-    assert_eq!(metadata.iter().map(|(at, _)| at).collect::<Vec<_>>(), [&all[1], &all[2]]);
-    assert_eq!(metadata[0].1, all[1].instance.as_str().as_bytes());
-    let up_to = tx.metadata_page(&study(1), None, all[1].watermark, 10).await.unwrap();
-    assert_eq!(up_to.len(), 2);
+    let two = [all[2].watermark, all[1].watermark];
+    let metadata = tx.metadata_of_each(&two).await.unwrap();
+    assert_eq!(metadata.iter().map(|one| one.watermark).collect::<Vec<_>>(), two);
+    assert_eq!(metadata[1].instance, all[1].instance);
+    assert_eq!(metadata[1].series, all[1].series);
+    let json = kept::decompress(&metadata[1].metadata).unwrap();
+    assert_eq!(json, all[1].instance.as_str().as_bytes());
+    let target = Target::Instance {
+        study: all[1].study.clone(),
+        series: all[1].series.clone(),
+        instance: all[1].instance.clone(),
+    };
+    for version in [None, Some(all[1].watermark)] {
+        let (at, _) = tx.metadata_of_one(&target, version).await.unwrap().unwrap();
+        assert_eq!(at, all[1]);
+    }
+    let another = tx.metadata_of_one(&target, Some(all[0].watermark)).await.unwrap();
+    assert!(another.is_none());
 }
 
 #[tokio::test]

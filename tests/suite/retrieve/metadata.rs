@@ -24,6 +24,89 @@ async fn at_three_levels_as_one_array() {
     assert!(problem["available"].as_array().unwrap().contains(&json!("application/dicom+json")));
 }
 
+/// Instances that were stored together are read together, others one by one; nobody sees which.
+#[tokio::test]
+async fn it_is_the_same_however_the_instances_came() {
+    let server = Server::start().await;
+    let uid = |n: u32| format!("1.2.1.{}.{n}", n % 2);
+    let ct = |n: u32| {
+        let ct = Dicom::ct("1.2.1", &format!("1.2.1.{}", n % 2), &uid(n));
+        // Some say so much that they are kept apart.
+        let long = if n % 10 == 5 { "very long ".repeat(3000) } else { format!("number {n}") };
+        ct.text(0x0020, 0x4000, "LT", &long).file()
+    };
+    let files = |range: std::ops::Range<u32>| range.map(ct).collect::<Vec<_>>();
+    let (study, first_series) =
+        ("/studies/1.2.1/metadata", "/studies/1.2.1/series/1.2.1.1/metadata");
+    let compare = async |numbers: &[u32]| {
+        let mut expected = Vec::new();
+        for n in numbers {
+            let path =
+                format!("/studies/1.2.1/series/1.2.1.{}/instances/{}/metadata", n % 2, uid(*n));
+            let one = server.get(&path).await.is(200).body;
+            expected.push((n % 2, String::from_utf8(one.to_vec()).unwrap()));
+        }
+        let array = |wanted: Option<u32>| {
+            let wanted =
+                expected.iter().filter(|(series, _)| wanted.is_none_or(|one| one == *series));
+            let all: Vec<&str> = wanted.map(|(_, json)| &json[1..json.len() - 1]).collect();
+            format!("[{}]", all.join(","))
+        };
+        let given = async |path: &str| {
+            String::from_utf8(server.get(path).await.is(200).body.to_vec()).unwrap()
+        };
+        assert_eq!(given(study).await, array(None));
+        assert_eq!(given(first_series).await, array(Some(1)));
+        let xml = "multipart/related; type=\"application/dicom+xml\"";
+        let parts = server.get_as(study, xml).await.is(200).parts();
+        assert_eq!(parts.len(), numbers.len());
+        for (part, n) in parts.iter().zip(numbers) {
+            assert!(part.header("content-location").ends_with(&format!("/{}/metadata", uid(*n))));
+            let text = String::from_utf8(part.body.to_vec()).unwrap();
+            assert!(
+                text.contains(&format!("/instances/{}/bulkdata/7FE00010\"", uid(*n))),
+                "{text}"
+            );
+        }
+    };
+    // Many in one request, one alone, then several again.
+    server.store("/studies", &files(0..30)).await.is(200);
+    server.store("/studies", &files(30..31)).await.is(200);
+    server.store("/studies", &files(31..40)).await.is(200);
+    let order: Vec<u32> = stored_order(&server, study).await;
+    assert_eq!(order.len(), 40);
+    compare(&order).await;
+    // Deleted from among the first, and from the others.
+    for n in [3, 20, 33] {
+        let path = format!("/studies/1.2.1/series/1.2.1.{}/instances/{}", n % 2, uid(n));
+        server.delete(&path).await.is(204);
+    }
+    let left: Vec<u32> = order.into_iter().filter(|n| ![3, 20, 33].contains(n)).collect();
+    compare(&left).await;
+    server.store("/studies", &files(40..50)).await.is(200);
+    // What is kept of a pack that is damaged is elsewhere too.
+    let mut conn = server.superuser().await;
+    let cut = "UPDATE metadata_pack SET pack = substring(pack FOR 50)";
+    assert!(sqlx::query(cut).execute(&mut conn).await.unwrap().rows_affected() > 0);
+    let order = stored_order(&server, study).await;
+    assert_eq!(order.len(), 47);
+    compare(&order).await;
+    server.delete("/studies/1.2.1").await.is(204);
+    server.get(study).await.is(410);
+    let packs = sqlx::query("SELECT FROM metadata_pack").fetch_all(&mut conn).await.unwrap();
+    assert_eq!(packs.len(), 0);
+}
+
+/// The numbers that end the UIDs of instances, in the order in which they are given.
+async fn stored_order(server: &Server, path: &str) -> Vec<u32> {
+    let all = server.get(path).await.is(200).json();
+    let number = |one: &Value| {
+        let uid = one["00080018"]["Value"][0].as_str().unwrap();
+        uid.rsplit('.').next().unwrap().parse().unwrap()
+    };
+    all.as_array().unwrap().iter().map(number).collect()
+}
+
 #[tokio::test]
 async fn attributes_ascend_and_none_is_of_the_file_meta() {
     let server = Server::start().await;

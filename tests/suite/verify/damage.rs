@@ -119,6 +119,13 @@ const ROWS: &[(&str, &str, &[&str])] = &[
         &["rows_left null"],
     ),
     (
+        "packleft",
+        "INSERT INTO metadata_pack (partition_id, study_key, first_watermark, last_watermark,
+                series_keys, pack)
+            VALUES ('$p', 1000000007, 1, 2, '{1}', '')",
+        &["rows_left null"],
+    ),
+    (
         "noevent",
         "DELETE FROM change_feed WHERE partition_id = '$p' AND sop_instance_uid = '1.2.2.1.1'",
         &["event_missing 1.2.2.1.1"],
