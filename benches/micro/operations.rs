@@ -173,14 +173,15 @@ async fn metadata(index: &Index, mut watch: Watch<'_>) -> anyhow::Result<()> {
     let target = Target::Study { study };
     let read = async {
         let mut tx = index.db.begin_in(&scope()).await?;
-        let summary = tx.summary(&target).await?.context("it is there")?;
-        let (mut after, mut count) = (None, 0);
-        loop {
-            let page = tx.metadata_page(&target, after, summary.newest, 100).await?;
-            let Some((last, _)) = page.last() else { return Ok((count, summary.count)) };
-            after = Some(last.watermark);
-            count += page.len() as i64;
+        let first = tx.packed_first(&target, 100).await?.context("it is there")?;
+        let (whole, mut page) = first;
+        let mut count = 0;
+        while let Some(last) = page.live.back().copied() {
+            anyhow::ensure!(!page.packs.is_empty(), "it was stored as one batch");
+            count += page.live.len() as i64;
+            page = tx.packed_more(&target, last, whole.newest, 100).await?;
         }
+        Ok((count, whole.count))
     };
     let (read, expected) = watch.run(read).await?;
     anyhow::ensure!(read == expected, "{read} of {expected}");

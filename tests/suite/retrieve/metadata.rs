@@ -30,7 +30,7 @@ async fn it_is_the_same_however_the_instances_came() {
     let server = Server::start().await;
     let uid = |n: u32| format!("1.2.1.{}.{n}", n % 2);
     let ct = |n: u32| {
-        let ct = Dicom::ct("1.2.1", &format!("1.2.1.{}", n % 2), &uid(n));
+        let mut ct = Dicom::ct("1.2.1", &format!("1.2.1.{}", n % 2), &uid(n));
         // Some say so much that they are kept apart.
         let long = if n % 10 == 5 { "very long ".repeat(3000) } else { format!("number {n}") };
         ct.text(0x0020, 0x4000, "LT", &long).file()
