@@ -2,7 +2,7 @@
 //!
 //! The instances of a series say nearly the same, so that together they take a tenth of what they
 //! take one by one, and reading a study is reading a few pieces. Owns the form; it is compressed as
-//! [`kept`](super::kept) says. Holds: a pack that is no pack is told, and takes no more memory than it says it
+//! [`super::kept`] says. Holds: a pack that is no pack is told, and takes no more memory than it says it
 //! does, which is bounded. Absent: which instances live ([`crate::index`]): a pack is a copy.
 //!
 //! Form, numbers in little endian: a byte that says which form; how many series (2 bytes), each a

@@ -2,7 +2,7 @@
 //!
 //! Innermost of all layers, so that who is turned away gets the headers, the log line and the metrics
 //! of every answer. Whoever is turned away here was not looked at; seats are taken where it is decided
-//! what a request may touch ([`Visit::sit`]). A request works while there are bytes of its body to be
+//! what a request may touch (`Visit::sit`). A request works while there are bytes of its body to be
 //! dealt with, an answer while its next bytes are being made. Holds: a change is never cut short, so
 //! that nobody is told that something failed which was done; a body that is not wanted is read on for a
 //! moment, within bounds, so that its client sees the answer.

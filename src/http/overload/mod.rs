@@ -146,7 +146,7 @@ impl Overload {
     /// A request has come.
     ///
     /// # Errors
-    /// [`Shed::Full`] where too many are open.
+    /// `Shed::Full` where too many are open.
     pub fn enter(&self, class: Class) -> Result<Arc<Visit>, Shed> {
         let open = self.seats.open().ok_or(Shed::Full)?;
         let seats = self.seats.clone();
