@@ -40,8 +40,9 @@ const PUTS_AT_ONCE: usize = 2;
 /// Transactions of one partition that commit rows at once.
 const COMMITS_AT_ONCE: usize = 1;
 
-/// Most blobs of one transaction: what waits for a commit must not wait for ever more rows.
-const BLOBS_OF_COMMIT: usize = 16;
+/// Rows from which a transaction takes no further blob: what waits for a commit must not wait for
+/// ever more rows.
+const ROWS_OF_COMMIT: usize = 1000;
 
 /// How often a batch whose transaction lost a race (deadlock, serialization, a parent deleted
 /// under it) or its connection is tried again before its instances fail.
@@ -244,13 +245,20 @@ impl Writers {
     fn take_durable(&self, partition: &PartitionId) -> Option<Vec<Durable>> {
         let mut queues = self.queues();
         let queue = queues.get_mut(partition)?;
-        let count = queue.durable.len().min(BLOBS_OF_COMMIT);
-        if count == 0 {
+        let (mut batches, mut rows) = (Vec::new(), 0);
+        while let Some(next) = queue.durable.front() {
+            rows += next.rows.len();
+            if !batches.is_empty() && rows > ROWS_OF_COMMIT {
+                break;
+            }
+            batches.extend(queue.durable.pop_front());
+        }
+        if batches.is_empty() {
             queue.committing -= 1;
             forget_idle(&mut queues, partition);
             return None;
         }
-        Some(queue.durable.drain(..count).collect())
+        Some(batches)
     }
 
     /// Writes the bytes of groups into one blob. Where that fails they are told so.

@@ -275,7 +275,9 @@ async fn a_transaction_has_the_rows_of_several_blobs() {
     assert_eq!(tx.store_batch_again(&blobs, &news).await.unwrap(), stored);
     tx.commit().await.unwrap();
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
-    tx.delete(&study(2), Duration::ZERO).await.unwrap();
+    for gone in [study(1), study(2)] {
+        tx.delete(&gone, Duration::ZERO).await.unwrap();
+    }
     tx.commit().await.unwrap();
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
     let spent = tx.store_batch_again(&blobs, &news).await;
