@@ -39,6 +39,7 @@ pub struct Index {
     pub population: Population,
     /// A connection with the application's log-in.
     pub app: RefCell<PgConnection>,
+    owner: RefCell<PgConnection>,
     /// What there is to be found, by the names of `statements.txt`.
     pub values: BTreeMap<String, String>,
     /// The process that started all others of Postgres.
@@ -81,9 +82,9 @@ impl Index {
             let postmaster = parent(row.try_get::<i32, _>(0)?)?;
             let options = DbOptions { max_connections: 2, ..DbOptions::default() };
             let db = Db::open(app, options).await?;
-            anyhow::Ok((db, raw, values, postmaster))
+            anyhow::Ok((db, raw, conn, values, postmaster))
         });
-        let (db, app, values, postmaster) = match filled {
+        let (db, app, owner, values, postmaster) = match filled {
             Ok(filled) => filled,
             Err(error) => {
                 embedded.stop();
@@ -95,6 +96,7 @@ impl Index {
             db,
             population,
             app: RefCell::new(app),
+            owner: RefCell::new(owner),
             values,
             postmaster,
             next: Cell::new(1_000_000),
@@ -106,6 +108,13 @@ impl Index {
     /// A number that no study has.
     pub fn number(&self) -> u64 {
         self.next.replace(self.next.get() + 1)
+    }
+
+    /// Removes what earlier benches left dead, which those that follow would have to pass.
+    pub fn vacuum(&self) -> anyhow::Result<()> {
+        let owner = &mut *self.owner.borrow_mut();
+        self.runtime.block_on(sqlx::raw_sql("VACUUM").execute(owner))?;
+        Ok(())
     }
 
     /// Processor time that the processes of Postgres have used.

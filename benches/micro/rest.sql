@@ -40,7 +40,7 @@ INSERT INTO deleted_instance (partition_id, watermark, study_instance_uid, serie
         '1.2.840.10008.5.1.4.1.1.2', '1.2.840.10008.1.2.1', md5('gone' || e)::uuid, n * 1000, 1000,
         300, '\x00', now() - interval '2 days', now() - interval '1 day',
         CASE e WHEN 0 THEN now() + interval '1 day' END
-    FROM generate_series(0, 1) e, generate_series(1, 100) n;
+    FROM generate_series(0, 1) e, generate_series(1, 1000 - 900 * e) n;
 INSERT INTO blob_removal (partition_id, blob_id, due_at, attempts, length, error, moved_to)
     SELECT 'p0000', md5('gone' || e)::uuid, now() - interval '1 hour', 0, 100000, NULL, NULL
         FROM generate_series(0, 1) e

@@ -149,6 +149,12 @@ pub fn benches(bench: &mut Bench, lazy: &Lazy) {
                 let index = lazy.get();
                 let run = Run { sql, reach, arguments, first, finds };
                 let mut cost = cost.borrow_mut();
+                if cost.execution.is_empty()
+                    && !lazy.is_test
+                    && let Err(error) = index.vacuum()
+                {
+                    lazy.fail(name, &error);
+                }
                 let app = &mut *index.app.borrow_mut();
                 index.runtime.block_on(async {
                     let ran = run.measure(index, app, times, &mut cost).await;
