@@ -33,14 +33,16 @@ const TAGS: &str = "-- search_tags
         FROM query_tag q WHERE q.partition_id = ANY($1) AND q.tag_id = d.tag_id) p
     ORDER BY d.tag_id";
 
-/// Root tags with partitions that hold something and have not met them.
+/// Root tags with partitions that hold something and have not met them. Whether a partition holds
+/// something is looked up: as EXISTS it becomes a join, which reads all instances of the scope.
 pub(super) const UNMET: &str = "-- query_tags_unmet
     SELECT r.tag_id, r.operation_id, count(*) FROM query_tag_root r
     CROSS JOIN unnest($1::text[]) AS scope(id)
     WHERE NOT r.is_deleting AND ($2::uuid IS NULL OR r.operation_id = $2)
         AND NOT EXISTS (SELECT FROM query_tag q
             WHERE q.partition_id = scope.id AND q.tag_id = r.tag_id)
-        AND EXISTS (SELECT FROM instance i WHERE i.partition_id = scope.id)
+        AND (SELECT 1 FROM instance i WHERE i.partition_id = scope.id AND i.watermark > 0
+            ORDER BY i.watermark LIMIT 1) IS NOT NULL
     GROUP BY r.tag_id";
 
 pub(super) const SCOPED_STATEMENTS: &[&str] = &[TAGS, UNMET];
