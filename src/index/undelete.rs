@@ -24,7 +24,8 @@ use crate::dicom::Uid;
 
 /// Of each instance of study `$2` that was deleted, the last version, after `$3` and `$4`; as often
 /// as it was deleted. (Nothing is added to a watermark but what keeps the planner from looking for
-/// the largest among those of the partition.)
+/// the largest among those of the partition. The range is of the last key: one of the first would
+/// have each row read all that was deleted of its study.)
 const PAGE: &str = concat!(
     "-- undelete_page
     SELECT d.watermark, d.series_instance_uid, d.sop_instance_uid, d.blob_id, d.blob_offset,
@@ -38,11 +39,11 @@ const PAGE: &str = concat!(
         ORDER BY study_instance_uid, series_instance_uid, sop_instance_uid LIMIT $5) p
     CROSS JOIN LATERAL (SELECT max(n.watermark + 0) AS watermark FROM (
         SELECT * FROM deleted_instance
-        WHERE partition_id = $1 AND study_instance_uid >= p.study_instance_uid
-            AND study_instance_uid <= p.study_instance_uid
+        WHERE partition_id = $1 AND study_instance_uid = p.study_instance_uid
             AND series_instance_uid = p.series_instance_uid
-            AND sop_instance_uid = p.sop_instance_uid
-        ORDER BY study_instance_uid) n) m
+            AND sop_instance_uid >= p.sop_instance_uid
+            AND sop_instance_uid <= p.sop_instance_uid
+        ORDER BY sop_instance_uid) n) m
     CROSS JOIN LATERAL ",
     one!("*", "deleted_instance", "watermark", "m.watermark"),
     " d"
