@@ -6,7 +6,6 @@
 
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::{
@@ -28,25 +27,7 @@ use crate::{
 /// Metadata from this size, in bytes, is compressed away from the threads that serve requests.
 const MUCH: usize = 512 * 1024;
 
-/// Slices of all Stores that are hashed and read at once: half of the processors, so that whatever else is
-/// asked for stands behind a few of them and not behind those of every Store.
-pub(super) struct Slices(Semaphore);
-
-impl Default for Slices {
-    fn default() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self(Semaphore::new((processors / 2).max(1)))
-    }
-}
-
-impl Slices {
-    /// Waits for a turn, in order. (The semaphore is never closed.)
-    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        self.0.acquire().await.ok()
-    }
-}
-
-/// Bytes that the reader takes before other tasks of the thread get their turn.
+/// Bytes that are read or hashed before other tasks of the thread get their turn.
 pub(super) const SLICE: usize = 128 * 1024;
 
 /// Chunks below this size, in bytes, are copied together: each one that is kept costs memory of its
@@ -127,24 +108,13 @@ impl<'a> PartSink<'a> {
             return self.fail_for_memory().await;
         }
         for slice in bytes.chunks(SLICE) {
-            if let Err(error) = self.read(slice).await {
+            if let Err(error) = read_slice(&mut self.reader, slice).await {
                 return self.fail_reading(&error).await;
             }
         }
         if let Err(error) = self.keep(bytes).await {
             self.fail_storing(error.into()).await;
         }
-    }
-
-    /// Reads a slice in turns: what it inflates to may be a thousand times as much.
-    async fn read(&mut self, mut slice: &[u8]) -> Result<(), DicomError> {
-        let slices = &self.session.archive.0.slices;
-        let mut turn = slices.turn().await;
-        while self.reader.push_some(&mut slice)? {
-            drop(turn);
-            turn = slices.turn().await;
-        }
-        Ok(())
     }
 
     /// Counts what is held by now; waits while that is not to be had.
@@ -172,7 +142,6 @@ impl<'a> PartSink<'a> {
 
     async fn keep(&mut self, bytes: Bytes) -> Result<(), BlobError> {
         let own_blob = self.session.archive.0.store.own_blob_bytes;
-        let slices = &self.session.archive.0.slices;
         match &mut self.state {
             State::Small(chunks) => {
                 chunks.push(bytes);
@@ -182,7 +151,7 @@ impl<'a> PartSink<'a> {
                     let mut upload = Box::new(blobs.upload(id).await?);
                     let mut sha256 = Sha256::new();
                     for chunk in chunks.take() {
-                        hash(&mut sha256, &chunk, slices).await;
+                        hash(&mut sha256, &chunk).await;
                         upload.push(chunk).await?;
                     }
                     self.state = State::Large { id, upload, sha256 };
@@ -190,7 +159,7 @@ impl<'a> PartSink<'a> {
                 Ok(())
             }
             State::Large { upload, sha256, .. } => {
-                hash(sha256, &bytes, slices).await;
+                hash(sha256, &bytes).await;
                 upload.push(bytes).await
             }
             State::Failed { .. } => Ok(()),
@@ -295,11 +264,11 @@ async fn discard(upload: Upload) {
     }
 }
 
-/// Hashes a chunk in turns.
-async fn hash(sha256: &mut Sha256, chunk: &[u8], slices: &Slices) {
+/// Hashes a chunk; other tasks of the thread get their turns meanwhile.
+pub(super) async fn hash(sha256: &mut Sha256, chunk: &[u8]) {
     for slice in chunk.chunks(SLICE) {
-        let _turn = slices.turn().await;
         sha256.update(slice);
+        tokio::task::yield_now().await;
     }
 }
 

@@ -269,17 +269,21 @@ impl StoreSession {
     /// Waits for the oldest group in flight; `false`: there is none.
     async fn settle(&mut self) -> bool {
         let Some(in_flight) = self.in_flight.pop_front() else { return false };
-        let Ok(outcomes) = in_flight.answer.await else {
-            let error = ArchiveError::Internal(anyhow::anyhow!("a batch writer ended early"));
-            self.fail_all(in_flight.sops, &error);
-            return true;
-        };
-        for (row, stored) in outcomes {
-            match stored {
-                Ok(stored) => self.note(row, stored),
-                Err(error) => {
-                    let sop = (row.indexed.sop_class, row.indexed.instance);
-                    self.fail_all(vec![sop], &error);
+        let answer = in_flight.answer.await.unwrap_or_else(|_| {
+            let error = anyhow::anyhow!("a batch writer ended early");
+            Err(Arc::new(ArchiveError::Internal(error)))
+        });
+        match answer {
+            Err(error) => self.fail_all(in_flight.sops, &error),
+            Ok(outcomes) => {
+                for (row, stored) in outcomes {
+                    match stored {
+                        Ok(stored) => self.note(row, stored),
+                        Err(error) => {
+                            let sop = (row.indexed.sop_class, row.indexed.instance);
+                            self.fail_all(vec![sop], &error);
+                        }
+                    }
                 }
             }
         }

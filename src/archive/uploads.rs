@@ -1,11 +1,11 @@
 //! What parts that are still arriving hold in memory, all Stores together.
 //!
-//! A part is held while it comes: all of it as long as it may be a small one, then a few pieces, and what
-//! the reader made of its header. Its client decides how long that takes. Holds: all of them hold no
-//! more than `store.upload_bytes`, and those of one partition no more than its share of it; who would
-//! need more waits without holding what others wait for, for `overload.wait`, and is then told to come
-//! again; while little is left, nobody new begins, and whoever is slow gives back what he has. A part
-//! that needs more than there is takes all of it and goes on alone.
+//! A part is held while it comes: all of it as long as it may be a small one, then a few pieces,
+//! and what the reader made of its header. Its client decides how long that takes. Holds: all of
+//! them hold no more than `store.upload_bytes`, and those of one partition no more than its share
+//! of it; who would need more waits without holding what others wait for, for `overload.wait`, and
+//! is then told to come again; while little is left, nobody new begins, and whoever is slow gives
+//! back what he has. A part that needs more than there is takes all of it and goes on alone.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,8 @@ use crate::{config::Config, telemetry::names, tenancy::PartitionId};
 
 /// Of four parts of the memory, those beyond which it is short.
 const SHORT: u64 = 3;
-/// Bytes a second that a part has to bring while memory is short, once it has been coming for so long.
+/// Bytes a second that a part has to bring while memory is short, once it has been coming for so
+/// long.
 const SLOW: u64 = 64 << 10;
 const SLOW_AFTER: Duration = Duration::from_secs(10);
 

@@ -2,9 +2,9 @@
 //! transactions, whichever requests they came with (design §5).
 //!
 //! Two stages: what waits is put into blobs, [`PUTS_AT_ONCE`] at a time; blobs that are durable wait
-//! for their rows, which all that have come meanwhile get in one transaction. While one batch
-//! commits the next ones' bytes go to the blob store, and the longer a commit takes the more it
-//! serves.
+//! for their rows, which all that have come meanwhile get in one transaction, one at a time. While it
+//! commits, the next ones' bytes go to the blob store, and the longer it takes the more the next
+//! one serves.
 //!
 //! Holds: a blob is durable before the transaction that names it starts; an instance is answered
 //! for only after that transaction committed. A failed batch leaves at most blobs without rows,
@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
-use super::{ArchiveError, deeds};
+use super::{ArchiveError, deeds, part::hash};
 use crate::{
     blob::BlobStore,
     config::StoreConfig,
@@ -36,9 +36,6 @@ use crate::{
 
 /// Blobs of one partition that are written at once: their syncs overlap.
 const PUTS_AT_ONCE: usize = 2;
-
-/// Transactions of one partition that commit rows at once.
-const COMMITS_AT_ONCE: usize = 1;
 
 /// Rows from which a transaction takes no further blob: what waits for a commit must not wait for
 /// ever more rows.
@@ -93,8 +90,11 @@ pub(super) struct Row {
     pub deed: Option<Arc<Deed>>,
 }
 
-/// What became of each instance of a group, in order.
-pub(super) type Answer = Vec<(Row, Result<Stored, Arc<ArchiveError>>)>;
+/// What became of each instance of a group, in order; or why none of it was stored.
+pub(super) type Answer = Result<Vec<Outcome>, Arc<ArchiveError>>;
+
+/// What became of an instance.
+pub(super) type Outcome = (Row, Result<Stored, Arc<ArchiveError>>);
 
 struct Group {
     scope: PartitionScope,
@@ -116,21 +116,21 @@ struct Durable {
     answers: Answers,
 }
 
-impl Durable {
-    fn fail(self, error: &Arc<ArchiveError>) {
-        self.answers.send(failed(self.rows, error));
-    }
-}
-
 /// Who hears what became of how many instances, in their order.
 struct Answers(Vec<(oneshot::Sender<Answer>, usize)>);
 
 impl Answers {
-    fn send(self, outcomes: Answer) {
+    fn send(self, outcomes: Vec<Outcome>) {
         let mut outcomes = outcomes.into_iter();
         for (answer, count) in self.0 {
             // Nobody listens when the client went away: the instances are stored all the same.
-            let _ = answer.send(outcomes.by_ref().take(count).collect());
+            let _ = answer.send(Ok(outcomes.by_ref().take(count).collect()));
+        }
+    }
+
+    fn fail(self, error: &Arc<ArchiveError>) {
+        for (answer, _) in self.0 {
+            let _ = answer.send(Err(error.clone()));
         }
     }
 }
@@ -142,7 +142,7 @@ struct Queue {
     putting: usize,
     /// Whose bytes are durable.
     durable: VecDeque<Durable>,
-    committing: usize,
+    is_committing: bool,
 }
 
 impl Queue {
@@ -150,7 +150,7 @@ impl Queue {
         self.waiting.is_empty()
             && self.durable.is_empty()
             && self.putting == 0
-            && self.committing == 0
+            && !self.is_committing
     }
 }
 
@@ -205,8 +205,8 @@ impl Writers {
             let mut queues = self.queues();
             let queue = queues.entry(partition.clone()).or_default();
             queue.durable.push_back(durable);
-            if queue.committing < COMMITS_AT_ONCE {
-                queue.committing += 1;
+            if !queue.is_committing {
+                queue.is_committing = true;
                 drop(queues);
                 tokio::spawn(self.clone().run_commits(partition.clone()));
             }
@@ -254,7 +254,7 @@ impl Writers {
             batches.extend(queue.durable.pop_front());
         }
         if batches.is_empty() {
-            queue.committing -= 1;
+            queue.is_committing = false;
             forget_idle(&mut queues, partition);
             return None;
         }
@@ -264,53 +264,47 @@ impl Writers {
     /// Writes the bytes of groups into one blob. Where that fails they are told so.
     async fn put_batch(&self, batch: Vec<Group>) -> Option<Durable> {
         let scope = batch.first()?.scope.clone();
-        let (mut answers, mut budget) = (Vec::new(), Vec::new());
-        let (mut rows, mut bytes) = (Vec::new(), Vec::new());
-        let mut length = 0;
+        let (mut answers, mut pendings) = (Answers(Vec::new()), Vec::new());
         for group in batch {
-            answers.push((group.answer, group.instances.len()));
-            let deed = group.scope.deed();
-            for pending in group.instances {
-                let Pending { indexed, metadata, chunks, length: its, budget: permit } = pending;
-                budget.extend(permit);
-                bytes.push(chunks);
-                let (offset, deed, sha256) = (length, deed.cloned(), [0; 32]);
-                rows.push(Row { indexed, metadata, offset, length: its, sha256, deed });
-                length += its;
-            }
+            answers.0.push((group.answer, group.instances.len()));
+            let deed = group.scope.deed().cloned();
+            pendings.extend(group.instances.into_iter().map(|one| (deed.clone(), one)));
         }
-        let answers = Answers(answers);
         let id = Uuid::new_v4();
-        match self.put_and_hash(&scope, id, &bytes).await {
-            Ok(hashes) => {
-                for (row, hash) in rows.iter_mut().zip(hashes) {
-                    row.sha256 = hash;
-                }
-                let blob = NewBlob { id, length };
-                Some(Durable { scope, blob, rows, bytes, _budget: budget, answers })
-            }
+        let files = pendings.iter().map(|(_, pending)| pending.chunks.clone()).collect();
+        let hashes = match self.put_and_hash(&scope, id, files).await {
+            Ok(hashes) => hashes,
             Err(error) => {
-                answers.send(failed(rows, &told(&scope, error)));
-                None
+                answers.fail(&told(&scope, error));
+                return None;
             }
+        };
+        let (mut rows, mut bytes, mut budget) = (Vec::new(), Vec::new(), Vec::new());
+        let mut length = 0;
+        for ((deed, pending), sha256) in pendings.into_iter().zip(hashes) {
+            let Pending { indexed, metadata, chunks, length: its, budget: permit } = pending;
+            budget.extend(permit);
+            bytes.push(chunks);
+            rows.push(Row { indexed, metadata, offset: length, length: its, sha256, deed });
+            length += its;
         }
+        let blob = NewBlob { id, length };
+        Some(Durable { scope, blob, rows, bytes, _budget: budget, answers })
     }
 
     /// Writes a blob and takes the SHA-256 of each of its files, at the same time: one waits for the
-    /// disk while the other computes.
+    /// disk while the other computes. (Chunks are counted references, and copied cheaply.)
     async fn put_and_hash(
         &self,
         scope: &PartitionScope,
         id: Uuid,
-        files: &[Vec<Bytes>],
+        files: Vec<Vec<Bytes>>,
     ) -> Result<Vec<[u8; 32]>, ArchiveError> {
-        // Cheap copies: chunks are counted references.
-        let (all, each) = (files.iter().flatten().cloned().collect(), files.to_vec());
-        let hashing = tokio::task::spawn_blocking(move || each.iter().map(|f| hash(f)).collect());
+        let all = files.iter().flatten().cloned().collect();
         let blobs = self.blobs.within(scope.partition());
-        let (put, hashes) = tokio::join!(blobs.put(id, all), hashing);
+        let (put, hashes) = tokio::join!(blobs.put(id, all), hash_each(&files));
         put?;
-        hashes.map_err(|lost| ArchiveError::Internal(lost.into()))
+        Ok(hashes)
     }
 
     /// Commits the rows of blobs together. Where the index refuses them, those of each blob alone;
@@ -329,32 +323,36 @@ impl Writers {
             }
             Err(error) => error,
         };
-        let is_refused = matches!(error, ArchiveError::Internal(_));
-        let error = told(&scope, error);
-        if !is_refused {
-            batches.into_iter().for_each(|batch| batch.fail(&error));
-        } else if batches.len() > 1 {
+        let count: usize = batches.iter().map(|batch| batch.rows.len()).sum();
+        if count == 1 || !matches!(error, ArchiveError::Internal(_)) {
+            let error = told(&scope, error);
+            return batches.into_iter().for_each(|batch| batch.answers.fail(&error));
+        }
+        tracing::warn!(
+            partition = %scope.partition(),
+            instances = count,
+            error = %error.chain(),
+            "a batch could not be stored; it is stored in smaller ones"
+        );
+        if batches.len() > 1 {
             for batch in batches {
                 // Whether the first try committed is not always known.
                 Box::pin(self.commit_batches(vec![batch], 2)).await;
             }
         } else if let Some(batch) = batches.pop() {
-            match batch.rows.len() {
-                1 => batch.fail(&error),
-                _ => self.store_one_by_one(batch).await,
-            }
+            self.store_one_by_one(batch).await;
         }
     }
 
     async fn store_one_by_one(&self, batch: Durable) {
         let Durable { scope, rows, bytes, answers, _budget, .. } = batch;
-        let mut answer = Vec::with_capacity(rows.len());
+        let mut outcomes = Vec::with_capacity(rows.len());
         for (mut row, chunks) in rows.into_iter().zip(bytes) {
             row.offset = 0;
             let stored = self.put_one(&scope, chunks, &row).await;
-            answer.push((row, stored.map_err(|error| told(&scope, error))));
+            outcomes.push((row, stored.map_err(|error| told(&scope, error))));
         }
-        answers.send(answer);
+        answers.send(outcomes);
     }
 
     async fn put_one(
@@ -450,14 +448,17 @@ fn forget_idle(queues: &mut Queues, partition: &PartitionId) {
     }
 }
 
-fn failed(rows: Vec<Row>, error: &Arc<ArchiveError>) -> Answer {
-    rows.into_iter().map(|row| (row, Err(error.clone()))).collect()
-}
-
-fn hash(chunks: &[Bytes]) -> [u8; 32] {
-    let mut sha256 = Sha256::new();
-    chunks.iter().for_each(|chunk| sha256.update(chunk));
-    sha256.finalize().into()
+/// The SHA-256 of files; other tasks of the thread get their turns meanwhile.
+async fn hash_each(files: &[Vec<Bytes>]) -> Vec<[u8; 32]> {
+    let mut hashes = Vec::with_capacity(files.len());
+    for chunks in files {
+        let mut sha256 = Sha256::new();
+        for chunk in chunks {
+            hash(&mut sha256, chunk).await;
+        }
+        hashes.push(sha256.finalize().into());
+    }
+    hashes
 }
 
 /// Logs why instances were not stored; what the client is told is constant.

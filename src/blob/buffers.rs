@@ -1,9 +1,9 @@
 //! Buffers that files are read into, used over and over.
 //!
 //! Memory that is new costs a page fault for every 4 KiB of it, which takes longer than copying the
-//! bytes. Holds: a chunk shows what was read into it and nothing that was there before; what waits to
-//! be used again is bounded, and while much is in use, since many clients take little, less is read at a
-//! time.
+//! bytes. Holds: a chunk shows what was read into it and nothing that was there before; what waits
+//! to be used again is bounded, and while much is in use, since many clients take little, less is
+//! read at a time.
 
 use std::{
     mem,
@@ -18,8 +18,8 @@ use bytes::Bytes;
 /// Size of a buffer, in bytes: what is read from a file at a time. A slice of 512 × 512 pixels in 16
 /// bits fits, with its header.
 pub(super) const SIZE: usize = 640 << 10;
-/// Less than this is had new: whoever holds a part of a buffer holds all of it, which is so no more than
-/// twice what was read.
+/// Less than this is had new: whoever holds a part of a buffer holds all of it, which is so no more
+/// than twice what was read.
 const LEAST: usize = SIZE / 2;
 /// Most buffers that wait to be used again.
 const MOST: usize = 32;

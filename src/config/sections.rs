@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::{Secret, reader::Reader};
-use crate::{dicom, tenancy::PartitionId};
+use crate::{dicom, tenancy::Weights};
 
 const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
@@ -96,7 +96,7 @@ pub struct PartitionsConfig {
     /// `partitions.create_on_store`: whether storing to an unknown partition creates it.
     pub create_on_store: bool,
     /// `partitions.weights`: what partitions weigh where requests wait for each other.
-    pub weights: BTreeMap<PartitionId, u32>,
+    pub weights: Weights,
 }
 
 impl PartitionsConfig {
@@ -114,7 +114,7 @@ impl PartitionsConfig {
         }
         Self {
             create_on_store: r.flag("partitions.create_on_store"),
-            weights: weights.unwrap_or_default(),
+            weights: Weights::new(weights.unwrap_or_default()),
         }
     }
 }

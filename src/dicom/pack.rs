@@ -2,8 +2,9 @@
 //!
 //! The instances of a series say nearly the same, so that together they take a tenth of what they
 //! take one by one, and reading a study is reading a few pieces. Owns the form; it is compressed as
-//! [`super::kept`] says. Holds: a pack that is no pack is told, and takes no more memory than it says it
-//! does, which is bounded. Absent: which instances live ([`crate::index`]): a pack is a copy.
+//! [`super::kept`] says. Holds: a pack that is no pack is told, and takes no more memory than it
+//! says it does, which is bounded. Absent: which instances live ([`crate::index`]): a pack is a
+//! copy.
 //!
 //! Form, numbers in little endian: a byte that says which form; how many series (2 bytes), each a
 //! UID; how many members (4), each its watermark (8), the number of its series (2), the length of

@@ -253,7 +253,8 @@ pub async fn decide(
     let Caller { who, around, .. } = &caller;
     match app.partitions.scope(who, around, &carried.named, permission).await {
         Ok(scope) => {
-            // Not on the record where it is turned away: that is for load, and not for what it wanted.
+            // Not on the record where it is turned away: that is for load, and not for what it
+            // wanted.
             Visit::sit(parts, &scope).await?;
             let deed = Arc::new(caller.deed(parts, permission));
             trail.admitted(&deed, &scope);

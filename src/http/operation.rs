@@ -240,7 +240,8 @@ pub const fn meaning(status: u16) -> &'static str {
         415 => "The media type of the request is not taken; the body lists those that are.",
         416 => "The range lies outside the representation.",
         429 => {
-            "Too many credentials have failed from there, or too much is asked for at a time; see Retry-After."
+            "Too many credentials have failed from there, or too much is asked for at a time; \
+             see Retry-After."
         }
         503 => "The server cannot answer just now; see Retry-After.",
         _ => "An error; the body says more.",

@@ -1,6 +1,6 @@
 //! The gate: a pool that nobody else can reach, and the transactions that open it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
 use sqlx::{
@@ -17,9 +17,9 @@ use super::{
     held::{Held, WATCH},
     login::refuse_what_is_unsafe,
     lookup, migrate,
-    turns::{Party, Turns},
+    turns::Turns,
 };
-use crate::tenancy::{PartitionId, PartitionScope, Scope};
+use crate::tenancy::{PartitionId, PartitionScope, Party, Scope, Weights};
 
 /// How the pool behaves: the section `[database]` of the configuration, as far as it is about it.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +134,7 @@ impl Db {
             .await?;
         let citus = refuse_what_is_unsafe(&pool, options.prepared_statements).await?;
         let shared = Arc::new(Shared { options, citus });
-        let turns = Turns::new(&options, BTreeMap::new());
+        let turns = Turns::new(&options, Weights::default());
         let db = Self { pool, turns, shared, unchained: Unchained::default() };
         db.ready().await?;
         Ok(db)
@@ -143,7 +143,7 @@ impl Db {
     /// With what partitions weigh where they wait for connections (`partitions.weights`); those that
     /// are not named weigh 1.
     #[must_use]
-    pub fn weighing(mut self, weights: BTreeMap<PartitionId, u32>) -> Self {
+    pub fn weighing(mut self, weights: Weights) -> Self {
         self.turns = Turns::new(&self.shared.options, weights);
         self
     }

@@ -17,6 +17,7 @@ use super::{
     located::uid,
     lookup::{one, series_key, series_uid_of_i, study_key},
     retrieve::{METADATA_BYTES, metadata},
+    summary::version,
 };
 use crate::dicom::{
     Uid, kept,
@@ -186,7 +187,7 @@ pub struct Whole {
 impl Whole {
     /// An instance as a whole.
     pub fn of_one(watermark: i64) -> Self {
-        Self { newest: watermark, count: 1, version: format!("{watermark}-1-{watermark}") }
+        Self { newest: watermark, count: 1, version: version(watermark, 1, &watermark.to_string()) }
     }
 }
 
@@ -222,8 +223,8 @@ impl PartitionTx {
             text.parse()
                 .map_err(|_| IndexError::Inconsistent { table: "instance", column: "watermark" })
         };
-        let version = format!("{newest}-{count}-{sum}");
-        let whole = Whole { newest: number(newest)?, count: number(count)?, version };
+        let (newest, count) = (number(newest)?, number(count)?);
+        let whole = Whole { newest, count, version: version(newest, count, sum) };
         Ok(Some((whole, page(&row)?)))
     }
 
@@ -302,7 +303,7 @@ impl PartitionTx {
         let (mut series, mut packs): (Vec<String>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
         for of_study in members.chunk_by(|(one, ..), (other, ..)| one == other) {
             // Packs spare work; that there is none harms nobody.
-            let Ok(made) = pack(of_study) else { continue };
+            let Ok(made) = pack(of_study).await else { continue };
             for packed in made {
                 let (Some(first), Some(last)) =
                     (packed.watermarks.first(), packed.watermarks.last())
@@ -340,8 +341,9 @@ impl PartitionTx {
     }
 }
 
-/// Makes packs of instances of one study, ascending by watermark.
-fn pack(members: &[(i64, i64, i64, &NewInstance<'_>)]) -> io::Result<Vec<Packed>> {
+/// Makes packs of instances of one study, ascending by watermark; other tasks of the thread get their
+/// turns meanwhile.
+async fn pack(members: &[(i64, i64, i64, &NewInstance<'_>)]) -> io::Result<Vec<Packed>> {
     let (mut packer, mut packs) = (Packer::default(), Vec::new());
     for (_, watermark, series, new) in members {
         // Most of what is far too long for a pack is not worth a look into it.
@@ -351,6 +353,7 @@ fn pack(members: &[(i64, i64, i64, &NewInstance<'_>)]) -> io::Result<Vec<Packed>
         let json = kept::decompress(new.metadata)?;
         let home = (&new.indexed.series, *series);
         packs.extend(packer.add(*watermark, home, &new.indexed.instance, &json)?);
+        tokio::task::consume_budget().await;
     }
     packs.extend(packer.take()?);
     Ok(packs)

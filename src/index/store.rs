@@ -244,7 +244,8 @@ impl PartitionTx {
         if watermarks.len() < first.len() {
             self.take_back_parents(&made).await?;
         }
-        if has_blobs && watermarks.len() < first.len() && origin == Origin::New {
+        if has_blobs && origin == Origin::New {
+            // All of one may have come with another: it would stay with nothing to name it.
             let kept = first.iter().filter(|(uid, _)| watermarks.contains_key(**uid));
             let kept: HashSet<Uuid> = kept.map(|(_, new)| new.blob).collect();
             let idle: Vec<Uuid> =

@@ -109,6 +109,11 @@ const EXTENT_SERIES: &str = extent!("extent_series", under!("series_key", series
 pub(super) const STATEMENTS: &[&str] =
     &[SUMMARY_STUDY, SUMMARY_SERIES, SUMMARY_INSTANCE, EXTENT_STUDY, EXTENT_SERIES];
 
+/// The version of what has so many instances, by their newest watermark and the sum of all.
+pub(super) fn version(newest: i64, count: i64, sum: &str) -> String {
+    format!("{newest}-{count}-{sum}")
+}
+
 impl PartitionTx {
     /// What the partition holds of `target`; `None` where that is nothing.
     ///
@@ -137,7 +142,7 @@ impl PartitionTx {
         Ok(Some(Summary {
             newest,
             count,
-            version: format!("{newest}-{count}-{sum}"),
+            version: version(newest, count, &sum),
             transfer_syntaxes,
         }))
     }

@@ -1,10 +1,9 @@
 //! Whose turn it is to have a connection of the pool.
 //!
-//! Connections go to whoever has fewest for his weight, and not to whoever came first: with one queue
-//! for all, the requests of a partition that asks for much would stand before everybody else's. Holds:
-//! a partition never has more than its share, so that some are left for whoever comes next; within a
-//! partition requests go in order; what waits is bounded. A turn that is dropped, and one that nobody
-//! waits for any more, goes on to the next.
+//! Connections go to whoever has fewest for his weight ([`Weights`]), and not to whoever came
+//! first. Holds: a partition never has more than its share, so that some are left for whoever comes
+//! next; within a partition requests go in order; what waits is bounded. A turn that is dropped,
+//! and one that nobody waits for any more, goes on to the next.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,27 +14,10 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{IndexError, db::DbOptions};
-use crate::tenancy::{PartitionId, Scope};
+use crate::tenancy::{Having, Party, Weights};
 
 /// Most requests of one party that wait; what comes then is told to come again.
 const MOST_WAITING: usize = 512;
-
-/// Who asks for a connection.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Party {
-    /// The server, for what belongs to no partition.
-    Server,
-    /// A partition.
-    Partition(PartitionId),
-    /// Whoever reads several partitions at once.
-    Several,
-}
-
-impl From<&Scope> for Party {
-    fn from(scope: &Scope) -> Self {
-        scope.only().map_or(Self::Several, |one| Self::Partition(one.clone()))
-    }
-}
 
 /// The turns of one pool. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -45,8 +27,7 @@ pub(super) struct Turns(Arc<Inner>);
 struct Inner {
     /// Most turns of one party.
     most: usize,
-    /// What partitions weigh; others weigh 1.
-    weights: BTreeMap<PartitionId, u32>,
+    weights: Weights,
     state: Mutex<State>,
 }
 
@@ -85,7 +66,7 @@ impl From<NoTurn> for IndexError {
 }
 
 impl Turns {
-    pub(super) fn new(options: &DbOptions, weights: BTreeMap<PartitionId, u32>) -> Self {
+    pub(super) fn new(options: &DbOptions, weights: Weights) -> Self {
         let free = options.max_connections.max(1) as usize;
         let most = (free * options.partition_share as usize / 100).clamp(1, free);
         let state = State { free, parties: BTreeMap::new(), given: 0 };
@@ -151,33 +132,15 @@ impl Turns {
         unwanted
     }
 
-    /// Who is next: with fewest turns for its weight, and of these who had none for longest.
+    /// Who is next.
     fn next(&self, state: &mut State) -> Option<(Party, oneshot::Sender<Turn>)> {
-        let mut best: Option<(&Party, &Queue, usize)> = None;
-        for (party, queue) in &state.parties {
-            if queue.waiting.is_empty() || queue.held >= self.0.most {
-                continue;
-            }
-            let weight = self.weight(party);
-            let is_better = best.is_none_or(|(_, other, other_weight)| {
-                // held / weight, without fractions.
-                let (own, others) = (queue.held * other_weight, other.held * weight);
-                (own, queue.last) < (others, other.last)
-            });
-            if is_better {
-                best = Some((party, queue, weight));
-            }
-        }
-        let party = best.map(|(party, ..)| party.clone())?;
+        let waiting = state.parties.iter().filter_map(|(party, queue)| {
+            let may = !queue.waiting.is_empty() && queue.held < self.0.most;
+            may.then_some((party, Having { held: queue.held, last: queue.last }))
+        });
+        let party = self.0.weights.next(waiting)?.clone();
         let give = state.parties.get_mut(&party)?.waiting.pop_front()?;
         Some((party, give))
-    }
-
-    fn weight(&self, party: &Party) -> usize {
-        match party {
-            Party::Partition(id) => self.0.weights.get(id).map_or(1, |w| *w as usize),
-            Party::Server | Party::Several => 1,
-        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -215,7 +178,10 @@ mod tests {
     fn turns(connections: u32, weights: &[(&str, u32)]) -> Turns {
         let weights = weights.iter().map(|(name, weight)| (name.parse().unwrap(), *weight));
         let shares = DbOptions { partition_share: 75, ..DbOptions::default() };
-        Turns::new(&DbOptions { max_connections: connections, ..shares }, weights.collect())
+        Turns::new(
+            &DbOptions { max_connections: connections, ..shares },
+            Weights::new(weights.collect()),
+        )
     }
 
     /// Waits for a turn in a task that is at its place in the queue when this returns.

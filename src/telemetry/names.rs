@@ -51,8 +51,8 @@ pub const PURGE_FAILED: &str = "collimator_purge_failed_blobs";
 /// Blobs rewritten because they were mostly dead. Counter. Label: [`OUTCOME`] (`rewritten`,
 /// `failed`: tried again later).
 pub const COMPACTION_BLOBS: &str = "collimator_compaction_blobs_total";
-/// Messages sent to webhooks, each try. Counter. Label: [`OUTCOME`] (`delivered`, `status`, `timeout`,
-/// `connection`, `address`, `unsendable`).
+/// Messages sent to webhooks, each try. Counter. Label: [`OUTCOME`] (`delivered`, `status`,
+/// `timeout`, `connection`, `address`, `unsendable`).
 pub const WEBHOOK_MESSAGES: &str = "collimator_webhook_messages_total";
 /// Time of one try, in seconds. Histogram.
 pub const WEBHOOK_SECONDS: &str = "collimator_webhook_message_seconds";
@@ -91,8 +91,8 @@ pub const REQUESTS_SHED: &str = "collimator_http_requests_shed_total";
 pub const REQUESTS_WAITING: &str = "collimator_http_requests_waiting";
 /// Requests that are worked at, and not at their clients to move. Gauge. Label as above.
 pub const REQUESTS_WORKING: &str = "collimator_http_requests_working";
-/// Time for which requests waited for their turn, of those that had to, in seconds. Histogram. Label as
-/// above.
+/// Time for which requests waited for their turn, of those that had to, in seconds. Histogram.
+/// Label as above.
 pub const REQUEST_WAIT_SECONDS: &str = "collimator_http_request_wait_seconds";
 
 /// What parts of Stores hold while they arrive, in bytes. Gauge.

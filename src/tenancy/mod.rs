@@ -1,7 +1,8 @@
 //! Tenancy: what a partition is called, who asks, and which partitions one request may touch.
 //!
 //! Owns [`PartitionId`], [`Principal`], [`Permission`] and roles, what a partition's [`Policy`] lets
-//! somebody do ([`check`]), [`Scope`] and the one place that makes a request's scope, [`decide`].
+//! somebody do ([`check`]), [`Scope`] and the one place that makes a request's scope, [`decide`], and
+//! whose turn it is where partitions wait for each other ([`Weights`]).
 //! Pure: no I/O, no async, no clock.
 //!
 //! Invariants: a `PartitionId` is folded to lower case and holds nothing but `a-z 0-9 . _ -`, so
@@ -12,6 +13,7 @@
 
 mod deed;
 mod partition;
+mod party;
 mod permission;
 mod policy;
 mod principal;
@@ -19,6 +21,7 @@ mod scope;
 
 pub use deed::Deed;
 pub use partition::{InvalidPartitionId, PartitionId};
+pub use party::{Having, Party, Weights};
 pub use permission::{Permission, Permissions, Role};
 pub use policy::{
     Denied, Membership, PartitionState, Policy, check, is_allowed, permissions, role_permits,

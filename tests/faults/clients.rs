@@ -209,7 +209,8 @@ async fn a_thousand_slow_and_vanishing_clients() {
     world.work(&[&client], crowd).await;
     assert!(process.lives());
 
-    // More than may be: others are told to come again, or wait, until those that say nothing are let go.
+    // More than may be: others are told to come again, or wait, until those that say nothing are
+    // let go.
     let silent = (0..CONNECTIONS + 100).map(|_| TcpStream::connect(client.authority()));
     let silent: Vec<_> = join_all(silent).await.into_iter().map(Result::unwrap).collect();
     let asked = Instant::now();

@@ -228,15 +228,16 @@ async fn a_transaction_has_the_rows_of_several_blobs() {
     let it = Database::new().await;
     let known = Sample::new(1, 1, 1);
     store(&it.db, "a", std::slice::from_ref(&known)).await;
-    // The third brings nothing new: one that is stored, and one that comes with the first.
-    let blobs = [new_blob(), new_blob(), new_blob()];
+    // The third and the fourth bring nothing new: one that is stored, and one that comes with the
+    // first.
+    let blobs = [new_blob(), new_blob(), new_blob(), new_blob()];
     let second = Sample::new(1, 1, 2);
     let batch = [
         (blobs[0], second.clone()),
         (blobs[1], Sample::new(1, 1, 3)),
         (blobs[1], Sample::new(2, 1, 1)),
         (blobs[2], known),
-        (blobs[2], second),
+        (blobs[3], second),
     ];
     let metadata: Vec<Vec<u8>> = batch.iter().map(|(_, sample)| sample.metadata()).collect();
     let news: Vec<NewInstance<'_>> = batch
@@ -282,6 +283,25 @@ async fn a_transaction_has_the_rows_of_several_blobs() {
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
     let spent = tx.store_batch_again(&blobs, &news).await;
     assert!(matches!(spent, Err(IndexError::Spent)), "{spent:?}");
+}
+
+#[tokio::test]
+async fn a_blob_whose_files_all_came_with_another_leaves_no_row() {
+    let it = Database::new().await;
+    let (blobs, sample) = ([new_blob(), new_blob()], Sample::new(1, 1, 1));
+    let metadata = sample.metadata();
+    let news = blobs.map(|blob| NewInstance {
+        blob: blob.id,
+        indexed: &sample.indexed,
+        metadata: &metadata,
+        offset: 0,
+        length: sample.length,
+        sha256: sample.sha256,
+    });
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    let stored = tx.store_batch(&blobs, &news).await.unwrap();
+    assert!(is_new(&stored[0]) && stored[1] == Stored::Identical, "{stored:?}");
+    assert_eq!(tx.blobs_known(&blobs.map(|blob| blob.id)).await.unwrap(), [blobs[0].id]);
 }
 
 #[tokio::test]

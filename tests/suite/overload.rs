@@ -1,7 +1,7 @@
 //! More than the server does at a time: who is turned away, how, and who is not.
 //!
-//! What is worked at is held by a lock in the database, or by clients who do not move, so that nothing
-//! here depends on time.
+//! What is worked at is held by a lock in the database, or by clients who do not move, so that
+//! nothing here depends on time.
 
 use sqlx::{Connection as _, PgConnection};
 use tokio::{

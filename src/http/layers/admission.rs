@@ -1,11 +1,11 @@
 //! Who gets in: bounds on what is open and worked at, and the time in which an answer must begin.
 //!
-//! Innermost of all layers, so that who is turned away gets the headers, the log line and the metrics
-//! of every answer. Whoever is turned away here was not looked at; seats are taken where it is decided
-//! what a request may touch (`Visit::sit`). A request works while there are bytes of its body to be
-//! dealt with, an answer while its next bytes are being made. Holds: a change is never cut short, so
-//! that nobody is told that something failed which was done; a body that is not wanted is read on for a
-//! moment, within bounds, so that its client sees the answer.
+//! Innermost of all layers, so that who is turned away gets the headers, the log line and the
+//! metrics of every answer. Whoever is turned away here was not looked at; seats are taken where it
+//! is decided what a request may touch (`Visit::sit`). A request works while there are bytes of its
+//! body to be dealt with, an answer while its next bytes are being made. Holds: a change is never
+//! cut short, so that nobody is told that something failed which was done; a body that is not
+//! wanted is read on for a moment, within bounds, so that its client sees the answer.
 
 use std::{
     collections::HashMap,
@@ -98,7 +98,7 @@ pub async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -
     let deadline = gate.overload.deadline(class).filter(|_| is_read);
     if !http_body::Body::is_end_stream(request.body()) {
         let visit = visit.clone();
-        request = request.map(|body| Body::new(Arriving { body, visit }));
+        request = request.map(|body| Body::new(Seated { body, of: Of::Request, visit }));
     }
     let response = match deadline {
         None => next.run(request).await,
@@ -109,7 +109,7 @@ pub async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -
         },
     };
     visit.pause();
-    response.map(|body| Body::new(Leaving { body, visit }))
+    response.map(|body| Body::new(Seated { body, of: Of::Answer, visit }))
 }
 
 /// Turns a request away.
@@ -139,13 +139,23 @@ fn closing(mut response: Response) -> Response {
     response
 }
 
-/// The body of a request, which is not worked at while nothing of it comes.
-struct Arriving {
+/// Whose body it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// A request, which is not worked at while nothing of it comes.
+    Request,
+    /// An answer, which is worked at while its next bytes are being made.
+    Answer,
+}
+
+/// A body, and the seat that its visit gives back while it is its client's turn.
+struct Seated {
     body: Body,
+    of: Of,
     visit: Arc<Visit>,
 }
 
-impl http_body::Body for Arriving {
+impl http_body::Body for Seated {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -153,41 +163,14 @@ impl http_body::Body for Arriving {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        match polled {
-            Poll::Pending => self.visit.pause(),
-            Poll::Ready(_) => self.visit.go_on(),
+        if self.of == Of::Answer {
+            self.visit.go_on();
         }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The body of an answer, which is worked at while its next bytes are being made.
-struct Leaving {
-    body: Body,
-    visit: Arc<Visit>,
-}
-
-impl http_body::Body for Leaving {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.visit.go_on();
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        if polled.is_ready() {
-            self.visit.pause();
+        match (self.of, polled.is_ready()) {
+            (Of::Request, true) => self.visit.go_on(),
+            (Of::Request, false) | (Of::Answer, true) => self.visit.pause(),
+            (Of::Answer, false) => {}
         }
         polled
     }

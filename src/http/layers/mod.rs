@@ -10,9 +10,9 @@
 //!    counts its bytes.
 //! 6. `link_query`: takes the parameters of signed URLs out of the query, so that handlers see
 //!    none of them.
-//!
-//! 7. [`admission`]: who gets in, and until when an answer must begin. Innermost, put around the routes by
-//!    themselves ([`super::openapi::Routes::into_router`]): who is turned away gets all of the above.
+//! 7. [`admission`]: who gets in, and until when an answer must begin. Innermost, put around the
+//!    routes by themselves ([`super::openapi::Routes::into_router`]): who is turned away gets all of
+//!    the above.
 //!
 //! Around all of them, once the server is put together: [`audit`], which tells the audit log how each
 //! request ended.

@@ -2,13 +2,13 @@
 //! without, and its end.
 //!
 //! Invariants: at most `server.max_connections` connections are served, and beyond them a few for a
-//! moment each, of which requests are told that they are beyond ([`Crowded`]); the next one waits in the
-//! listen queue; every wait for a client ends: for the TLS handshake, the first bytes and each header
-//! (`server.header_timeout` each), for a client that takes nothing (`server.write_timeout`), for one
-//! that sends nothing of its body (`limits.body_idle`, in [`super::multipart`]); after the
-//! shutdown signal nothing new is accepted, handshakes end, and what is in flight has
-//! `server.drain_timeout`; of HTTP/1.1 nothing is served whose end could be seen in two places
-//! (`strict`).
+//! moment each, of which requests are told that they are beyond ([`Crowded`]); the next one waits
+//! in the listen queue; every wait for a client ends: for the TLS handshake, the first bytes and
+//! each header (`server.header_timeout` each), for a client that takes nothing
+//! (`server.write_timeout`), for one that sends nothing of its body (`limits.body_idle`, in
+//! [`super::multipart`]); after the shutdown signal nothing new is accepted, handshakes end, and
+//! what is in flight has `server.drain_timeout`; of HTTP/1.1 nothing is served whose end could be
+//! seen in two places (`strict`).
 
 mod io;
 mod strict;
@@ -56,9 +56,9 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const SEND_BUFFER: usize = 256 << 10;
 /// Bytes of an HTTP/2 request's header.
 const MAX_HEADER_LIST: u32 = 64 << 10;
-/// Of connections beyond `server.max_connections`: what part of those they may be, how many at least,
-/// and how long each lasts. There are so many of them that somebody who holds all others does not keep
-/// health checks out as well.
+/// Of connections beyond `server.max_connections`: what part of those they may be, how many at
+/// least, and how long each lasts. There are so many of them that somebody who holds all others
+/// does not keep health checks out as well.
 const CROWD_PART: usize = 16;
 const LEAST_CROWD: usize = 16;
 const CROWD_TIME: Duration = Duration::from_secs(5);

@@ -1,18 +1,17 @@
 //! How much is worked at a time: classes of requests, and what one of them holds of the server.
 //!
 //! A request is counted twice. It is *open* from its header to the end of its answer, which costs a
-//! socket and little memory; and it is *working* while the server is to do something for it. One whose
-//! client is to send or to take something is not working: its seat is given back, and taken again when
-//! the client has moved. So nobody who is slow on purpose keeps others out. Holds: begun work is never
-//! made to wait for a seat (it may hold what others wait for), so that there can be more working than
-//! `overload.working`; then nobody new gets in. Who may is found out before a seat is taken: nobody
-//! fills the share of a partition that he does not reach, or sees how much goes on in it. Absent: the
-//! layer ([`super::layers::admission`]), the queue ([`seats`]).
+//! socket and little memory; and it is *working* while the server is to do something for it. One
+//! whose client is to send or to take something is not working: its seat is given back, and taken
+//! again when the client has moved. So nobody who is slow on purpose keeps others out. Holds: begun
+//! work is never made to wait for a seat (it may hold what others wait for), so that there can be
+//! more working than `overload.working`; then nobody new gets in. Who may is found out before a
+//! seat is taken: nobody fills the share of a partition that he does not reach, or sees how much
+//! goes on in it. Absent: the layer ([`super::layers::admission`]), the queue ([`seats`]).
 
 mod seats;
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -24,7 +23,7 @@ use super::{operation::Operation, problem::Problem};
 use crate::{
     config::OverloadConfig,
     telemetry::names,
-    tenancy::{PartitionId, Scope},
+    tenancy::{Scope, Weights},
 };
 
 /// When one may come again who was turned away, by how much there is to do for him.
@@ -134,11 +133,7 @@ pub struct Overload {
 impl Overload {
     /// By configuration; with `weights` of partitions where they wait. Alone: there is one partition,
     /// which has all.
-    pub fn new(
-        config: &OverloadConfig,
-        weights: BTreeMap<PartitionId, u32>,
-        is_alone: bool,
-    ) -> Self {
+    pub fn new(config: &OverloadConfig, weights: Weights, is_alone: bool) -> Self {
         let OverloadConfig { deadline, heavy_deadline, .. } = *config;
         Self { seats: Seats::new(config, weights, is_alone), deadline, heavy_deadline }
     }

@@ -1,9 +1,9 @@
 //! Who is open, who works, and whose turn is next.
 //!
-//! Seats go to whoever has fewest for his weight, small requests before heavy ones, and within a
-//! partition in order. Holds: a party has no more than its share of what is open, of what works and of
-//! what is heavy, but for begun work that goes on; what waits is bounded; a seat that nobody waits for
-//! any more goes to the next.
+//! Seats go to whoever has fewest for his weight ([`Weights`]), small requests before heavy ones,
+//! and within a partition in order. Holds: a party has no more than its share of what is open, of
+//! what works and of what is heavy, but for begun work that goes on; what waits is bounded; a seat
+//! that nobody waits for any more goes to the next.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,7 +18,7 @@ use super::Shed;
 use crate::{
     config::OverloadConfig,
     telemetry::names,
-    tenancy::{PartitionId, Scope},
+    tenancy::{Having, Party, Weights},
 };
 
 /// What there are seats of.
@@ -42,21 +42,6 @@ impl Lane {
     }
 }
 
-/// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Party {
-    /// A partition.
-    Partition(PartitionId),
-    /// Whoever speaks of several at once.
-    Several,
-}
-
-impl From<&Scope> for Party {
-    fn from(scope: &Scope) -> Self {
-        scope.only().map_or(Self::Several, |one| Self::Partition(one.clone()))
-    }
-}
-
 /// The seats of a server. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Seats(Arc<Inner>);
@@ -65,7 +50,7 @@ struct Inner {
     all: Most,
     /// Of one party.
     share: Most,
-    weights: BTreeMap<PartitionId, u32>,
+    weights: Weights,
     queue: usize,
     wait: Duration,
     state: Mutex<State>,
@@ -125,11 +110,7 @@ pub(super) struct Seat {
 }
 
 impl Seats {
-    pub(super) fn new(
-        config: &OverloadConfig,
-        weights: BTreeMap<PartitionId, u32>,
-        is_alone: bool,
-    ) -> Self {
+    pub(super) fn new(config: &OverloadConfig, weights: Weights, is_alone: bool) -> Self {
         let OverloadConfig { open, working, heavy, queue, wait, .. } = *config;
         let all = Most { open, working, heavy };
         let part = |all: usize| match is_alone {
@@ -249,35 +230,16 @@ impl Seats {
         unwanted
     }
 
-    /// Who is next: with fewest that work for its weight, and of these who had none for longest.
+    /// Who is next.
     fn next(&self, state: &mut State, lane: Lane) -> Option<(Party, Lane, oneshot::Sender<Seat>)> {
-        let mut best: Option<(&Party, &Of, usize)> = None;
-        for (party, of) in &state.parties {
-            let waits = !of.waiting[lane as usize].is_empty();
-            if !waits || !self.has_room(state, Some(of), lane) {
-                continue;
-            }
-            let weight = self.weight(party);
-            let is_better = best.is_none_or(|(_, other, other_weight)| {
-                // works / weight, without fractions.
-                let (own, others) = (of.works() * other_weight, other.works() * weight);
-                (own, of.last) < (others, other.last)
-            });
-            if is_better {
-                best = Some((party, of, weight));
-            }
-        }
-        let party = best.map(|(party, ..)| party.clone())?;
+        let waiting = state.parties.iter().filter_map(|(party, of)| {
+            let may = !of.waiting[lane as usize].is_empty() && self.has_room(state, Some(of), lane);
+            may.then(|| (party, Having { held: of.works(), last: of.last }))
+        });
+        let party = self.0.weights.next(waiting)?.clone();
         let give = state.parties.get_mut(&party)?.waiting[lane as usize].pop_front()?;
         state.waiting -= 1;
         Some((party, lane, give))
-    }
-
-    fn weight(&self, party: &Party) -> usize {
-        match party {
-            Party::Partition(id) => self.0.weights.get(id).map_or(1, |weight| *weight as usize),
-            Party::Several => 1,
-        }
     }
 
     fn forget(&self, state: &mut State, party: &Party) {
@@ -398,7 +360,7 @@ mod tests {
             ..OverloadConfig::default()
         };
         let weights = weights.iter().map(|(name, weight)| (name.parse().unwrap(), *weight));
-        Seats::new(&config, weights.collect(), false)
+        Seats::new(&config, Weights::new(weights.collect()), false)
     }
 
     fn party(name: &str) -> Party {
