@@ -13,6 +13,7 @@ mod compare;
 mod corpus;
 mod disk;
 mod drive;
+mod echo;
 mod http;
 mod mixed;
 mod options;

@@ -1,7 +1,8 @@
 //! The command `mixed`: what a search in one partition notices of a store at full speed in another.
 //!
 //! The search is sent at a steady rate, whatever its answers take (an open loop): alone, beside the
-//! store, and so on by turns.
+//! store, and so on by turns. An echo between two threads is measured besides, at the same rate: how
+//! late everybody is then, whatever the server does.
 
 use std::{
     path::PathBuf,
@@ -15,11 +16,12 @@ use std::{
 use crate::{
     compare::{Spread, short},
     drive::{self, Pace},
+    echo,
     http::Base,
     options::Material,
     peers::{Peer, Programs},
     processes::Group,
-    results::{HEAD, Results, Run},
+    results::{HEAD, Latency, Results, Run},
     site::{Manner, Site},
     workloads::{self, Workload},
 };
@@ -89,17 +91,27 @@ pub fn run(arguments: &Arguments, programs: &Programs, material: &Material) -> a
     };
     println!("{HEAD}");
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    let mut echoes = Vec::new();
+    let echo = || echo::measure(arguments.rate, arguments.seconds);
     for _ in 0..arguments.rounds {
         let offered = || anyhow::anyhow!("{} is not offered", search.name);
         let mut run = drive::measure(&searched, search, pace)?.ok_or_else(offered)?;
         "alone".clone_into(&mut run.site);
         println!("{}", run.row());
         alone.push(run);
-        let run = with_store(&stored_to, store, arguments.connections, || {
-            drive::measure(&searched, search, pace)?.ok_or_else(offered)
+        let quiet = echo()?;
+        let (run, busy) = with_store(&stored_to, store, arguments.connections, || {
+            Ok((drive::measure(&searched, search, pace)?.ok_or_else(offered)?, echo()?))
         })?;
         println!("{}", run.row());
         beside.push(run);
+        echoes.push((quiet, busy));
+    }
+    println!("\n| an echo | p50 ms | p95 | p99 | max |\n| --- | ---: | ---: | ---: | ---: |");
+    for (when, Latency { p50, p95, p99, max }) in
+        echoes.into_iter().flat_map(|(quiet, busy)| [("alone", quiet), ("beside", busy)])
+    {
+        println!("| {when} | {p50:.2} | {p95:.2} | {p99:.2} | {max:.2} |");
     }
     let growth = |figure: fn(&Run) -> f64| Spread::of(&beside, &alone, figure);
     println!("\np50 grows {} times", growth(|run| run.latency.p50));
@@ -113,8 +125,8 @@ fn with_store(
     site: &Arc<Site>,
     store: &Workload,
     connections: usize,
-    measure: impl FnOnce() -> anyhow::Result<Run>,
-) -> anyhow::Result<Run> {
+    measure: impl FnOnce() -> anyhow::Result<(Run, Latency)>,
+) -> anyhow::Result<(Run, Latency)> {
     let pace = Pace { connections, rate: None, seconds: 3600.0, requests: None };
     let task = (store.open)(site)?.ok_or_else(|| anyhow::anyhow!("{} is none", store.name))?;
     let (stop, stored, failed) = (AtomicBool::new(false), AtomicU64::new(0), Mutex::new(None));
@@ -137,7 +149,7 @@ fn with_store(
         return Err(error.context(store.name));
     }
     let rate = stored.into_inner() as f64 / begun.elapsed().as_secs_f64();
-    let mut run = run?;
+    let (mut run, echo) = run?;
     run.site = format!("beside {} {}/s", store.name, short(rate));
-    Ok(run)
+    Ok((run, echo))
 }

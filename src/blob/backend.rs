@@ -6,7 +6,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use super::{BlobError, folder::Folder, unfinished::Unfinished};
+use super::{BlobError, folder::Folder, home::Home, unfinished::Unfinished};
 use crate::config::{BlobConfig, BlobKind, Secret};
 use object_store::{
     BackoffConfig, ClientOptions, ObjectStore, RetryConfig, aws::AmazonS3Builder,
@@ -81,6 +81,7 @@ fn s3(config: &BlobConfig) -> Result<Opened, BlobError> {
         // Every S3 server knows the plain DELETE; not all know the bulk one.
         .with_disable_bulk_delete(true)
         .with_client_options(client(config))
+        .with_http_connector(Home)
         .with_retry(retry())
         .build();
     let s3 = built.map_err(|e| refused("blob.kind", "s3", &e))?;
@@ -102,6 +103,7 @@ fn azure(config: &BlobConfig) -> Result<Arc<dyn ObjectStore>, BlobError> {
         .with_account(account)
         .with_container_name(bucket(config)?)
         .with_client_options(client(config))
+        .with_http_connector(Home)
         .with_allow_http(config.allow_http)
         .with_retry(retry())
         .build();
@@ -122,6 +124,7 @@ fn gcs(config: &BlobConfig) -> Result<Arc<dyn ObjectStore>, BlobError> {
     let built = builder
         .with_bucket_name(bucket(config)?)
         .with_client_options(client(config))
+        .with_http_connector(Home)
         .with_retry(retry())
         .build();
     let given = config.service_account_key.is_some();

@@ -13,6 +13,7 @@ mod backend;
 mod buffers;
 mod error;
 mod folder;
+mod home;
 mod key;
 mod meter;
 mod probe;

@@ -75,7 +75,7 @@ mod webhooks;
 use std::time::Duration;
 
 pub use edge::Edge;
-pub use overload::Overload;
+pub use overload::{Aside, Overload};
 pub use routes::{router, routes};
 pub use state::{App, Parts};
 

@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
 };
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::{
     IndexError, Unchained,
@@ -61,6 +61,8 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Db {
     pool: PgPool,
+    /// The runtime to which its connections belong.
+    home: Handle,
     turns: Turns,
     shared: Arc<Shared>,
     unchained: Unchained,
@@ -135,7 +137,8 @@ impl Db {
         let citus = refuse_what_is_unsafe(&pool, options.prepared_statements).await?;
         let shared = Arc::new(Shared { options, citus });
         let turns = Turns::new(&options, Weights::default());
-        let db = Self { pool, turns, shared, unchained: Unchained::default() };
+        let home = Handle::current();
+        let db = Self { pool, home, turns, shared, unchained: Unchained::default() };
         db.ready().await?;
         Ok(db)
     }
@@ -145,6 +148,14 @@ impl Db {
     #[must_use]
     pub fn weighing(mut self, weights: Weights) -> Self {
         self.turns = Turns::new(&self.shared.options, weights);
+        self
+    }
+
+    /// Goes the ways that tables distributed by Citus ask for, on any database.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn as_distributed(mut self) -> Self {
+        self.shared = Arc::new(Shared { citus: true, ..*self.shared });
         self
     }
 
@@ -313,7 +324,8 @@ impl Db {
             // Citus passes the text of a SET LOCAL on to its workers as it came, so that each must
             // come alone.
             let mut held =
-                Held::begin(&self.pool, turn, until, "BEGIN", self.patience(timeout)).await?;
+                Held::begin(&self.pool, &self.home, turn, until, "BEGIN", self.patience(timeout))
+                    .await?;
             let timeout = timeout_setting(timeout);
             for setting in settings.iter().chain([&timeout]) {
                 sqlx::raw_sql(AssertSqlSafe(setting.as_str())).execute(held.conn()).await?;
@@ -321,7 +333,8 @@ impl Db {
             return Ok(held);
         }
         let patience = self.patience(timeout);
-        Held::begin(&self.pool, turn, until, &opening(settings, timeout), patience).await
+        Held::begin(&self.pool, &self.home, turn, until, &opening(settings, timeout), patience)
+            .await
     }
 }
 

@@ -12,7 +12,8 @@ use sqlx::{
     postgres::PgTransactionManager,
 };
 use sqlx_core::transaction::TransactionManager as _;
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
+use tokio_util::context::TokioContext;
 
 use super::{IndexError, turns::Turn};
 
@@ -33,12 +34,15 @@ impl Held {
     /// not begun within `patience`, Postgres does not answer.
     pub(super) async fn begin(
         pool: &PgPool,
+        home: &Handle,
         turn: Turn,
         until: Instant,
         open: &str,
         patience: Duration,
     ) -> Result<Self, IndexError> {
-        let acquired = tokio::time::timeout_at(until, pool.acquire()).await;
+        // One that is opened now belongs to the runtime of the pool, whoever opens it.
+        let acquired = TokioContext::new(pool.acquire(), home.clone());
+        let acquired = tokio::time::timeout_at(until, acquired).await;
         let conn = acquired.map_err(|_| sqlx::Error::PoolTimedOut)??;
         Self::begin_on(conn, turn, open, patience).await
     }

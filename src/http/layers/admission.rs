@@ -24,6 +24,7 @@ use axum::{
 };
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
+use tracing::Instrument as _;
 
 use crate::http::{
     operation::Operation,
@@ -101,7 +102,13 @@ pub async fn admit(State(gate): State<Gate>, mut request: Request, next: Next) -
         request = request.map(|body| Body::new(Seated { body, of: Of::Request, visit }));
     }
     let response = match deadline {
-        None => next.run(request).await,
+        None => match gate.overload.aside(class) {
+            None => next.run(request).await,
+            Some(aside) => {
+                let done = aside.run(next.run(request).in_current_span()).await;
+                done.unwrap_or_else(|| Shed::Full.answer(class).into_response())
+            }
+        },
         // What is dropped lets go of what it holds, and of what it waits for.
         Some(time) => match tokio::time::timeout(time, next.run(request)).await {
             Ok(response) => response,

@@ -9,6 +9,7 @@
 //! seat is taken: nobody fills the share of a partition that he does not reach, or sees how much
 //! goes on in it. Absent: the layer ([`super::layers::admission`]), the queue ([`seats`]).
 
+mod aside;
 mod seats;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 
 use axum::http::request::Parts;
 
+pub use self::aside::Aside;
 use self::seats::{Lane, Open, Seat, Seats};
 use super::{operation::Operation, problem::Problem};
 use crate::{
@@ -126,6 +128,7 @@ impl Shed {
 #[derive(Clone)]
 pub struct Overload {
     seats: Seats,
+    aside: Aside,
     deadline: Duration,
     heavy_deadline: Duration,
 }
@@ -133,9 +136,14 @@ pub struct Overload {
 impl Overload {
     /// By configuration; with `weights` of partitions where they wait. Alone: there is one partition,
     /// which has all.
-    pub fn new(config: &OverloadConfig, weights: Weights, is_alone: bool) -> Self {
+    pub fn new(config: &OverloadConfig, weights: Weights, is_alone: bool, aside: Aside) -> Self {
         let OverloadConfig { deadline, heavy_deadline, .. } = *config;
-        Self { seats: Seats::new(config, weights, is_alone), deadline, heavy_deadline }
+        Self { seats: Seats::new(config, weights, is_alone), aside, deadline, heavy_deadline }
+    }
+
+    /// The threads on which a request of the class is worked at; `None`: those of all others.
+    pub fn aside(&self, class: Class) -> Option<&Aside> {
+        (class == Class::Store).then_some(&self.aside)
     }
 
     /// A request has come.
