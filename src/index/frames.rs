@@ -97,7 +97,7 @@ pub struct FramesLocated {
 /// The columns of `frame_table`, one entry for each instance that has a frame table.
 #[derive(Default)]
 pub(super) struct Rows {
-    pub(super) watermarks: Vec<i64>,
+    keys: Vec<i64>,
     frames: Vec<i32>,
     native: [Vec<Option<i64>>; 3],
     fragments: Vec<Option<Vec<u8>>>,
@@ -105,19 +105,24 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Of instances by what tells them apart in the statement: watermarks, or places.
     pub(super) fn of(stored: &[(i64, &NewInstance<'_>)]) -> Self {
         let mut rows = Self::default();
-        for (watermark, new) in stored {
+        for (key, new) in stored {
             if let Some(table) = &new.indexed.frames {
-                rows.push(*watermark, table);
+                rows.push(*key, table);
             }
         }
         rows
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Adds a row; one beyond what the columns can address is left out, as if the frames could not
     /// be told apart.
-    fn push(&mut self, watermark: i64, table: &FrameTable) {
+    fn push(&mut self, key: i64, table: &FrameTable) {
         let mut native = [None; 3];
         let (count, fragments, starts) = match table {
             FrameTable::Native { offset, length, frame_bits, frames } => {
@@ -143,7 +148,7 @@ impl Rows {
         if too_many {
             return;
         }
-        self.watermarks.push(watermark);
+        self.keys.push(key);
         self.frames.push(count);
         for (column, value) in self.native.iter_mut().zip(native) {
             column.push(value);
@@ -158,7 +163,7 @@ impl Rows {
         query: Query<'static, Postgres, PgArguments>,
     ) -> Query<'static, Postgres, PgArguments> {
         let [offset, length, bits] = self.native;
-        let query = query.bind(self.watermarks).bind(self.frames);
+        let query = query.bind(self.keys).bind(self.frames);
         query.bind(offset).bind(length).bind(bits).bind(self.fragments).bind(self.starts)
     }
 }

@@ -29,6 +29,7 @@ mod candidates;
 mod columns;
 mod compaction;
 mod compaction_queue;
+mod create;
 mod db;
 mod dead_letters;
 mod delete;
@@ -189,6 +190,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             repeat::STATEMENTS,
             retrieve::STATEMENTS,
             scrub::STATEMENTS,
+            create::STATEMENTS,
             store::STATEMENTS,
             summary::STATEMENTS,
             operations::STATEMENTS,

@@ -1,7 +1,8 @@
 //! The study and series rows that a batch of new instances needs.
 //!
 //! Lock order, the same for all who write: study rows ascending by UID, then series rows ascending
-//! by study and UID, then blob rows ascending by id, then instances ascending by SOP Instance UID.
+//! by study and UID, then blob rows that were there ascending by id, then instances ascending by SOP
+//! Instance UID; new blobs are known to nobody else.
 //! Store holds its parents `FOR KEY SHARE` to the end, which stores share with each other and which
 //! Delete (`FOR UPDATE` on the study) waits for: a parent that was found cannot vanish, and one
 //! that vanished while we waited is simply made anew.

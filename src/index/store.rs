@@ -2,7 +2,8 @@
 //!
 //! Statements are set-based: a batch takes the same few round trips whatever its size. Each
 //! `INSERT … SELECT … FROM unnest` has an `ON CONFLICT` or `RETURNING`, without which Citus turns
-//! it into a COPY that row-level security refuses. See `parents` for the order of locks.
+//! it into a COPY that row-level security refuses. See `parents` for the order of locks, `create`
+//! for the rows.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,13 +11,13 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::{
-    IndexError, PartitionTx, columns, frames,
+    IndexError, PartitionTx,
     located::bigint,
     lookup::{one, series_uid_of_i, study_uid_of_i},
-    parents::{Made, ParentKeys},
+    parents::Made,
     terms::Place,
 };
-use crate::dicom::{Uid, attributes::Level, index::Indexed};
+use crate::dicom::index::Indexed;
 
 const INSTANCE_EXISTING: &str = concat!(
     "-- instance_existing
@@ -30,11 +31,6 @@ const INSTANCE_EXISTING: &str = concat!(
     " i"
 );
 
-const BLOB_CREATE: &str = "-- blob_create
-    INSERT INTO blob (partition_id, blob_id, length)
-    SELECT $1, * FROM unnest($2::uuid[], $3::bigint[])
-    RETURNING blob_id";
-
 const BLOB_TAKE_BACK: &str = concat!(
     "-- blob_take_back
     DELETE FROM blob t USING unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
@@ -43,47 +39,7 @@ const BLOB_TAKE_BACK: &str = concat!(
     WHERE t.partition_id = $1 AND t.ctid = x.at"
 );
 
-const INSTANCE_CREATE: &str = "-- instance_create
-    INSERT INTO instance (partition_id, blob_id, sop_instance_uid, study_key, series_key,
-        sop_class_uid, transfer_syntax_uid, blob_offset, length, data_set_offset, sha256,
-        attributes, instance_number, header_missing)
-    SELECT $1, * FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::text[],
-        $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::text[],
-        $13::text[], $14::smallint[])
-    ON CONFLICT (partition_id, sop_instance_uid) DO NOTHING
-    RETURNING watermark, sop_instance_uid";
-
-const METADATA_CREATE: &str = "-- metadata_create
-    INSERT INTO instance_metadata (partition_id, watermark, metadata, bulk)
-    SELECT $1, watermark, metadata, bulk::jsonb
-    FROM unnest($2::bigint[], $3::bytea[], $4::text[]) AS n(watermark, metadata, bulk)
-    RETURNING watermark";
-
-const FRAMES_CREATE: &str = "-- frames_create
-    INSERT INTO frame_table (partition_id, watermark, number_of_frames, native_offset,
-        native_length, native_frame_bits, fragments, starts)
-    SELECT $1, * FROM unnest($2::bigint[], $3::integer[], $4::bigint[], $5::bigint[],
-        $6::bigint[], $7::bytea[], $8::bytea[])
-    RETURNING watermark";
-
-const FEED_CREATE: &str = "-- feed_create
-    INSERT INTO change_feed (partition_id, action, study_instance_uid, series_instance_uid,
-        sop_instance_uid, watermark)
-    SELECT $1, 'create', * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[])
-    RETURNING event_id";
-
-/// Length of the preamble with its prefix, in bytes.
-const PREAMBLE: i16 = 132;
-
-pub(super) const STATEMENTS: &[&str] = &[
-    INSTANCE_EXISTING,
-    BLOB_CREATE,
-    BLOB_TAKE_BACK,
-    INSTANCE_CREATE,
-    METADATA_CREATE,
-    FRAMES_CREATE,
-    FEED_CREATE,
-];
+pub(super) const STATEMENTS: &[&str] = &[INSTANCE_EXISTING, BLOB_TAKE_BACK];
 
 /// How often an instance may turn up and vanish between two statements before the transaction
 /// gives up.
@@ -207,14 +163,15 @@ impl PartitionTx {
             }
             let batch: Vec<&NewInstance<'_>> = pending.values().copied().collect();
             let parents = self.parents(&batch, &mut made).await?;
+            let mut create: &[NewBlob] = &[];
             if !has_blobs {
                 match origin {
-                    Origin::New => self.blobs_create(blobs).await?,
+                    Origin::New => create = blobs,
                     Origin::Kept => self.blobs_hold(blobs).await?,
                 }
                 has_blobs = true;
             }
-            let created = self.create(&batch, &parents).await?;
+            let created = self.create(create, &batch, &parents).await?;
             for new in &batch {
                 let Some(watermark) = created.get(new.indexed.instance.as_str()) else { continue };
                 let parents = parents.get(&(&new.indexed.study, &new.indexed.series));
@@ -236,11 +193,12 @@ impl PartitionTx {
         if !pending.is_empty() {
             return Err(IndexError::Busy);
         }
-        self.details(&first, &watermarks, &homes).await?;
+        let stored: Vec<(i64, &NewInstance<'_>)> =
+            first.iter().filter_map(|(uid, new)| Some((*watermarks.get(*uid)?, *new))).collect();
+        self.packs_create(&stored, &homes).await?;
         self.tell(&mut made, &places).await?;
-        let kept =
-            first.iter().filter_map(|(uid, new)| Some((*watermarks.get(*uid)?, new.metadata)));
-        self.index_tags(tags, kept.collect()).await?;
+        let kept = stored.iter().map(|(watermark, new)| (*watermark, new.metadata)).collect();
+        self.index_tags(tags, kept).await?;
         if watermarks.len() < first.len() {
             self.take_back_parents(&made).await?;
         }
@@ -258,14 +216,6 @@ impl PartitionTx {
         Ok(answers(news, &first, &existing, &watermarks))
     }
 
-    pub(super) async fn blobs_create(&mut self, blobs: &[NewBlob]) -> Result<(), IndexError> {
-        let (ids, lengths): (Vec<Uuid>, Vec<i64>) =
-            blobs.iter().map(|blob| (blob.id, bigint(blob.length))).unzip();
-        let (query, conn) = self.statement(BLOB_CREATE);
-        query.bind(ids).bind(lengths).execute(conn).await?;
-        Ok(())
-    }
-
     /// Which of `uids` the partition holds, and as what.
     async fn existing(&mut self, uids: Vec<&str>) -> Result<HashMap<String, Identity>, IndexError> {
         if uids.is_empty() {
@@ -280,96 +230,6 @@ impl PartitionTx {
             existing.insert(row.try_get(0)?, Identity { sha256, length, study, series });
         }
         Ok(existing)
-    }
-
-    /// Inserts instances, ascending by UID; answers the watermarks of those that were not there.
-    async fn create(
-        &mut self,
-        batch: &[&NewInstance<'_>],
-        parents: &ParentKeys<'_>,
-    ) -> Result<HashMap<String, i64>, IndexError> {
-        let mut keys = Vec::with_capacity(batch.len());
-        for new in batch {
-            keys.push(*parents.get(&(&new.indexed.study, &new.indexed.series)).ok_or(
-                IndexError::Inconsistent { table: "series", column: "series_instance_uid" },
-            )?);
-        }
-        let (studies, series): (Vec<i64>, Vec<i64>) = keys.into_iter().unzip();
-        let mut attributes = Vec::with_capacity(batch.len());
-        for new in batch {
-            attributes.push(std::str::from_utf8(new.indexed.attributes(Level::Instance)).map_err(
-                |_| IndexError::Inconsistent { table: "instance", column: "attributes" },
-            )?);
-        }
-        let texts = |of: fn(&Indexed) -> &Uid| -> Vec<&str> {
-            batch.iter().map(|new| of(new.indexed).as_str()).collect()
-        };
-        let sizes = |of: fn(&NewInstance<'_>) -> u64| -> Vec<i64> {
-            batch.iter().map(|new| bigint(of(new))).collect()
-        };
-        let hashes: Vec<&[u8]> = batch.iter().map(|new| &new.sha256[..]).collect();
-        let numbers: Vec<_> =
-            batch.iter().map(|new| columns::value(new.indexed, "instance_number")).collect();
-        let headers: Vec<_> = batch.iter().map(|new| header_missing(new.indexed)).collect();
-        let (query, conn) = self.statement(INSTANCE_CREATE);
-        let rows = query
-            .bind(batch.iter().map(|new| new.blob).collect::<Vec<_>>())
-            .bind(texts(|indexed| &indexed.instance))
-            .bind(studies)
-            .bind(series)
-            .bind(texts(|indexed| &indexed.sop_class))
-            .bind(texts(|indexed| &indexed.transfer_syntax))
-            .bind(sizes(|new| new.offset))
-            .bind(sizes(|new| new.length))
-            .bind(sizes(|new| new.indexed.data_set_offset))
-            .bind(hashes)
-            .bind(attributes)
-            .bind(numbers)
-            .bind(headers)
-            .fetch_all(conn)
-            .await?;
-        rows.iter().map(|row| Ok((row.try_get(1)?, row.try_get(0)?))).collect()
-    }
-
-    /// Metadata, frame tables and feed events of the instances that got a watermark.
-    async fn details(
-        &mut self,
-        first: &BTreeMap<&str, &NewInstance<'_>>,
-        watermarks: &HashMap<String, i64>,
-        homes: &HashMap<i64, (i64, i64)>,
-    ) -> Result<(), IndexError> {
-        let stored: Vec<(i64, &NewInstance<'_>)> = first
-            .iter()
-            .filter_map(|(uid, new)| watermarks.get(*uid).map(|watermark| (*watermark, *new)))
-            .collect();
-        if stored.is_empty() {
-            return Ok(());
-        }
-        let watermarks: Vec<i64> = stored.iter().map(|(watermark, _)| *watermark).collect();
-        let metadata: Vec<&[u8]> = stored.iter().map(|(_, new)| new.metadata).collect();
-        let bulk: Vec<Option<String>> = stored.iter().map(|(_, new)| bulk(new.indexed)).collect();
-        let (query, conn) = self.statement(METADATA_CREATE);
-        query.bind(&watermarks).bind(metadata).bind(bulk).execute(conn).await?;
-        self.packs_create(&stored, homes).await?;
-
-        let frames = frames::Rows::of(&stored);
-        if !frames.watermarks.is_empty() {
-            let (query, conn) = self.statement(FRAMES_CREATE);
-            frames.bind(query).execute(conn).await?;
-        }
-
-        let texts = |of: fn(&Indexed) -> &Uid| -> Vec<&str> {
-            stored.iter().map(|(_, new)| of(new.indexed).as_str()).collect()
-        };
-        let (query, conn) = self.statement(FEED_CREATE);
-        query
-            .bind(texts(|indexed| &indexed.study))
-            .bind(texts(|indexed| &indexed.series))
-            .bind(texts(|indexed| &indexed.instance))
-            .bind(&watermarks)
-            .execute(conn)
-            .await?;
-        Ok(())
     }
 }
 
@@ -399,30 +259,4 @@ fn answers(
         });
     }
     answers
-}
-
-/// The bulk entries of an instance as the column keeps them; `None` if there are none.
-fn bulk(indexed: &Indexed) -> Option<String> {
-    if indexed.bulk.is_empty() {
-        return None;
-    }
-    let entries: serde_json::Map<String, serde_json::Value> = indexed
-        .bulk
-        .iter()
-        .map(|entry| {
-            let value = serde_json::json!([entry.vr.to_string(), entry.offset, entry.length]);
-            (entry.path.clone(), value)
-        })
-        .collect();
-    Some(serde_json::Value::Object(entries).to_string())
-}
-
-/// Bytes that a file lacks to begin as PS3.10 §7.1 says; `None` where it has no File Meta
-/// Information either, which is made when it is given out.
-fn header_missing(indexed: &Indexed) -> Option<i16> {
-    match (indexed.data_set_offset, indexed.has_preamble) {
-        (0, _) => None,
-        (_, true) => Some(0),
-        (_, false) => Some(PREAMBLE),
-    }
 }

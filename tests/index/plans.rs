@@ -460,7 +460,10 @@ async fn lookups_find_their_index_without_statistics() {
     });
     for sql in statements().chain(of_feed).filter(|sql| !sql.contains("-- partition_in_use")) {
         let explained = explain(&mut conn, sql).await;
-        assert_plan(&explained, &[], &["Seq Scan", "Sort", "Hash", "Merge"], sql);
+        assert_plan(&explained, &[], &["Seq Scan", "Sort", "Merge"], sql);
+        // A batch may be joined with what became of it: nothing of a table is read for that.
+        let is_of_batch = sql.starts_with("-- instances_store");
+        assert_plan(&explained, &[], &[if is_of_batch { "Scan using" } else { "Hash" }], sql);
         for condition in explained.iter().filter(|line| line.contains("Index Cond")) {
             let keyed = keys.iter().any(|key| condition.contains(key));
             assert!(keyed, "{sql} reads the whole partition:\n{}", explained.join("\n"));
@@ -509,7 +512,7 @@ async fn a_page_of_a_feed_reads_a_page() {
 }
 
 async fn explain(conn: &mut PgConnection, sql: &str) -> Vec<String> {
-    let bound = (1..=20).rev().find(|n| sql.contains(&format!("${n}"))).unwrap_or(0);
+    let bound = (1..=40).rev().find(|n| sql.contains(&format!("${n}"))).unwrap_or(0);
     let nulls = vec!["NULL"; bound].join(", ");
     sqlx::raw_sql(AssertSqlSafe(format!("PREPARE it AS {sql}"))).execute(&mut *conn).await.unwrap();
     let execute = format!("EXPLAIN EXECUTE it({nulls})");

@@ -103,7 +103,7 @@ async fn every_statement_fits_the_schema_and_the_grants() {
                 .await
                 .unwrap_or_else(|error| panic!("{sql}: {error}"));
             // Preparing checks names and types; explaining checks grants as well.
-            let bound = (1..=20).rev().find(|n| sql.contains(&format!("${n}"))).unwrap_or(0);
+            let bound = (1..=40).rev().find(|n| sql.contains(&format!("${n}"))).unwrap_or(0);
             let nulls = vec!["NULL"; bound].join(", ");
             let arguments = if bound == 0 { String::new() } else { format!("({nulls})") };
             let explain =

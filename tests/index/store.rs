@@ -305,6 +305,48 @@ async fn a_blob_whose_files_all_came_with_another_leaves_no_row() {
 }
 
 #[tokio::test]
+async fn where_tables_are_distributed_the_same_rows_are_written() {
+    const ROWS: &str = "SELECT jsonb_agg(jsonb_build_array(to_jsonb(i) - $2::text[],
+                to_jsonb(m) - $2::text[], to_jsonb(f) - $2::text[], to_jsonb(c) - $2::text[],
+                to_jsonb(b) - $2::text[]) ORDER BY c.event_id)::text
+        FROM instance i JOIN blob b USING (partition_id, blob_id)
+        JOIN instance_metadata m USING (partition_id, watermark)
+        LEFT JOIN frame_table f USING (partition_id, watermark)
+        JOIN change_feed c USING (partition_id, watermark)
+        WHERE partition_id = $1";
+    let own = ["partition_id", "watermark", "study_key", "series_key", "event_id", "blob_id"];
+    let when = ["stored_at", "occurred_at", "created_at"];
+    let left_out = [&own[..], &when[..]].concat();
+    let it = Database::new().await;
+    let mut without_bulk = Sample::new(2, 1, 2);
+    without_bulk.indexed.bulk.clear();
+    without_bulk.indexed.frames = None;
+    without_bulk.indexed.has_preamble = false;
+    let many = FrameTable::Fragments { frames: vec![vec![(10, 2), (20, 4)], vec![(30, 6)]] };
+    let batch = [
+        Sample::new(2, 1, 1).frames(many),
+        without_bulk,
+        Sample::new(1, 2, 1).json("{}"),
+        Sample::new(1, 1, 1),
+    ];
+    let mut conn = it.superuser().await;
+    let mut rows = Vec::new();
+    for (partition, db) in [("a", it.db.clone()), ("b", it.db.clone().as_distributed())] {
+        // One of them is there already, and nothing is written of it.
+        store(&db, partition, &batch[3..]).await;
+        let stored = store(&db, partition, &batch).await;
+        assert!(stored[..3].iter().all(is_new) && stored[3] == Stored::Identical, "{stored:?}");
+        let query = sqlx::query(ROWS).bind(partition).bind(&left_out);
+        rows.push(query.fetch_one(&mut conn).await.unwrap().get::<String, _>(0));
+    }
+    assert_eq!(rows[0], rows[1]);
+    assert_eq!(rows[0].matches("\"sop_class_uid\"").count(), 4, "{}", rows[0]);
+    let unnamed = "SELECT count(*) FROM instance_metadata m FULL JOIN instance i
+        USING (partition_id, watermark) WHERE m.watermark IS NULL OR i.watermark IS NULL";
+    assert_eq!(number(&mut conn, unnamed).await, 0);
+}
+
+#[tokio::test]
 async fn delete_leaves_tombstones_and_no_empty_parents() {
     let it = Database::new().await;
     let batch = [Sample::new(1, 1, 1), Sample::new(1, 1, 2), Sample::new(1, 2, 3)];
