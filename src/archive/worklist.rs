@@ -77,9 +77,8 @@ pub enum CancelRequested {
 /// This moment, as DT has it.
 fn now() -> String {
     let now = OffsetDateTime::now_utc();
-    let micros = format_description!(
-        "[year][month][day][hour][minute][second].[subsecond digits:6]+0000"
-    );
+    let micros =
+        format_description!("[year][month][day][hour][minute][second].[subsecond digits:6]+0000");
     now.format(&micros).unwrap_or_default()
 }
 
@@ -133,7 +132,7 @@ impl Archive {
         let mut tx = self.0.db.begin_in(scope).await?;
         let (LockedWorkitem { state, lock, .. }, attributes) = locked(&mut tx, uid).await?;
         ups::may_update(state, lock.as_deref(), key)?;
-        let attributes = ups::update(attributes, sent, &now())?.attributes;
+        let attributes = ups::update(attributes, sent, &now())?;
         self.put(&mut tx, uid, (state, lock.as_deref()), attributes).await?;
         Ok(tx.commit().await?)
     }
@@ -153,7 +152,8 @@ impl Archive {
         let (LockedWorkitem { state, lock, .. }, attributes) = locked(&mut tx, uid).await?;
         let action = ups::change(state, lock.as_deref(), wanted, key)?;
         if action == Action::Enter {
-            let ended = ups::end(attributes, wanted, &now()).map_err(WorkitemRefusal::Unfinished)?;
+            let ended =
+                ups::end(attributes, wanted, &now()).map_err(WorkitemRefusal::Unfinished)?;
             self.put(&mut tx, uid, (wanted, key), ended).await?;
             tx.audit_note("state", wanted.as_str());
             tx.commit().await?;

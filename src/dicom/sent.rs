@@ -48,7 +48,8 @@ pub enum Flaw {
 /// # Errors
 /// [`Flaw`].
 pub fn json(bytes: &[u8]) -> Result<Map<String, Value>, Flaw> {
-    const FORM: &str = "the DICOM JSON of one data set: an object, or an array of one (PS3.18 §F.2)";
+    const FORM: &str =
+        "the DICOM JSON of one data set: an object, or an array of one (PS3.18 §F.2)";
     let read: Value = serde_json::from_slice(bytes).map_err(|_| Flaw::Syntax("valid JSON"))?;
     let object = match read {
         Value::Object(object) => object,
@@ -213,13 +214,14 @@ fn in_range(vr: VR, text: &str) -> bool {
 }
 
 /// A text without what pads it, which has to be one of its VR where searches go by that.
-fn text(vr: VR, text: &str, path: &mut Vec<Tag>) -> Result<Value, Flaw> {
+fn text(vr: VR, text: &str, path: &[Tag]) -> Result<Value, Flaw> {
     let is_long = matches!(vr, VR::ST | VR::LT | VR::UT);
     let kept = if is_long { text.trim_end_matches([' ', '\0']) } else { normalise::unpadded(text) };
     if kept.is_empty() {
         return Ok(Value::Null);
     }
-    let is_allowed = |c: char| !c.is_control() || is_long && matches!(c, '\n' | '\r' | '\t' | '\u{c}');
+    let is_allowed =
+        |c: char| !c.is_control() || is_long && matches!(c, '\n' | '\r' | '\t' | '\u{c}');
     if !kept.chars().all(is_allowed) {
         return Err(flaw(path, normalise::Invalid::Control.to_string()));
     }
@@ -231,7 +233,10 @@ fn text(vr: VR, text: &str, path: &mut Vec<Tag>) -> Result<Value, Flaw> {
         _ => usize::MAX,
     };
     if kept.chars().count() > most {
-        return Err(flaw(path, format!("a value of {vr} has at most {most} characters (PS3.5 §6.2)")));
+        return Err(flaw(
+            path,
+            format!("a value of {vr} has at most {most} characters (PS3.5 §6.2)"),
+        ));
     }
     let checked = match vr {
         VR::UI => normalise::uid(kept).map(|_| ()),
@@ -241,7 +246,8 @@ fn text(vr: VR, text: &str, path: &mut Vec<Tag>) -> Result<Value, Flaw> {
         VR::IS => normalise::integer(kept).map(|_| ()),
         VR::DS => normalise::decimal(kept).map(|_| ()),
         VR::AT => {
-            let tag = normalise::attribute_tag(kept).map_err(|rule| flaw(path, rule.to_string()))?;
+            let tag =
+                normalise::attribute_tag(kept).map_err(|rule| flaw(path, rule.to_string()))?;
             return Ok(Value::String(tag));
         }
         _ => Ok(()),
@@ -253,7 +259,7 @@ fn text(vr: VR, text: &str, path: &mut Vec<Tag>) -> Result<Value, Flaw> {
 }
 
 /// The component groups that are not empty, in their order.
-fn person_name(mut groups: Map<String, Value>, path: &mut Vec<Tag>) -> Result<Value, Flaw> {
+fn person_name(mut groups: Map<String, Value>, path: &[Tag]) -> Result<Value, Flaw> {
     let mut kept = Map::new();
     for group in GROUPS {
         match groups.remove(group) {
@@ -264,7 +270,10 @@ fn person_name(mut groups: Map<String, Value>, path: &mut Vec<Tag>) -> Result<Va
                     return Err(flaw(path, normalise::Invalid::Control.to_string()));
                 }
                 if name.chars().count() > 64 {
-                    return Err(flaw(path, "a component group has at most 64 characters (PS3.5 §6.2)"));
+                    return Err(flaw(
+                        path,
+                        "a component group has at most 64 characters (PS3.5 §6.2)",
+                    ));
                 }
                 if !name.is_empty() {
                     kept.insert(group.to_owned(), Value::String(name.to_owned()));

@@ -125,12 +125,8 @@ const CODES: [Tag; 5] = [
 
 /// What each item of the performed procedure needs of a completed workitem, with a value; and what
 /// has to be there at least.
-const OF_PERFORMED: [Tag; 4] = [
-    Tag(0x0040, 0x4019),
-    Tag(0x0040, 0x4028),
-    Tag(0x0040, 0x4050),
-    Tag(0x0040, 0x4051),
-];
+const OF_PERFORMED: [Tag; 4] =
+    [Tag(0x0040, 0x4019), Tag(0x0040, 0x4028), Tag(0x0040, 0x4050), Tag(0x0040, 0x4051)];
 const OUTPUT: Tag = Tag(0x0040, 0x4033);
 
 /// Why a data set cannot be what it is sent for: the attribute, and the rule.
@@ -146,7 +142,7 @@ fn wrong(at: Tag, rule: &'static str) -> Wrong {
     Wrong { at, rule }
 }
 
-/// A workitem that was created or changed.
+/// A workitem that was created.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Made {
     /// The data set.
@@ -156,8 +152,8 @@ pub struct Made {
 }
 
 /// A text attribute of one value.
-fn text(vr: &str, value: impl Into<Value>) -> Value {
-    json!({ "vr": vr, "Value": [value.into()] })
+fn text(vr: &str, value: &str) -> Value {
+    json!({ "vr": vr, "Value": [value] })
 }
 
 fn empty(vr: &str) -> Value {
@@ -249,7 +245,7 @@ pub fn update(
     mut attributes: Map<String, Value>,
     mut sent: Map<String, Value>,
     now: &str,
-) -> Result<Made, Wrong> {
+) -> Result<Map<String, Value>, Wrong> {
     sent.remove(&name(TRANSACTION));
     for tag in FIXED {
         // Who sends back what he got changes nothing.
@@ -266,7 +262,7 @@ pub fn update(
     check(&sent)?;
     attributes.extend(sent);
     attributes.insert(name(MODIFIED), text("DT", now));
-    Ok(Made { attributes: sorted(attributes), is_modified: false })
+    Ok(sorted(attributes))
 }
 
 /// What holds for what is sent, whether a workitem is created or changed.

@@ -88,9 +88,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let text = place::segment(parts, state, "workitem").await?;
-        let invalid = |error: crate::dicom::uid::InvalidUid| {
-            Problem::invalid("workitem", error.to_string())
-        };
+        let invalid =
+            |error: crate::dicom::uid::InvalidUid| Problem::invalid("workitem", error.to_string());
         text.parse().map(Self).map_err(invalid)
     }
 }
@@ -110,8 +109,7 @@ mod said {
 }
 
 fn warning(text: &str) -> HeaderValue {
-    HeaderValue::try_from(format!("299 {AGENT}: {text}"))
-        .unwrap_or(HeaderValue::from_static("299"))
+    HeaderValue::try_from(format!("299 {AGENT}: {text}")).unwrap_or(HeaderValue::from_static("299"))
 }
 
 fn warned(problem: Problem, text: &str) -> Problem {
@@ -342,11 +340,7 @@ async fn needed(app: &App, headers: &HeaderMap, body: Body) -> Result<Map<String
 }
 
 /// A UID of the query: under one of these names, or by itself (`?1.2.3`), as PS3.18 writes it.
-fn uid_of(
-    uri: &Uri,
-    field: &'static str,
-    names: &[&str],
-) -> Result<Option<Uid>, Problem> {
+fn uid_of(uri: &Uri, field: &'static str, names: &[&str]) -> Result<Option<Uid>, Problem> {
     const RULE: &str = "a UID (PS3.5 §9.1), once";
     let mut found = None;
     for (name, value) in pairs(uri) {
@@ -381,7 +375,7 @@ fn agreed(
 
 fn new_uid() -> Result<Uid, Problem> {
     let text = format!("2.25.{}", uuid::Uuid::new_v4().as_u128());
-    text.parse().map_err(|error: crate::dicom::uid::InvalidUid| Problem::internal(error))
+    text.parse::<Uid>().map_err(Problem::internal)
 }
 
 fn field(wrong: &Wrong) -> String {
@@ -402,9 +396,7 @@ fn refused(refusal: WorkitemRefusal, said: &str) -> Problem {
             let problem = Problem::conflict("the workitem has not what the state demands");
             warned(problem.with_error(field(&wrong), wrong.rule), said)
         }
-        WorkitemRefusal::Completed => {
-            warned(Problem::conflict("the workitem is completed"), said)
-        }
+        WorkitemRefusal::Completed => warned(Problem::conflict("the workitem is completed"), said),
         WorkitemRefusal::Unreachable => warned(
             Problem::conflict("the workitem is in progress, and who performs it cannot be told"),
             said,

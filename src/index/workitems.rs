@@ -141,13 +141,10 @@ impl PartitionTx {
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn workitem_lock(
-        &mut self,
-        uid: &Uid,
-    ) -> Result<Option<LockedWorkitem>, IndexError> {
+    pub async fn workitem_lock(&mut self, uid: &Uid) -> Result<Option<LockedWorkitem>, IndexError> {
         let (query, conn) = self.statement(LOCK);
         let row = query.bind(uid.as_str().to_owned()).fetch_optional(conn).await?;
-        let read = |row: PgRow| {
+        let read = |row: PgRow| -> Result<LockedWorkitem, IndexError> {
             let state = State::of(row.try_get(0)?);
             let wrong = IndexError::Inconsistent { table: "workitem", column: "state" };
             let (lock, attributes) = (row.try_get(1)?, row.try_get(2)?);

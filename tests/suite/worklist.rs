@@ -388,7 +388,10 @@ async fn changes_are_on_the_record_and_in_their_partition_alone() {
     .await;
     assert_eq!(events.as_array().unwrap().len(), 1);
     let event = &events[0]["event"];
-    assert_eq!((&event["action"], &event["outcome"]), (&"workitems.manage".into(), &"success".into()));
+    assert_eq!(
+        (&event["action"], &event["outcome"]),
+        (&"workitems.manage".into(), &"success".into())
+    );
     assert_eq!(event["named"]["workitem"], "1.2.5");
     assert_eq!(event["detail"]["state"], "IN PROGRESS");
     assert!(!event.to_string().contains("1.2.6"), "the lock is in no log: {event}");

@@ -232,7 +232,10 @@ impl Archive {
                 }
             },
             Walk::From { walk, first, last } => {
-                let place = behind.map_or((first.as_str(), ""), |(start, uid)| (start, uid));
+                let place = match behind {
+                    Some((start, uid)) => (start.as_str(), uid.as_str()),
+                    None => (first.as_str(), ""),
+                };
                 let mut tx = self.0.db.begin_in(scope).await?;
                 Ok(tx.workitems(walk, place, last, BITE as i64).await?)
             }
@@ -308,11 +311,8 @@ mod tests {
         let start = value(tags::START, Matching::DateTime, range);
         let uids = Test::AnyOf(vec!["1.3".to_owned(), "1.2".to_owned(), "1.3".to_owned()]);
         let uids = value(tags::SOP_INSTANCE, Matching::Uid, uids);
-        let from = |walk, first: &str| Walk::From {
-            walk,
-            first: first.to_owned(),
-            last: LAST.to_owned(),
-        };
+        let from =
+            |walk, first: &str| Walk::From { walk, first: first.to_owned(), last: LAST.to_owned() };
         for (tests, expected) in [
             (vec![], from(WorkitemWalk::All, "")),
             (vec![some], from(WorkitemWalk::All, "")),

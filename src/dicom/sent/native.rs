@@ -92,9 +92,10 @@ struct Document {
     read: Option<Map<String, Value>>,
 }
 
-fn own<'a>(start: &'a BytesStart<'_>, name: &str) -> Result<Option<String>, Flaw> {
+fn own(start: &BytesStart<'_>, name: &str) -> Result<Option<String>, Flaw> {
     let found = start.try_get_attribute(name).map_err(|_| SYNTAX)?;
-    let value = found.map(|found| found.normalized_value(XmlVersion::Implicit1_0).map(Cow::into_owned));
+    let value =
+        found.map(|found| found.normalized_value(XmlVersion::Implicit1_0).map(Cow::into_owned));
     value.transpose().map_err(|_| SYNTAX)
 }
 
@@ -108,7 +109,7 @@ impl Document {
     fn start(&mut self, start: &BytesStart<'_>) -> Result<(), Flaw> {
         self.text.clear();
         let local = start.local_name();
-        let name = local.as_ref();
+        let name: &[u8] = local.as_ref();
         let Some(open) = self.open.last_mut() else {
             if name != b"NativeDicomModel" || self.read.is_some() {
                 return Err(MODEL);

@@ -15,8 +15,7 @@ pub enum State {
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::Scheduled, Self::InProgress, Self::Completed, Self::Canceled];
+    pub const ALL: [Self; 4] = [Self::Scheduled, Self::InProgress, Self::Completed, Self::Canceled];
 
     /// The word for it.
     pub const fn as_str(self) -> &'static str {

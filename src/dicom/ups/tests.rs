@@ -82,11 +82,11 @@ fn who_scheduled_it_says_whom_it_is_about_for_good() {
         let same = made().get(&name(tag)).cloned();
         if let Some(same) = same {
             let sent = map(json!({ name(tag): same }));
-            assert_eq!(update(made(), sent, NOW).unwrap().attributes, made());
+            assert_eq!(update(made(), sent, NOW).unwrap(), made());
         }
     }
     let sent = map(json!({ "00741204": text("LO", "Now"), "00081195": text("UI", "1.2.77") }));
-    let updated = update(made(), sent, "2027").unwrap().attributes;
+    let updated = update(made(), sent, "2027").unwrap();
     assert_eq!(value_of(&updated, LABEL), Some("Now"));
     assert_eq!(value_of(&updated, MODIFIED), Some("2027"));
     assert_eq!(value_of(&updated, TRANSACTION), None);

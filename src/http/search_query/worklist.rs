@@ -16,7 +16,11 @@ use super::{
 };
 use crate::{
     archive::WorkitemsWanted,
-    dicom::{Tag, VR, attributes, matching::Element, ups::tags},
+    dicom::{
+        Tag, attributes,
+        matching::{Element, KeyTest},
+        ups::tags,
+    },
     http::problem::Problem,
 };
 
@@ -52,17 +56,11 @@ pub fn read(query: &str, maximum: u32) -> Result<(WorkitemsWanted, Vec<String>),
     for key in &parameters.keys {
         let refuse = |rule: String| Problem::invalid(key.name.clone(), rule);
         let path = parameters.creators.resolve(&key.path, &[]).map_err(refuse)?;
-        let is_whole = matches!(&*path, [Element::Standard(tag)]
-            if attributes::vr_of(*tag) == Some(VR::SQ));
         let Some(first) = path.first().filter(|at| !is_unknown(at)).cloned() else {
             ignored.push(key.name.clone());
             continue;
         };
         include(&mut wanted, std::slice::from_ref(&first));
-        // A sequence that is only to be there asks for nothing.
-        if is_whole && key.values.iter().all(String::is_empty) {
-            continue;
-        }
         let leaf = leaf(key, &path, &[], &parameters).map_err(refuse)?;
         if leaf.asked == Asked::Unsupported {
             ignored.push(key.name.clone());
@@ -87,7 +85,7 @@ pub fn read(query: &str, maximum: u32) -> Result<(WorkitemsWanted, Vec<String>),
     for (at, keys) in sequences {
         let tests = items(keys)?;
         if !tests.is_empty() {
-            wanted.tests.push(crate::dicom::matching::KeyTest::Item { at, tests });
+            wanted.tests.push(KeyTest::Item { at, tests });
         }
     }
     for (_, field) in &parameters.fields {
@@ -123,7 +121,7 @@ fn include(wanted: &mut WorkitemsWanted, path: &[Element]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dicom::matching::{KeyTest, Test};
+    use crate::dicom::matching::Test;
 
     fn tests(query: &str) -> Vec<KeyTest> {
         read(query, 200).unwrap().0.tests

@@ -38,7 +38,8 @@ async fn what_is_given_as_xml_can_be_sent_as_xml() {
     assert!(part.header("content-location").ends_with("/workitems/1.2.5"));
     assert_eq!(part.body, given.body);
     let body = multipart_of(&[(XML, own.replace("1.2.6<", "1.2.7<").as_bytes())]);
-    let related = crate::harness::corpus::RELATED.replace("application/dicom\"", &format!("{XML}\""));
+    let related =
+        crate::harness::corpus::RELATED.replace("application/dicom\"", &format!("{XML}\""));
     assert!(related.contains(XML), "{related}");
     server.post("/workitems", &related, body).await.is(201);
     server.get("/workitems/1.2.7").await.is(200);

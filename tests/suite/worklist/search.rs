@@ -120,7 +120,10 @@ async fn pages_follow_each_other_and_say_what_remains() {
     assert_eq!(first.header("warning"), remain);
     let next = |answer: &Answer| {
         let link = answer.header("link");
-        link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")).unwrap().to_owned()
+        link.strip_prefix('<')
+            .and_then(|link| link.strip_suffix(">; rel=\"next\""))
+            .unwrap()
+            .to_owned()
     };
     let second = server.get(&next(&first)).await.is(206);
     assert_eq!(uids(&second), ["1.2.3", "1.2.4"]);
@@ -129,7 +132,8 @@ async fn pages_follow_each_other_and_say_what_remains() {
     server.get("/workitems?offset=5").await.is(204);
     let none = server.get("/workitems?limit=0").await;
     assert_eq!((none.status, none.header("warning").contains("5 additional")), (204, true));
-    let uids_alone = server.get("/workitems?SOPInstanceUID=1.2.5,1.2.4,1.2.3&limit=2").await.is(206);
+    let uids_alone =
+        server.get("/workitems?SOPInstanceUID=1.2.5,1.2.4,1.2.3&limit=2").await.is(206);
     assert_eq!(uids(&uids_alone), ["1.2.3", "1.2.4"]);
 }
 
@@ -167,7 +171,8 @@ async fn what_is_said_of_each_is_what_the_standard_demands_and_what_is_asked_for
         assert!(ignored.header("warning").contains(name), "{}", ignored.header("warning"));
     }
     // As XML, one document each.
-    let xml = server.get_as("/workitems", "multipart/related; type=\"application/dicom+xml\"").await;
+    let xml =
+        server.get_as("/workitems", "multipart/related; type=\"application/dicom+xml\"").await;
     let parts = xml.is(200).parts();
     assert_eq!(parts.len(), 5);
     let text = String::from_utf8(parts[1].body.clone()).unwrap();
