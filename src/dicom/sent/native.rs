@@ -75,6 +75,8 @@ pub fn read(bytes: &[u8]) -> Result<Map<String, Value>, Flaw> {
                 document.text.push_str(&text);
             }
             Event::DocType(_) => return Err(Flaw::Syntax("XML without a document type")),
+            // Those are read as a start and an end.
+            Event::Empty(_) => return Err(MODEL),
             Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
             Event::Eof => break,
         }
