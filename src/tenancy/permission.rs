@@ -238,9 +238,7 @@ impl Role {
                 P::ReadWorkitems,
                 P::ListPartitions,
             ]),
-            Self::Writer => {
-                Permissions::of(&[P::Store, P::ManageWorkitems, P::ListPartitions])
-            }
+            Self::Writer => Permissions::of(&[P::Store, P::ManageWorkitems, P::ListPartitions]),
             Self::Deleter => Permissions::of(&[P::Delete, P::ReadOperations, P::ListPartitions]),
             Self::Exporter => Permissions::of(&[
                 P::Retrieve,

@@ -286,11 +286,7 @@ impl Fields {
     }
 
     /// Adds what a data set or item has of them. What is there already stays.
-    pub(in crate::archive) fn project<'a>(
-        &self,
-        object: &Object<'a>,
-        result: &mut Projected<'a>,
-    ) {
+    pub(in crate::archive) fn project<'a>(&self, object: &Object<'a>, result: &mut Projected<'a>) {
         for field in &self.0 {
             let Some((key, value)) = field.at.find(object) else { continue };
             let part = if field.whole {

@@ -309,8 +309,7 @@ pub async fn attack_on(
     let is_of_store = template.ends_with("/studies") || template.ends_with("/studies/{study}");
     let is_store = method == Method::POST && is_of_store;
     let changes_workitem = template.contains("/workitems/") && method != Method::GET;
-    let is_change =
-        method == Method::PATCH || template.ends_with("/links") || changes_workitem;
+    let is_change = method == Method::PATCH || template.ends_with("/links") || changes_workitem;
     let mut request = client.request(method, &path);
     match carrier {
         Carrier::Header => request = request.header("microsoft.partitionId", partition),
