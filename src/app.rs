@@ -138,6 +138,7 @@ impl Server {
             limits: config.limits.clone(),
             retrieve: config.retrieve.clone(),
             search: config.search.clone(),
+            worklist: config.worklist.clone(),
             change_feed: config.change_feed.clone(),
             sender,
             testing: Default::default(),

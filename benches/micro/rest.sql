@@ -94,6 +94,13 @@ INSERT INTO webhook_dead_letter (partition_id, webhook_id, last_sequence, first_
         now(), CASE n WHEN 50 THEN now() END
     FROM generate_series(1, 100) n;
 
+-- A worklist, most of which is done.
+INSERT INTO workitem (partition_id, workitem_uid, state, start_at, patient_id, attributes)
+    SELECT 'p0000', '1.7.' || n, CASE WHEN n % 10 = 0 THEN 'SCHEDULED' ELSE 'COMPLETED' END,
+        to_char(timestamp '2026-01-01' + n * interval '15 minutes', 'YYYYMMDDHH24MISS') || '.000000',
+        'P' || n % 1000, repeat('{"00741204":{"vr":"LO","Value":["a workitem of some KiB"]}},', 50)
+    FROM generate_series(1, 10000) n;
+
 -- Who may do what.
 INSERT INTO partition_policy (partition_id, state, updated_by) VALUES ('p0000', 'active', 'bench');
 INSERT INTO role (partition_id, name, permissions)

@@ -1,4 +1,5 @@
-//! The data plane: Store, Retrieve, Search, Delete, Undelete and the change feed, free of transport.
+//! The data plane: Store, Retrieve, Search, Delete, Undelete, the change feed and the worklist, free
+//! of transport.
 //!
 //! Owns the order of things that makes the archive safe: a blob is durable before its rows are
 //! committed, a transaction has ended before the first byte of an answer leaves, and every call
@@ -40,6 +41,7 @@ mod undelete;
 mod uploads;
 mod wanted;
 mod webhooks;
+mod worklist;
 mod writer;
 
 use std::sync::Arc;
@@ -72,6 +74,7 @@ pub use undelete::{Kept, Undeleted, WhyNot};
 pub use uploads::NoMemory;
 pub use wanted::{Encoding, Wanted};
 pub use webhooks::{LetterRest, WebhookHealth, WebhookNews, WebhookRefusal, WebhookStart};
+pub use worklist::{CancelRequested, FoundWorkitems, WorkitemRefusal, WorkitemsWanted};
 
 pub use crate::index::{
     Condition, DeadLetter, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation,
@@ -83,7 +86,7 @@ use crate::{
     blob::BlobStore,
     config::{
         Config, DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig, RetrieveConfig,
-        SearchConfig, StoreConfig, WebhooksConfig,
+        SearchConfig, StoreConfig, WebhooksConfig, WorklistConfig,
     },
     dicom::Limits,
     index::{Db, Presence, RowKey},
@@ -115,6 +118,7 @@ struct Parts {
     wake_compact: Arc<Notify>,
     webhooks: WebhooksConfig,
     webhook_news: Arc<WebhookNews>,
+    worklist: WorklistConfig,
     codecs: CodecPool,
     ahead: runs::Ahead,
     headers: header_cache::HeaderCache,
@@ -167,6 +171,7 @@ impl Archive {
             wake_compact: Arc::default(),
             webhooks: config.webhooks.clone(),
             webhook_news: Arc::default(),
+            worklist: config.worklist.clone(),
             codecs,
             ahead: runs::Ahead::default(),
             headers,

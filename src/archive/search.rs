@@ -31,7 +31,8 @@ pub use filter::{Filter, Source};
 pub(super) use places::Places;
 use places::{FAR, Search};
 pub use project::{Extended, Returned};
-use project::{Fields, include, inconsistent, result};
+pub(super) use project::{Fields, inconsistent};
+use project::{include, result};
 
 /// Results that are read in one transaction.
 const PAGE: usize = 100;

@@ -13,6 +13,7 @@ pub(super) const ACCESSED: Code = ("110103", "DICOM Instances Accessed");
 pub(super) const TRANSFERRED: Code = ("110104", "DICOM Instances Transferred");
 pub(super) const STUDY_DELETED: Code = ("110105", "DICOM Study Deleted");
 pub(super) const EXPORT: Code = ("110106", "Export");
+pub(super) const PROCEDURE: Code = ("110111", "Procedure Record");
 pub(super) const QUERY: Code = ("110112", "Query");
 pub(super) const ALERT: Code = ("110113", "Security Alert");
 pub(super) const AUTHENTICATION: Code = ("110114", "User Authentication");
@@ -72,6 +73,12 @@ pub(super) fn kind_of(event: &Event) -> Kind {
         Some(Permission::Delete) if event.route.ends_with("/{study}") => kind(STUDY_DELETED, 'D'),
         Some(Permission::Delete) => kind(ACCESSED, 'D'),
         Some(Permission::Search | Permission::ReadChanges) => kind(QUERY, 'E'),
+        Some(Permission::ReadWorkitems) if event.route.ends_with("/workitems") => kind(QUERY, 'E'),
+        Some(Permission::ReadWorkitems) => kind(PROCEDURE, 'R'),
+        Some(Permission::ManageWorkitems) if event.route.ends_with("/workitems") => {
+            kind(PROCEDURE, 'C')
+        }
+        Some(Permission::ManageWorkitems) => kind(PROCEDURE, 'U'),
         Some(Permission::Export) => kind(EXPORT, 'R'),
         Some(Permission::ReadAudit) => kind(AUDIT_LOG_USED, 'R'),
         Some(Permission::ManageWebhooks) => alert(NETWORK),

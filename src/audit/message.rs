@@ -304,6 +304,10 @@ mod tests {
             (Permission::Delete, "/studies/{study}/$undelete", "110103", "C"),
             (Permission::Search, "/studies", "110112", "E"),
             (Permission::ReadAudit, "/audit", "110101", "R"),
+            (Permission::ReadWorkitems, "/workitems", "110112", "E"),
+            (Permission::ReadWorkitems, "/workitems/{workitem}", "110111", "R"),
+            (Permission::ManageWorkitems, "/workitems", "110111", "C"),
+            (Permission::ManageWorkitems, "/workitems/{workitem}/state", "110111", "U"),
             (Permission::ManageWebhooks, "/webhooks", "110113", "E"),
             (Permission::ManagePrincipals, "/principals", "110113", "E"),
         ] {

@@ -24,6 +24,7 @@ mod tests;
 mod tls;
 mod upkeep;
 mod webhooks;
+mod worklist;
 
 use std::{
     fmt::{self, Write as _},
@@ -50,6 +51,7 @@ pub use upkeep::{
     ChangeFeedConfig, CompactionConfig, DeleteConfig, OperationsConfig, ScrubConfig, SweepConfig,
 };
 pub use webhooks::{Destination, WebhooksConfig};
+pub use worklist::WorklistConfig;
 
 use layers::Merged;
 use reader::Reader;
@@ -81,6 +83,7 @@ pub struct Config {
     pub operations: OperationsConfig,
     pub change_feed: ChangeFeedConfig,
     pub webhooks: WebhooksConfig,
+    pub worklist: WorklistConfig,
     pub delete: DeleteConfig,
     /// `[compaction]`
     pub compaction: CompactionConfig,
@@ -138,6 +141,7 @@ impl Config {
             operations: OperationsConfig::read(r),
             change_feed: ChangeFeedConfig::read(r),
             webhooks: WebhooksConfig::read(r),
+            worklist: WorklistConfig::read(r),
             delete: DeleteConfig::read(r),
             compaction: CompactionConfig::read(r),
             sweep: SweepConfig::read(r),
@@ -255,6 +259,7 @@ section_defaults!(
     operations: OperationsConfig,
     change_feed: ChangeFeedConfig,
     webhooks: WebhooksConfig,
+    worklist: WorklistConfig,
     delete: DeleteConfig,
     compaction: CompactionConfig,
     sweep: SweepConfig,

@@ -70,25 +70,27 @@ impl Partitions {
     /// # Errors
     /// Where the index fails.
     pub async fn other_in_use(&self) -> Result<Option<PartitionId>, IndexError> {
-        self.in_use(|partition| !partition.is_default()).await
+        self.in_use(|partition| !partition.is_default(), true).await
     }
 
-    /// Whether any partition holds data.
+    /// Whether any partition holds instances.
     ///
     /// # Errors
     /// Where the index fails.
     pub async fn any_in_use(&self) -> Result<bool, IndexError> {
-        Ok(self.in_use(|_| true).await?.is_some())
+        Ok(self.in_use(|_| true, false).await?.is_some())
     }
 
     async fn in_use(
         &self,
         which: impl Fn(&PartitionId) -> bool,
+        by_workitems: bool,
     ) -> Result<Option<PartitionId>, IndexError> {
         for partition in self.all().await?.into_iter().filter(which) {
             #[expect(clippy::disallowed_methods, reason = "asked at start, for no request")]
             let scope = Scope::for_maintenance(&partition);
-            if self.db.begin_in(&scope).await?.partition_in_use().await? {
+            let mut tx = self.db.begin_in(&scope).await?;
+            if tx.partition_in_use().await? || by_workitems && tx.has_workitems().await? {
                 return Ok(Some(partition));
             }
         }

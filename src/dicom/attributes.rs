@@ -255,6 +255,11 @@ pub fn vr_of(tag: Tag) -> Option<VR> {
     Some(StandardDataDictionary.by_tag(tag)?.vr().relaxed())
 }
 
+/// The one value representation that PS3.6 gives a tag. `None`: private, unknown, or one of several.
+pub fn exact_vr_of(tag: Tag) -> Option<VR> {
+    StandardDataDictionary.by_tag(tag)?.vr().exact()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -40,6 +40,11 @@ impl DataSet {
         serde_json::from_slice(json).map(Self).map_err(|_| NotADataSet)
     }
 
+    /// Its attributes, as JSON has them.
+    pub fn into_attributes(self) -> Map<String, Value> {
+        self.0
+    }
+
     /// The data set, to be asked.
     pub fn root(&self) -> Item<'_> {
         Item(&self.0)

@@ -21,9 +21,11 @@ pub mod pack;
 pub mod person_name;
 pub mod reader;
 pub mod rewrite;
+pub mod sent;
 pub mod tag_values;
 pub mod transfer_syntax;
 pub mod uid;
+pub mod ups;
 pub mod xml;
 
 pub use dicom_core::{Tag, VR};

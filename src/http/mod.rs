@@ -71,6 +71,8 @@ mod wado;
 mod wado_uri;
 mod webhook_body;
 mod webhooks;
+mod workitem_body;
+mod workitems;
 
 use std::time::Duration;
 

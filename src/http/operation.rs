@@ -9,6 +9,8 @@ use axum::http::Method;
 
 use super::{accept::Offer, parameters};
 
+pub use parameters::matching_workitems;
+
 /// Prefixes of routes of the whole server: as the standard has them, and as clients of
 /// Microsoft's server do.
 const VERSIONS: [&str; 3] = ["", "/v1", "/v2"];
@@ -171,6 +173,8 @@ impl Operation {
         for parameter in partition.iter().chain(accept).chain(groups) {
             if parameter.name == parameters::ATTRIBUTE {
                 all.extend(parameters::matching(self.path));
+            } else if parameter.name == parameters::WORKITEM_ATTRIBUTE {
+                all.extend(parameters::matching_workitems());
             } else {
                 all.push(*parameter);
             }
@@ -223,10 +227,14 @@ pub const fn meaning(status: u16) -> &'static str {
         200 => "Everything that was asked for.",
         201 => "Made; a secret in the body is shown this once.",
         202 => {
-            "Accepted: stored in part or with warnings, or work that goes on; the body says more."
+            "Accepted: stored in part or with warnings, work that goes on, or a request for \
+             cancellation; the body, where there is one, says more."
         }
         204 => "Done, or nothing matched; there is no body.",
-        206 => "The range of bytes asked for, or those of the items that can be had as asked.",
+        206 => {
+            "The range of bytes asked for, those of the items that can be had as asked, or \
+             workitems behind which there are more."
+        }
         304 => "Unchanged since the entity tag that the client named.",
         400 => "The request breaks a rule; the body names the field.",
         401 => "The request has no credential, or one that is not good.",

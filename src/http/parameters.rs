@@ -9,6 +9,51 @@ use crate::dicom::attributes::{self, Level, Matching};
 /// The name that stands for those of all attributes that can be matched.
 pub const ATTRIBUTE: &str = "{attribute}";
 
+/// The name that stands for those of all attributes of workitems.
+pub const WORKITEM_ATTRIBUTE: &str = "{workitem attribute}";
+
+/// What PS3.4 Table CC.2.5-3 demands as keys of workitems.
+const WORKITEM_KEYS: [&str; 33] = [
+    "SOPInstanceUID",
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "AdmissionID",
+    "IssuerOfAdmissionIDSequence.LocalNamespaceEntityID",
+    "IssuerOfAdmissionIDSequence.UniversalEntityID",
+    "IssuerOfAdmissionIDSequence.UniversalEntityIDType",
+    "ScheduledProcedureStepStartDateTime",
+    "ExpectedCompletionDateTime",
+    "ScheduledWorkitemCodeSequence.CodeValue",
+    "ScheduledWorkitemCodeSequence.CodingSchemeDesignator",
+    "ScheduledStationNameCodeSequence.CodeValue",
+    "ScheduledStationNameCodeSequence.CodingSchemeDesignator",
+    "ScheduledStationClassCodeSequence.CodeValue",
+    "ScheduledStationClassCodeSequence.CodingSchemeDesignator",
+    "ScheduledStationGeographicLocationCodeSequence.CodeValue",
+    "ScheduledStationGeographicLocationCodeSequence.CodingSchemeDesignator",
+    "ScheduledHumanPerformersSequence.HumanPerformerCodeSequence.CodeValue",
+    "InputReadinessState",
+    "ReferencedRequestSequence.AccessionNumber",
+    "ReferencedRequestSequence.IssuerOfAccessionNumberSequence.LocalNamespaceEntityID",
+    "ReferencedRequestSequence.IssuerOfAccessionNumberSequence.UniversalEntityID",
+    "ReferencedRequestSequence.IssuerOfAccessionNumberSequence.UniversalEntityIDType",
+    "ReferencedRequestSequence.RequestedProcedureID",
+    "ReferencedRequestSequence.RequestingService",
+    "ReplacedProcedureStepSequence.ReferencedSOPInstanceUID",
+    "ProcedureStepState",
+    "ScheduledProcedureStepPriority",
+    "WorklistLabel",
+    "ProcedureStepLabel",
+];
+
+/// A parameter for each of these.
+pub fn matching_workitems() -> impl Iterator<Item = Parameter> {
+    WORKITEM_KEYS.into_iter().map(|key| Parameter::query(key, "A value to match."))
+}
+
 /// Matched through what is in the study, or where it lies, not by a value of its own.
 const COMPUTED: [&str; 3] = ["ModalitiesInStudy", "SOPClassesInStudy", "InstanceAvailability"];
 
@@ -75,6 +120,36 @@ pub const VIEW: &[Parameter] = &[
 /// How a thumbnail is drawn (PS3.18 §8.3.5.2).
 pub const THUMBNAIL: &[Parameter] =
     &[Parameter::query("viewport", "Width and height to fit the picture into.").or("128,128")];
+
+/// The UID of a workitem that is created (PS3.18 §11.4.1.1).
+pub const WORKITEM: &[Parameter] = &[
+    Parameter::query("workitem", "Its UID; a query that is nothing but a UID is one too."),
+    Parameter::query("AffectedSOPInstanceUID", "The same, as it was called before."),
+];
+
+/// Who has claimed a workitem (PS3.18 §11.6.1.2).
+pub const TRANSACTION: &[Parameter] = &[
+    Parameter::query(
+        "transaction-uid",
+        "The Transaction UID with which it was claimed; a query that is nothing but a UID is one \
+         too.",
+    ),
+    Parameter::query("transaction", "The same."),
+];
+
+/// Search for workitems (PS3.18 §11.9.1.2).
+pub const WORKLIST: &[Parameter] = &[
+    Parameter::query(
+        WORKITEM_ATTRIBUTE,
+        "A value to match, by keyword, eight hexadecimal digits, or a path of them with dots.",
+    ),
+    SEARCH[1],
+    SEARCH[2],
+    SEARCH[3],
+    SEARCH[4],
+    SEARCH[5],
+    SEARCH[6],
+];
 
 /// What WADO-URI is asked (PS3.18 §9.1.2, §9.4.1.2, §9.5.1.2).
 pub const WADO_URI: &[Parameter] = &[

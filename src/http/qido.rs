@@ -22,15 +22,15 @@ use super::{
     place::Place,
     problem::Problem,
     search_query::{self, Resource},
-    urls::{Urls, split_version},
+    urls::split_version,
 };
 use crate::{
-    archive::{SearchPage, SearchPlan, SearchRow},
+    archive::{SearchPage, SearchRow},
     dicom::attributes::Level,
 };
 
 /// The agent of `Warning: 299` (RFC 7234 §5.5).
-const AGENT: &str = "collimator";
+pub(super) const AGENT: &str = "collimator";
 
 /// Names the extended query tags of a search some of whose values could not be indexed, as
 /// Microsoft's server does.
@@ -92,7 +92,7 @@ async fn search(
     };
     let mut query = search_query::read(&resource, typed, &app.search, &tags)?;
     query.returned.partition = app.partitions.enabled();
-    let next = next_page(&caller.urls, &parts.uri, &query.plan);
+    let next = next_page(caller.urls.service(), &parts.uri, (query.plan.limit, query.plan.offset));
     let urls = caller.urls;
     let retrieve_url = Arc::new(move |row: &SearchRow| {
         let urls = urls.within(&row.partition);
@@ -135,8 +135,12 @@ async fn search(
 
 /// `Link` to the next page (RFC 8288), in the client's own style: the query as it was typed, with the
 /// offset moved on. `None` where no page follows, or the link would be too long.
-fn next_page(urls: &Urls, uri: &Uri, plan: &SearchPlan) -> Option<HeaderValue> {
-    if plan.limit < 1 {
+pub(super) fn next_page(
+    service: &str,
+    uri: &Uri,
+    (limit, offset): (i64, i64),
+) -> Option<HeaderValue> {
+    if limit < 1 {
         return None;
     }
     let (_, path) = split_version(uri.path());
@@ -147,9 +151,9 @@ fn next_page(urls: &Urls, uri: &Uri, plan: &SearchPlan) -> Option<HeaderValue> {
     };
     let mut query: Vec<&str> = uri.query().unwrap_or_default().split('&').collect();
     query.retain(|pair| !pair.is_empty() && !pages(pair));
-    let paging = format!("limit={}&offset={}", plan.limit, plan.offset.checked_add(plan.limit)?);
+    let paging = format!("limit={limit}&offset={}", offset.checked_add(limit)?);
     query.push(&paging);
-    let url = format!("{}{path}?{}", urls.service(), query.join("&"));
+    let url = format!("{service}{path}?{}", query.join("&"));
     let link = format!("<{}>; rel=\"next\"", utf8_percent_encode(&url, LINKED));
     HeaderValue::try_from(link).ok().filter(|link| link.len() <= MAX_LINK)
 }

@@ -1,4 +1,5 @@
-//! Every route of the server, on one page (those of who may do what on one of their own).
+//! Every route of the server, on one page (those of who may do what, of links and of the worklist on
+//! pages of their own).
 //!
 //! Holds: a route exists exactly if it stands here; the router, the published documents, the
 //! tables of the conformance statement and the attack matrix of the tests are all made from this
@@ -6,6 +7,7 @@
 
 mod access;
 mod links;
+mod worklist;
 
 use std::sync::LazyLock;
 
@@ -174,7 +176,7 @@ fn remove(path: &'static str, summary: &'static str) -> Operation {
         .statuses(&[202, 204, 400, 404, 503])
 }
 
-/// Of what is managed: extended query tags, operations, webhooks.
+/// Of what is managed: extended query tags, operations, webhooks, workitems.
 fn managed(
     method: Method,
     path: &'static str,
@@ -398,7 +400,8 @@ pub fn routes() -> Routes<App> {
         .add(search(STUDY_SERIES, "Search for series of a study"), qido::series)
         .add(search(STUDY_INSTANCES, "Search for instances of a study"), qido::instances)
         .add(search(SERIES_INSTANCES, "Search for instances of a series"), qido::instances);
-    links::with_links(access::with_access(with_webhooks(with_tags(with_deletion(routes)))))
+    let routes = worklist::with_worklist(with_webhooks(with_tags(with_deletion(routes))));
+    links::with_links(access::with_access(routes))
         .add(
             changes("/changefeed", "Changes", &[CHANGES, CHANGE], &[200, 400, 404, 503])
                 .gives(&offers::CHANGES),

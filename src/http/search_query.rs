@@ -5,13 +5,15 @@
 //! unknown one is left alone and told in a `Warning`. Pure: what matches is the index's business.
 //!
 //! Its rooms: what parameters there are (`parameters`), what names mean (`names`), what values ask
-//! (`values`), which of them are one (`moments`), and where each is answered (`placing`).
+//! (`values`), which of them are one (`moments`), and where each is answered (`placing`); and the same
+//! for workitems (`worklist`).
 
 mod moments;
 mod names;
 mod parameters;
 mod placing;
 mod values;
+pub mod worklist;
 
 use std::collections::{BTreeMap, BTreeSet};
 

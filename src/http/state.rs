@@ -8,7 +8,7 @@ use crate::{
     archive::Archive,
     config::{
         ChangeFeedConfig, CorsConfig, LimitsConfig, RetrieveConfig, SearchConfig, ServerConfig,
-        TenancyConfig,
+        TenancyConfig, WorklistConfig,
     },
     control::{Access, AuditLog, Health, Keys, Members, Partitions},
     identity::Authenticator,
@@ -54,6 +54,8 @@ pub struct Parts {
     pub retrieve: RetrieveConfig,
     /// `[search]`.
     pub search: SearchConfig,
+    /// `[worklist]`.
+    pub worklist: WorklistConfig,
     /// `[change_feed]`.
     pub change_feed: ChangeFeedConfig,
     /// Calls receivers of webhooks.

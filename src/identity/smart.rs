@@ -100,12 +100,18 @@ fn permissions(resource: &str, letters: Letters) -> Permissions {
             let changes = [b'c', b'u', b'd'].iter().all(|letter| letters.has(*letter));
             when(letters.reads(), &[P::ReadWebhooks]).or(when(changes, &[P::ManageWebhooks]))
         }
+        // What FHIR calls a workitem.
+        "Task" => {
+            let changes = letters.has(b'c') && letters.has(b'u');
+            when(letters.reads(), &[P::ReadWorkitems]).or(when(changes, &[P::ManageWorkitems]))
+        }
         "*" if letters == Letters(0b11111) => Permissions::ALL,
         "*" => {
             let reads = P::ALL.iter().copied().filter(|one| letters.reads() && !one.changes());
             let of_studies = permissions("ImagingStudy", letters);
             let of_webhooks = permissions("Subscription", letters);
-            reads.collect::<Permissions>().or(of_studies).or(of_webhooks)
+            let of_workitems = permissions("Task", letters);
+            reads.collect::<Permissions>().or(of_studies).or(of_webhooks).or(of_workitems)
         }
         _ => Permissions::NONE,
     }
@@ -137,6 +143,9 @@ mod tests {
         assert_eq!(names("system/*.cruds").unwrap().len(), P::ALL.len());
         assert_eq!(names("user/*.*").unwrap().len(), P::ALL.len());
         assert_eq!(names("system/AuditEvent.rs").unwrap(), ["audit.read"]);
+        assert_eq!(names("system/Task.rs").unwrap(), ["workitems.read"]);
+        assert_eq!(names("system/Task.cruds").unwrap(), ["workitems.read", "workitems.manage"]);
+        assert_eq!(names("system/Task.u").unwrap(), Vec::<&str>::new());
         let all = names("user/*.rs").unwrap();
         assert!(all.contains(&"audit.read") && !all.contains(&"studies.store"));
         assert!(!all.contains(&"policy.manage"));

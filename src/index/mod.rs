@@ -85,6 +85,7 @@ mod verify_feed;
 mod verify_parents;
 mod webhook_row;
 mod webhooks;
+mod workitems;
 
 pub use access::{Acquaintance, Asker, OwnRole, PolicyRow};
 pub use api_keys::{ApiKey, KeySettings, SecretHash};
@@ -128,9 +129,10 @@ pub use verify_blobs::{VerifyBlob, VerifyContent};
 pub use verify_feed::{VerifyEvent, VerifyStanding};
 pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
 pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookSettings};
+pub use workitems::{FoundWorkitem, LockedWorkitem, WorkitemChange, WorkitemWalk};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 33] = [
+pub const TENANT_TABLES: [&str; 34] = [
     "study",
     "study_term",
     "series",
@@ -151,6 +153,7 @@ pub const TENANT_TABLES: [&str; 33] = [
     "erasure_blob",
     "webhook",
     "webhook_dead_letter",
+    "workitem",
     "scrub_pass",
     "damage",
     "link_key",
@@ -201,6 +204,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             terms::STATEMENTS,
             undelete::STATEMENTS,
             webhooks::STATEMENTS,
+            workitems::STATEMENTS,
             verify::STATEMENTS,
             verify_blobs::STATEMENTS,
             verify_feed::STATEMENTS,

@@ -92,6 +92,10 @@ permissions!(
     ReadAudit = "audit.read", One, Reads;
     /// Make signed URLs, for what the principal may retrieve itself.
     Share = "links.create", One, Changes;
+    /// Search and retrieve workitems of one partition.
+    ReadWorkitems = "workitems.read", One, Reads;
+    /// Create, claim, change and cancel workitems of one partition.
+    ManageWorkitems = "workitems.manage", One, Changes;
     /// Read the metrics of the server.
     ReadMetrics = "metrics.read", Some, Reads;
 );
@@ -178,7 +182,7 @@ impl FromIterator<Permission> for Permissions {
 pub enum Role {
     /// Finds and retrieves.
     Reader,
-    /// Stores.
+    /// Stores, and makes and performs workitems.
     Writer,
     /// Deletes and undeletes.
     Deleter,
@@ -231,9 +235,10 @@ impl Role {
                 P::Search,
                 P::ReadChanges,
                 P::ReadTags,
+                P::ReadWorkitems,
                 P::ListPartitions,
             ]),
-            Self::Writer => Permissions::of(&[P::Store, P::ListPartitions]),
+            Self::Writer => Permissions::of(&[P::Store, P::ManageWorkitems, P::ListPartitions]),
             Self::Deleter => Permissions::of(&[P::Delete, P::ReadOperations, P::ListPartitions]),
             Self::Exporter => Permissions::of(&[
                 P::Retrieve,
@@ -305,6 +310,8 @@ mod tests {
             Share,
             ReadPrincipals,
             ManagePrincipals,
+            ReadWorkitems,
+            ManageWorkitems,
         ];
         for permission in of_patients {
             assert!(!Role::Operator.permits().has(permission), "{permission}");

@@ -11,7 +11,7 @@ use collimator::{
     },
     http::{
         accept::{Form, Offer},
-        operation::{Operation, Parameter, Place, Reach, meaning},
+        operation::{Operation, Parameter, Place, Reach, matching_workitems, meaning},
         routes,
     },
 };
@@ -166,6 +166,7 @@ fn published(operation: &Operation) -> Vec<Parameter> {
     let of_attribute = |name: &str| {
         attributes::TABLE.iter().any(|attribute| attribute.keyword == name)
             || ["ModalitiesInStudy", "SOPClassesInStudy"].contains(&name)
+            || matching_workitems().any(|one| one.name == name)
     };
     let groups: Vec<Parameter> = groups.collect();
     let others = operation.all_parameters().into_iter();

@@ -115,7 +115,7 @@ fn good(name: &str) -> String {
         "partition" => "north",
         "study" => "1.2.1",
         "series" => "1.2.1.1",
-        "instance" => "1.2.1.1.1",
+        "instance" | "workitem" => "1.2.1.1.1",
         "frames" => "1",
         "tag" => "00101010",
         "role" => "role-1",

@@ -37,6 +37,7 @@ fn path(template: &str, there: bool) -> String {
         .replace("{key}", "00000000000000000000000000000151")
         .replace("{revocation}", "00000000000000000000000000000151")
         .replace("{role}", "role-1")
+        .replace("{workitem}", instance)
         .replace("{partition}", "microsoft.default")
 }
 

@@ -29,3 +29,4 @@ mod tls;
 mod undelete;
 mod verify;
 mod webhooks;
+mod worklist;

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 use super::{
     super::{Archive, ArchiveError, metadata::decompress},
@@ -57,6 +60,16 @@ pub(in crate::archive) struct Turns(Semaphore);
 impl Default for Turns {
     fn default() -> Self {
         Self(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)))
+    }
+}
+
+impl Turns {
+    /// Waits for one's turn, which lasts until it is dropped.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Internal`].
+    pub(in crate::archive) async fn take(&self) -> Result<SemaphorePermit<'_>, ArchiveError> {
+        self.0.acquire().await.map_err(|error| ArchiveError::Internal(error.into()))
     }
 }
 
@@ -115,8 +128,7 @@ impl Archive {
             let is_last = (keys.len() as i64) < next.limit;
             next.after = keys.last().cloned();
             let tests = Arc::clone(&filters);
-            let turn = self.0.turns.0.acquire().await;
-            let _turn = turn.map_err(|error| ArchiveError::Internal(error.into()))?;
+            let _turn = self.0.turns.take().await?;
             let passed = tokio::task::spawn_blocking(move || passing(rows, &tests));
             for key in passed.await.map_err(|error| ArchiveError::Internal(error.into()))?? {
                 if (first..last).contains(&matched) {

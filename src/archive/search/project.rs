@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Attributes of a result, or of an item in it.
-type Projected<'a> = BTreeMap<Cow<'a, str>, Cow<'a, RawValue>>;
+pub(in crate::archive) type Projected<'a> = BTreeMap<Cow<'a, str>, Cow<'a, RawValue>>;
 
 /// An attribute that is made here.
 #[derive(Serialize)]
@@ -254,7 +254,7 @@ fn is_given(value: &RawValue) -> bool {
 
 /// What is returned by paths: private attributes, and parts of items.
 #[derive(Debug, Default)]
-pub(super) struct Fields(Vec<Field>);
+pub(in crate::archive) struct Fields(Vec<Field>);
 
 #[derive(Debug)]
 struct Field {
@@ -266,7 +266,7 @@ struct Field {
 
 impl Fields {
     /// Puts paths with the same beginning together.
-    pub(super) fn of(paths: &[Vec<Element>]) -> Self {
+    pub(in crate::archive) fn of(paths: &[Vec<Element>]) -> Self {
         let mut fields = Self::default();
         for path in paths {
             let mut level = &mut fields;
@@ -286,7 +286,7 @@ impl Fields {
     }
 
     /// Adds what a data set or item has of them. What is there already stays.
-    fn project<'a>(&self, object: &Object<'a>, result: &mut Projected<'a>) {
+    pub(in crate::archive) fn project<'a>(&self, object: &Object<'a>, result: &mut Projected<'a>) {
         for field in &self.0 {
             let Some((key, value)) = field.at.find(object) else { continue };
             let part = if field.whole {
@@ -337,6 +337,6 @@ fn key_tag(key: &str) -> Option<Tag> {
     Some(Tag((number >> 16) as u16, number as u16))
 }
 
-pub(super) fn inconsistent(error: serde_json::Error) -> ArchiveError {
+pub(in crate::archive) fn inconsistent(error: serde_json::Error) -> ArchiveError {
     ArchiveError::Internal(anyhow::Error::new(error).context("attributes of a row are no JSON"))
 }

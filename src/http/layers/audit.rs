@@ -231,7 +231,10 @@ impl Drop for Told {
         if place == AuditPlace::Platform {
             tell_named(&mut event, &named);
         }
-        let tells = matches!(deed.permission, Permission::Search | Permission::ReadAudit);
+        let tells = matches!(
+            deed.permission,
+            Permission::Search | Permission::ReadAudit | Permission::ReadWorkitems
+        );
         if let Some(query) = self.query.take().filter(|_| tells) {
             event.detail.insert("query".to_owned(), query.into());
         }

@@ -28,6 +28,8 @@ const TABLE: &str = "
     policy.manage      changes  p o
     audit.read         looks    a p
     links.create       changes  p
+    workitems.read     looks    r p
+    workitems.manage   changes  w p
     metrics.read       looks    o";
 
 const LETTERS: [(char, Role); 7] = [

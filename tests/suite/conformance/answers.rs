@@ -39,6 +39,8 @@ async fn server() -> (Server, Vec<(String, String)>) {
     }
     files.push(report().file());
     server.store("/studies", &files).await.is(200);
+    let item = crate::worklist::workitem("P", "20260101").to_string().into_bytes();
+    server.post(&format!("/workitems?{OWN}"), "application/dicom+json", item).await.is(201);
     (server, instances)
 }
 
@@ -90,6 +92,7 @@ fn path(operation: &Operation, instance: &str) -> String {
         .replace("{study}", &study)
         .replace("{series}", &series)
         .replace("{instance}", instance)
+        .replace("{workitem}", instance)
         .replace("{frames}", "1")
         .replace("{*path}", "7FE00010")
 }

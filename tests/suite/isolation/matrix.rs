@@ -114,6 +114,12 @@ pub const MATRIX: &[(&str, &str, &str, Expect)] = &[
     ("GET", "/webhooks/{webhook}/deadletters/{letter}", "", Absent),
     ("DELETE", "/webhooks/{webhook}/deadletters/{letter}", "", Absent),
     ("POST", "/webhooks/{webhook}/deadletters/{letter}/$replay", "", Absent),
+    ("POST", "/workitems", "", Added),
+    ("GET", "/workitems", "SOPInstanceUID={instance}&includefield=all", Nothing),
+    ("GET", "/workitems/{workitem}", "", Absent),
+    ("POST", "/workitems/{workitem}", "", Absent),
+    ("PUT", "/workitems/{workitem}/state", "", Absent),
+    ("POST", "/workitems/{workitem}/cancelrequest", "", Absent),
     ("GET", "/principals", "", Empty),
     ("POST", "/principals", "", Added),
     ("GET", "/principals/{principal}", "", Absent),
@@ -161,7 +167,7 @@ pub enum Carrier {
     FirstPart,
 }
 
-/// UIDs of one instance, an extended query tag with its operation, and a webhook with a dead letter,
+/// UIDs of one instance, which is also that of a workitem, an extended query tag with its operation, and a webhook with a dead letter,
 /// whose id is also that of a principal, an API key and a revocation.
 /// All have equal lengths, so that answers may be compared as they are.
 #[derive(Clone, Copy, Debug)]
@@ -223,6 +229,7 @@ impl Uids {
             .replace("{tag}", self.tag)
             .replace("{operation}", self.operation)
             .replace("{webhook}", self.webhook)
+            .replace("{workitem}", self.instance)
             .replace("{letter}", "7")
             .replace("{principal}", self.webhook)
             .replace("{key}", self.webhook)
@@ -263,6 +270,10 @@ fn every_published_route_is_attacked() {
 fn change_of(template: &str) -> &'static str {
     if template.ends_with("/links") {
         r#"{"path":"/studies/{study}"}"#
+    } else if template.ends_with("/state") {
+        r#"{"00081195":{"vr":"UI","Value":["1.2.999"]},"00741000":{"vr":"CS","Value":["IN PROGRESS"]}}"#
+    } else if template.contains("/workitems/") {
+        r#"{"00741204":{"vr":"LO","Value":["OURS"]}}"#
     } else if template.contains("principal") {
         r#"{"state":"suspended"}"#
     } else if template.contains("webhook") || template.contains("apikey") {
@@ -297,7 +308,8 @@ pub async fn attack_on(
     let method: Method = method.parse().unwrap();
     let is_of_store = template.ends_with("/studies") || template.ends_with("/studies/{study}");
     let is_store = method == Method::POST && is_of_store;
-    let is_change = method == Method::PATCH || template.ends_with("/links");
+    let changes_workitem = template.contains("/workitems/") && method != Method::GET;
+    let is_change = method == Method::PATCH || template.ends_with("/links") || changes_workitem;
     let mut request = client.request(method, &path);
     match carrier {
         Carrier::Header => request = request.header("microsoft.partitionId", partition),

@@ -66,6 +66,8 @@ fn permission_of(method: &str, path: &str) -> Permission {
         "extendedquerytags" => Permission::ManageTags,
         "operations" | "removals" if reads => Permission::ReadOperations,
         "operations" | "removals" => Permission::ManageOperations,
+        "workitems" if reads => Permission::ReadWorkitems,
+        "workitems" => Permission::ManageWorkitems,
         "webhooks" if reads => Permission::ReadWebhooks,
         "webhooks" => Permission::ManageWebhooks,
         "principals" | "roles" | "apikeys" | "revocations" if reads => Permission::ReadPrincipals,

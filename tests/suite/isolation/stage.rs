@@ -12,6 +12,7 @@ pub async fn north_and_south() -> Server {
     server.delete(&DELETED.fill("/partitions/north/studies/{study}")).await.is(204);
     server.get(&DELETED.fill("/partitions/north/studies/{study}")).await.problem(410);
     tags(&server).await;
+    workitem(&server).await;
     for (webhook, is_live) in [(LIVE.webhook, true), (DELETED.webhook, false)] {
         super::webhooks::add(&server, webhook, is_live).await;
         super::access::add(&server, webhook, is_live).await;
@@ -19,6 +20,13 @@ pub async fn north_and_south() -> Server {
     let own = Dicom::ct("1.2.9", "1.2.9.1", "1.2.9.1.1").file();
     server.store("/partitions/south/studies", &[own]).await.is(200);
     server
+}
+
+/// A workitem of `north`.
+async fn workitem(server: &Server) {
+    let path = LIVE.fill("/partitions/north/workitems?{instance}");
+    let item = crate::worklist::workitem("THEIRS", "20260101");
+    server.post(&path, "application/dicom+json", item.to_string().into_bytes()).await.is(201);
 }
 
 /// An extended query tag of `north` alone, and one that it had, both with an error, and operations
@@ -64,6 +72,8 @@ pub async fn north_as(client: &Client, server: &Server) -> (Vec<Answer>, Vec<Str
         "/partitions/north/extendedquerytags/00101010/errors",
         "/partitions/north/operations",
         "/partitions/north/removals",
+        "/partitions/north/workitems?includefield=all",
+        "/partitions/north/workitems/1.2.51.1.1",
         "/partitions/north/webhooks",
         "/partitions/north/webhooks/00000000000000000000000000000151/deadletters",
         "/partitions/north/principals",

@@ -1,0 +1,82 @@
+//! The routes of the Worklist Service.
+
+use axum::http::Method;
+
+use super::{Routes, managed};
+use crate::http::{
+    App,
+    accept::offers,
+    operation::Operation,
+    parameters::{CHARSET, TRANSACTION, WORKITEM, WORKLIST},
+    workitem_body::TAKEN,
+    workitems,
+};
+
+const ALL: &str = "/workitems";
+const ONE: &str = "/workitems/{workitem}";
+
+/// A route of a section of PS3.18.
+fn of(
+    method: Method,
+    path: &'static str,
+    summary: &'static str,
+    section: &'static str,
+    statuses: &'static [u16],
+) -> Operation {
+    Operation { section, ..managed(method, path, "worklist", summary, statuses) }
+}
+
+/// Every route of the Worklist Service.
+pub fn with_worklist(routes: Routes<App>) -> Routes<App> {
+    const CREATED: &[u16] = &[201, 400, 404, 408, 409, 413, 415, 503];
+    const CHANGED: &[u16] = &[200, 400, 404, 408, 409, 413, 415, 503];
+    const SEARCHED: &[u16] = &[200, 204, 206, 400, 404, 406, 413, 503];
+    const ASKED: &[u16] = &[202, 400, 404, 408, 409, 413, 415, 503];
+    routes
+        .add(
+            of(Method::POST, ALL, "Create a workitem", "§11.4", CREATED)
+                .takes(&TAKEN)
+                .parameters(&[WORKITEM]),
+            workitems::create,
+        )
+        .add(
+            of(Method::GET, ALL, "Search for workitems", "§11.9", SEARCHED)
+                .gives(&offers::SEARCH)
+                .parameters(&[CHARSET, WORKLIST]),
+            workitems::search,
+        )
+        .add(
+            of(Method::GET, ONE, "Retrieve a workitem", "§11.5", &[200, 400, 404, 406, 503])
+                .gives(&offers::METADATA_ONE)
+                .parameters(&[CHARSET]),
+            workitems::retrieve,
+        )
+        .add(
+            of(Method::POST, ONE, "Update a workitem", "§11.6", CHANGED)
+                .takes(&TAKEN)
+                .parameters(&[TRANSACTION]),
+            workitems::update,
+        )
+        .add(
+            of(
+                Method::PUT,
+                "/workitems/{workitem}/state",
+                "Change the state of a workitem",
+                "§11.7",
+                CHANGED,
+            )
+            .takes(&TAKEN),
+            workitems::change_state,
+        )
+        .add(
+            of(
+                Method::POST,
+                "/workitems/{workitem}/cancelrequest",
+                "Request cancellation of a workitem",
+                "§11.8",
+                ASKED,
+            )
+            .takes(&TAKEN),
+            workitems::request_cancel,
+        )
+}
