@@ -8,6 +8,7 @@ mod blob_reads;
 mod bulk;
 mod changes;
 mod codec_pool;
+mod commitment;
 mod deeds;
 mod delete;
 mod error;
@@ -20,6 +21,7 @@ mod given;
 mod header_cache;
 mod image;
 mod metadata;
+mod non_patient;
 mod operations;
 mod part;
 mod picture;
@@ -50,6 +52,7 @@ use tokio::sync::Notify;
 use blob_reads::BlobReads;
 pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
+pub use commitment::{CommitmentRefusal, Committed, ToCommit};
 pub use error::ArchiveError;
 pub use feed::{Feed, FeedQuery, FeedReader, FeedScope, FeedTimes, Renew, Told};
 pub use feed_entry::{EntryStyle, entry};
@@ -59,6 +62,7 @@ pub use gallery::{Exhibit, Gallery, Shows};
 pub use given::GivenFrames;
 pub use image::Image;
 pub use metadata::{BulkBase, Document, Metadata};
+pub use non_patient::{NonPatientMetadata, NonPatientSink};
 pub use operations::Canceled;
 pub use part::PartSink;
 pub use picture::{Kind, RENDERING, Rendering};
@@ -66,7 +70,10 @@ pub use pixels::{Decoded, Given};
 pub use presentation::Shot;
 pub use query_tags::{TagRefusal, TagScope};
 pub use retrieve::{InstanceHead, Instances};
-pub use search::{Extended, Filter, RetrieveUrl, Returned, SearchPage, Source};
+pub use search::{
+    Extended, Filter, NonPatientPage, NonPatientQuery, NonPatientUrl, RetrieveUrl, Returned,
+    SearchPage, Source,
+};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use undelete::{Kept, Undeleted, WhyNot};
 pub use uploads::NoMemory;
@@ -75,15 +82,15 @@ pub use webhooks::{LetterRest, WebhookHealth, WebhookNews, WebhookRefusal, Webho
 
 pub use crate::index::{
     Condition, DeadLetter, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation,
-    OperationFilter, OperationKind, OperationState, QueryTag, Removals, RequestKey, SearchPlan,
-    SearchRow, SearchTag, TagError, TagState, TagStatus, Target, WebhookSecret, WebhookSettings,
-    Within, path_text,
+    OperationFilter, OperationKind, OperationState, QueryTag, Reference, Removals, RequestKey,
+    SearchPlan, SearchRow, SearchTag, TagError, TagState, TagStatus, Target, WebhookSecret,
+    WebhookSettings, Within, path_text,
 };
 use crate::{
     blob::BlobStore,
     config::{
-        Config, DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig, RetrieveConfig,
-        SearchConfig, StoreConfig, WebhooksConfig,
+        CommitmentConfig, Config, DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig,
+        RetrieveConfig, SearchConfig, StoreConfig, WebhooksConfig,
     },
     dicom::Limits,
     index::{Db, Presence, RowKey},
@@ -114,6 +121,8 @@ struct Parts {
     wake_remove: Arc<Notify>,
     wake_compact: Arc<Notify>,
     webhooks: WebhooksConfig,
+    commitment: CommitmentConfig,
+    to_commit: ToCommit,
     webhook_news: Arc<WebhookNews>,
     codecs: CodecPool,
     ahead: runs::Ahead,
@@ -166,6 +175,8 @@ impl Archive {
             wake_remove: Arc::default(),
             wake_compact: Arc::default(),
             webhooks: config.webhooks.clone(),
+            commitment: config.commitment.clone(),
+            to_commit: ToCommit::default(),
             webhook_news: Arc::default(),
             codecs,
             ahead: runs::Ahead::default(),

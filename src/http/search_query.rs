@@ -11,6 +11,7 @@ mod moments;
 mod names;
 mod parameters;
 mod placing;
+mod stored;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ use crate::{
 use moments::{Leaf, combine};
 use parameters::{Matched, Parameters};
 use placing::Placing;
+pub use stored::read as read_stored;
 use values::Asked;
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod audit_view;
 mod backfill;
 mod candidates;
 mod columns;
+mod commitment;
 mod compaction;
 mod compaction_queue;
 mod db;
@@ -48,6 +49,7 @@ mod located;
 mod login;
 mod lookup;
 mod migrate;
+mod non_patient;
 mod operation_view;
 mod operations;
 mod order;
@@ -90,6 +92,7 @@ pub use api_keys::{ApiKey, KeySettings, SecretHash};
 pub use audit::Unchained;
 pub use audit_chain::{AuditKept, AuditLink, AuditLinked};
 pub use audit_view::{AuditCursor, AuditEntry, AuditFilter};
+pub use commitment::{CommitmentClaim, CommitmentState, Reference};
 pub use compaction::{CompactionPlan, CompactionRule, Kept, Planned};
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use dead_letters::DeadLetter;
@@ -102,6 +105,7 @@ pub use keys::Found;
 pub use link_keys::{LinkKey, LinkSecret};
 pub use located::{Located, Presence, Target};
 pub use migrate::{AppLogin, app_login, migrate, migrate_for};
+pub use non_patient::{Had, NewNonPatient};
 pub use operation_view::{Operation, OperationFilter, OperationState};
 pub use operations::{
     Claim, Compacting, LEASE, OperationKind, Progress, Purging, Reindexing, Work,
@@ -129,7 +133,7 @@ pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
 pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookSettings};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 33] = [
+pub const TENANT_TABLES: [&str; 35] = [
     "study",
     "study_term",
     "series",
@@ -152,6 +156,8 @@ pub const TENANT_TABLES: [&str; 33] = [
     "webhook_dead_letter",
     "scrub_pass",
     "damage",
+    "commitment",
+    "non_patient_instance",
     "link_key",
     "principal",
     "role",
@@ -178,12 +184,14 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             audit_chain::STATEMENTS,
             audit_view::STATEMENTS,
             backfill::STATEMENTS,
+            commitment::STATEMENTS,
             compaction::STATEMENTS,
             compaction_queue::STATEMENTS,
             erase::STATEMENTS,
             dead_letters::STATEMENTS,
             feed::STATEMENTS,
             link_keys::STATEMENTS,
+            non_patient::STATEMENTS,
             packs::STATEMENTS,
             removal::STATEMENTS,
             repeat::STATEMENTS,

@@ -60,6 +60,8 @@ permissions!(
     Delete = "studies.delete", One, Changes;
     /// Search one or more partitions.
     Search = "studies.search", Some, Reads;
+    /// Have it checked that instances are safe (storage commitment).
+    Commit = "studies.commit", One, Reads;
     /// Have studies exported.
     Export = "studies.export", One, Changes;
     /// List the partitions that the principal may see.
@@ -233,7 +235,7 @@ impl Role {
                 P::ReadTags,
                 P::ListPartitions,
             ]),
-            Self::Writer => Permissions::of(&[P::Store, P::ListPartitions]),
+            Self::Writer => Permissions::of(&[P::Store, P::Commit, P::ListPartitions]),
             Self::Deleter => Permissions::of(&[P::Delete, P::ReadOperations, P::ListPartitions]),
             Self::Exporter => Permissions::of(&[
                 P::Retrieve,
@@ -297,6 +299,7 @@ mod tests {
             Store,
             Delete,
             Search,
+            Commit,
             Export,
             ReadChanges,
             ReadWebhooks,

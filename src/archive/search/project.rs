@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Attributes of a result, or of an item in it.
-type Projected<'a> = BTreeMap<Cow<'a, str>, Cow<'a, RawValue>>;
+pub(super) type Projected<'a> = BTreeMap<Cow<'a, str>, Cow<'a, RawValue>>;
 
 /// An attribute that is made here.
 #[derive(Serialize)]
@@ -248,7 +248,7 @@ pub(super) fn result(
 
 /// Whether a value is given with a result. One that is large or only named by URI is fetched through
 /// the metadata.
-fn is_given(value: &RawValue) -> bool {
+pub(super) fn is_given(value: &RawValue) -> bool {
     value.get().len() <= MAX_VALUE && !json::has_bulk(value.get().as_bytes())
 }
 
@@ -286,7 +286,7 @@ impl Fields {
     }
 
     /// Adds what a data set or item has of them. What is there already stays.
-    fn project<'a>(&self, object: &Object<'a>, result: &mut Projected<'a>) {
+    pub(super) fn project<'a>(&self, object: &Object<'a>, result: &mut Projected<'a>) {
         for field in &self.0 {
             let Some((key, value)) = field.at.find(object) else { continue };
             let part = if field.whole {
@@ -324,7 +324,7 @@ impl Fields {
     }
 }
 
-fn made<T: Serialize>(vr: &str, values: &[T]) -> Result<Box<RawValue>, ArchiveError> {
+pub(super) fn made<T: Serialize>(vr: &str, values: &[T]) -> Result<Box<RawValue>, ArchiveError> {
     to_raw_value(&Made { vr, values }).map_err(inconsistent)
 }
 

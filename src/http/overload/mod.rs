@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use axum::http::request::Parts;
+use axum::http::{Method, request::Parts};
 
 use self::seats::{Lane, Open, Seat, Seats};
 use super::{operation::Operation, problem::Problem};
@@ -51,6 +51,7 @@ impl Class {
         match operation.service {
             "health" | "capabilities" => Self::Vital,
             "store" => Self::Store,
+            "non-patient" if operation.method == Method::POST => Self::Store,
             "rendered" | "thumbnail" | "wado-uri" => Self::Heavy,
             "retrieve" | "metadata" | "bulkdata" | "pixeldata"
                 if !operation.path.contains("{instance}") =>
