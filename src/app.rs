@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    archive::Archive,
+    archive::{Archive, ToCommit},
     blob::BlobStore,
     config::{BlobKind, Config, DatabaseConfig, LogFormat},
     control::{Access, AuditLog, Health, Keys, LinkKeys, Members, Partitions},
@@ -38,7 +38,9 @@ use crate::{
     index::{Db, Unchained},
     outbound::Sender,
     telemetry::{self, Metrics},
-    workers::{self, Audit, AuditExport, Compact, Feed, Reindex, Remove, Scrub, Sweep, Webhooks},
+    workers::{
+        self, Audit, AuditExport, Commit, Compact, Feed, Reindex, Remove, Scrub, Sweep, Webhooks,
+    },
 };
 
 pub use auditing::audit;
@@ -57,6 +59,9 @@ const OPERATIONS_EVERY: Duration = Duration::from_secs(30);
 /// Longest time between two rounds of the task that numbers events of change feeds which nobody
 /// reads.
 const FEED_EVERY: Duration = Duration::from_secs(60);
+
+/// Longest time between two rounds of the task that checks what is to be committed.
+const COMMIT_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest time between two looks of the scrubber for passes that are due.
 const SCRUB_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -105,6 +110,7 @@ impl Server {
             operations: archive.operations_wake(),
             remove: archive.remove_wake(),
             compact: archive.compact_wake(),
+            commit: archive.to_commit(),
         };
         let news = archive.webhook_news();
         let sender = Sender::new(&config.webhooks);
@@ -211,6 +217,7 @@ struct Wake {
     operations: Arc<Notify>,
     remove: Arc<Notify>,
     compact: Arc<Notify>,
+    commit: ToCommit,
 }
 
 /// Starts what runs beside requests, until `end`.
@@ -233,6 +240,9 @@ fn background(
     let compact = Compact::new(db.clone(), blobs.clone(), &config.compaction);
     let reindex = Reindex::new(db.clone(), &config.operations);
     let feed = Feed::new(db.clone(), &config.change_feed);
+    let wake_commit = wake.commit.wake();
+    let (commitment, noted) = (&config.commitment, wake.commit);
+    let commit = Commit::new(db.clone(), blobs.clone(), commitment, &config.sweep, noted);
     // What another server, or this one before, left undone.
     wake.operations.notify_one();
     // What is due is removed soon after, however long the rounds of the sweeper are.
@@ -245,6 +255,7 @@ fn background(
         workers::start(compact, start_remove, wake.compact, end.clone()),
         workers::start(reindex, OPERATIONS_EVERY, wake.operations, end.clone()),
         workers::start(feed, FEED_EVERY, Arc::default(), end.clone()),
+        workers::start(commit, COMMIT_EVERY, wake_commit, end.clone()),
     ];
     if !config.scrub.interval.is_zero() {
         let scrub = Scrub::new(db.clone(), blobs.clone(), &config.scrub, &config.sweep);

@@ -152,3 +152,24 @@ INSERT INTO damage (partition_id, kind, subject, description, seen_at, cleared_a
     SELECT 'p0000', 'frames', n::text, 'd', now() - interval '2 hours',
         CASE WHEN n > 50 THEN now() - interval '1 hour' END
     FROM generate_series(1, 100) n;
+
+-- Storage commitment: a request that somebody checks, one that nobody does, and some that ended.
+INSERT INTO commitment (partition_id, transaction_uid, created_at, ended_at, sop_classes, instances,
+        outcomes, lease_owner, lease_until)
+    SELECT 'p0000', '1.7.' || n, now() - n * interval '1 hour',
+        CASE WHEN n > 2 THEN now() - n * interval '1 hour' END,
+        array_fill('1.2.840.10008.5.1.4.1.1.2'::text, ARRAY[1000]),
+        array_fill('1.2.3'::text, ARRAY[1000]),
+        array_fill(0::smallint, ARRAY[CASE WHEN n > 2 THEN 1000 ELSE 100 END]),
+        CASE n WHEN 1 THEN '00000000-0000-4000-8000-000000000001'::uuid END,
+        CASE n WHEN 1 THEN now() + interval '1 day' END
+    FROM generate_series(1, 100) n;
+
+-- Non-Patient Instances, without bytes.
+INSERT INTO non_patient_instance (partition_id, category, sop_instance_uid, sop_class_uid,
+        transfer_syntax_uid, blob_id, length, data_set_offset, header_missing, sha256, metadata, bulk)
+    SELECT 'p0000', CASE WHEN n > 500 THEN 'hanging-protocols' ELSE 'color-palettes' END, '1.6.' || n,
+        '1.2.840.10008.5.1.4.39.1', '1.2.840.10008.1.2.1', gen_random_uuid(), 1000, 300, 0, '\x00',
+        (SELECT metadata FROM instance_metadata WHERE partition_id = 'p0000' LIMIT 1),
+        '{"7FE00010": ["OB", 300, 100]}'
+    FROM generate_series(1, 1000) n;

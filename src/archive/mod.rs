@@ -9,6 +9,7 @@ mod blob_reads;
 mod bulk;
 mod changes;
 mod codec_pool;
+mod commitment;
 mod deeds;
 mod delete;
 mod error;
@@ -21,6 +22,7 @@ mod given;
 mod header_cache;
 mod image;
 mod metadata;
+mod non_patient;
 mod operations;
 mod part;
 mod picture;
@@ -52,6 +54,7 @@ use tokio::sync::Notify;
 use blob_reads::BlobReads;
 pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
+pub use commitment::{CommitmentRefusal, Committed, ToCommit};
 pub use error::ArchiveError;
 pub use feed::{Feed, FeedQuery, FeedReader, FeedScope, FeedTimes, Renew, Told};
 pub use feed_entry::{EntryStyle, entry};
@@ -61,6 +64,7 @@ pub use gallery::{Exhibit, Gallery, Shows};
 pub use given::GivenFrames;
 pub use image::Image;
 pub use metadata::{BulkBase, Document, Metadata};
+pub use non_patient::{NonPatientMetadata, NonPatientSink};
 pub use operations::Canceled;
 pub use part::PartSink;
 pub use picture::{Kind, RENDERING, Rendering};
@@ -68,7 +72,10 @@ pub use pixels::{Decoded, Given};
 pub use presentation::Shot;
 pub use query_tags::{TagRefusal, TagScope};
 pub use retrieve::{InstanceHead, Instances};
-pub use search::{Extended, Filter, RetrieveUrl, Returned, SearchPage, Source};
+pub use search::{
+    Extended, Filter, NonPatientPage, NonPatientQuery, NonPatientUrl, RetrieveUrl, Returned,
+    SearchPage, Source,
+};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use undelete::{Kept, Undeleted, WhyNot};
 pub use uploads::NoMemory;
@@ -78,15 +85,15 @@ pub use worklist::{CancelRequested, FoundWorkitems, WorkitemRefusal, WorkitemsWa
 
 pub use crate::index::{
     Condition, DeadLetter, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation,
-    OperationFilter, OperationKind, OperationState, QueryTag, Removals, RequestKey, SearchPlan,
-    SearchRow, SearchTag, TagError, TagState, TagStatus, Target, WebhookSecret, WebhookSettings,
-    Within, path_text,
+    OperationFilter, OperationKind, OperationState, QueryTag, Reference, Removals, RequestKey,
+    SearchPlan, SearchRow, SearchTag, TagError, TagState, TagStatus, Target, WebhookSecret,
+    WebhookSettings, Within, path_text,
 };
 use crate::{
     blob::BlobStore,
     config::{
-        Config, DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig, RetrieveConfig,
-        SearchConfig, StoreConfig, WebhooksConfig, WorklistConfig,
+        CommitmentConfig, Config, DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig,
+        RetrieveConfig, SearchConfig, StoreConfig, WebhooksConfig, WorklistConfig,
     },
     dicom::Limits,
     index::{Db, Presence, RowKey},
@@ -117,6 +124,8 @@ struct Parts {
     wake_remove: Arc<Notify>,
     wake_compact: Arc<Notify>,
     webhooks: WebhooksConfig,
+    commitment: CommitmentConfig,
+    to_commit: ToCommit,
     webhook_news: Arc<WebhookNews>,
     worklist: WorklistConfig,
     codecs: CodecPool,
@@ -170,6 +179,8 @@ impl Archive {
             wake_remove: Arc::default(),
             wake_compact: Arc::default(),
             webhooks: config.webhooks.clone(),
+            commitment: config.commitment.clone(),
+            to_commit: ToCommit::default(),
             webhook_news: Arc::default(),
             worklist: config.worklist.clone(),
             codecs,

@@ -255,7 +255,7 @@ fn reader(session: &StoreSession) -> Reader<Indexer> {
 
 /// Takes back what was uploaded. What cannot be taken back now is an orphan, which the sweeper
 /// removes.
-async fn discard(upload: Upload) {
+pub(super) async fn discard(upload: Upload) {
     if let Err(error) = upload.abort().await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
@@ -322,7 +322,7 @@ pub(super) async fn read_through(
 }
 
 /// The reason code and words for a part that cannot be read.
-fn explain(error: &DicomError) -> (FailureReason, String) {
+pub(super) fn explain(error: &DicomError) -> (FailureReason, String) {
     let reason = match error {
         DicomError::NotDicom
         | DicomError::Truncated { .. }

@@ -156,6 +156,40 @@ impl Archive {
 }
 
 impl Instances {
+    /// One instance that was looked up, wherever it belongs.
+    pub(super) fn of_one(
+        archive: Archive,
+        scope: PartitionScope,
+        located: Located,
+        wanted: Vec<Wanted>,
+    ) -> Self {
+        let (study, series, instance) =
+            (located.study.clone(), located.series.clone(), located.instance.clone());
+        let is_stored = is_given_as_stored(&wanted, &located.transfer_syntax);
+        let extent = if is_stored { extent(std::slice::from_ref(&located)) } else { None };
+        let (blobs, newest) = (archive.blob_reads(&scope), located.watermark);
+        let runs = Runs::new(blobs, archive.0.ahead.clone(), archive.0.retrieve.read_ahead);
+        Self {
+            archive,
+            scope,
+            target: Target::Instance { study, series, instance },
+            wanted,
+            available: available(&located.transfer_syntax),
+            page: VecDeque::from([located]),
+            after: Some(newest),
+            newest,
+            left: 0,
+            runs,
+            opened: i64::MIN,
+            current: Current::None,
+            begun: false,
+            hindrance: None,
+            partial: false,
+            version: newest.to_string(),
+            extent,
+        }
+    }
+
     /// In what forms instances are acceptable, the most wanted first.
     pub fn wanted(&self) -> &[Wanted] {
         &self.wanted

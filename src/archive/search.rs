@@ -6,6 +6,7 @@
 //! remains behind it, up to a bound.
 
 mod filter;
+mod non_patient;
 mod places;
 mod project;
 
@@ -28,6 +29,7 @@ use crate::{
 };
 pub(super) use filter::Turns;
 pub use filter::{Filter, Source};
+pub use non_patient::{NonPatientPage, NonPatientQuery, NonPatientUrl};
 pub(super) use places::Places;
 use places::{FAR, Search};
 pub use project::{Extended, Returned};

@@ -72,9 +72,9 @@ impl FailureReason {
 pub struct Stored {
     /// (0008,0016).
     pub sop_class: Uid,
-    /// Its place.
+    /// Its place; of a Non-Patient Instance its own UID.
     pub study: Uid,
-    /// Its place.
+    /// Its place; of a Non-Patient Instance its own UID.
     pub series: Uid,
     /// (0008,0018).
     pub instance: Uid,

@@ -48,7 +48,8 @@ pub use sections::{
 };
 pub use tls::{CertificateName, CertificatePrincipal, ClientAuth, TlsConfig};
 pub use upkeep::{
-    ChangeFeedConfig, CompactionConfig, DeleteConfig, OperationsConfig, ScrubConfig, SweepConfig,
+    ChangeFeedConfig, CommitmentConfig, CompactionConfig, DeleteConfig, OperationsConfig,
+    ScrubConfig, SweepConfig,
 };
 pub use webhooks::{Destination, WebhooksConfig};
 pub use worklist::WorklistConfig;
@@ -89,6 +90,7 @@ pub struct Config {
     pub compaction: CompactionConfig,
     pub sweep: SweepConfig,
     pub scrub: ScrubConfig,
+    pub commitment: CommitmentConfig,
     pub cors: CorsConfig,
     pub log: LogConfig,
     effective: String,
@@ -146,6 +148,7 @@ impl Config {
             compaction: CompactionConfig::read(r),
             sweep: SweepConfig::read(r),
             scrub: ScrubConfig::read(r),
+            commitment: CommitmentConfig::read(r),
             cors: CorsConfig::read(r),
             log: LogConfig::read(r),
             effective: String::new(),

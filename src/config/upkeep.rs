@@ -109,6 +109,27 @@ impl SweepConfig {
     }
 }
 
+/// `[commitment]`: what is checked for who asks for storage commitment.
+#[derive(Clone, Debug)]
+pub struct CommitmentConfig {
+    /// `commitment.keep`: time for which a result can be had.
+    pub keep: Duration,
+    /// `commitment.max_instances`: most instances of one request.
+    pub max_instances: u32,
+    /// `commitment.rate`: bytes that are read in a second.
+    pub rate: u64,
+}
+
+impl CommitmentConfig {
+    pub(super) fn read(r: &mut Reader) -> Self {
+        Self {
+            keep: r.time("commitment.keep", 60..=3650 * DAY),
+            max_instances: r.count("commitment.max_instances", 1..=100_000),
+            rate: r.size("commitment.rate", 64 * KIB..=TIB),
+        }
+    }
+}
+
 /// `[scrub]`: the background task that looks for damage.
 #[derive(Clone, Debug)]
 pub struct ScrubConfig {

@@ -98,6 +98,27 @@ pub struct Indexed {
     pub warnings: Vec<Warning>,
 }
 
+/// All that Store indexes of a Non-Patient Instance (PS3.18 chapter 12).
+#[derive(Clone, Debug)]
+pub struct NonPatient {
+    /// (0002,0010) of the file.
+    pub transfer_syntax: Uid,
+    /// (0008,0016).
+    pub sop_class: Uid,
+    /// (0008,0018).
+    pub instance: Uid,
+    /// As in [`Indexed`].
+    pub data_set_offset: u64,
+    /// As in [`Indexed`].
+    pub has_preamble: bool,
+    /// As in [`Indexed`].
+    pub metadata: Vec<u8>,
+    /// As in [`Indexed`].
+    pub bulk: Vec<BulkEntry>,
+    /// What was wrong but did not hinder.
+    pub warnings: Vec<Warning>,
+}
+
 impl Indexed {
     /// The attributes that Search returns at `level`.
     pub fn attributes(&self, level: Level) -> &[u8] {

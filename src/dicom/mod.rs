@@ -16,6 +16,7 @@ pub mod json;
 pub mod kept;
 pub mod matching;
 pub mod names;
+pub mod non_patient;
 pub mod normalise;
 pub mod pack;
 pub mod person_name;

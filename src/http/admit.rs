@@ -19,7 +19,7 @@ use super::{
 use crate::{
     archive::{ArchiveError, FeedScope, TagScope},
     control::ControlError,
-    tenancy::{Named, PartitionScope, Permission, Scope},
+    tenancy::{Named, PartitionScope, Permission, Refused, Scope},
 };
 
 /// What a request asks for; the scope's type follows from the question.
@@ -52,8 +52,14 @@ pub enum At {
 pub struct Read;
 /// Asks to delete.
 pub struct Remove;
+/// Asks to have it checked that instances are safe.
+pub struct Commit;
 /// Asks to search.
 pub struct Search;
+/// Asks to search one partition, which has to be named.
+pub struct SearchOne;
+/// Asks to store, where the partition is named before the body.
+pub struct Store;
 /// Asks to read the change feed.
 pub struct ReadChanges;
 /// Asks to see extended query tags.
@@ -93,6 +99,8 @@ macro_rules! asks_in_one {
 asks_in_one!(
     Read: Permission::Retrieve;
     Remove: Permission::Delete;
+    Commit: Permission::Commit;
+    Store: Permission::Store;
     ReadWebhooks: Permission::ReadWebhooks;
     ManageWebhooks: Permission::ManageWebhooks;
     ReadPrincipals: Permission::ReadPrincipals;
@@ -107,6 +115,18 @@ impl Asks for Search {
     type Urls = Urls;
     fn narrow(scope: Scope, urls: Urls, _: At) -> Result<(Scope, Urls), Problem> {
         Ok((scope, urls))
+    }
+}
+
+impl Asks for SearchOne {
+    const PERMISSION: Permission = Permission::Search;
+    type Scope = PartitionScope;
+    type Urls = PartitionUrls;
+    fn narrow(scope: Scope, urls: Urls, at: At) -> Result<(Self::Scope, Self::Urls), Problem> {
+        match at {
+            At::Root => Err(Refused::PartitionNeeded.into()),
+            At::Alone | At::Named => one(scope, &urls),
+        }
     }
 }
 

@@ -4,7 +4,10 @@
 //! compare its table with these lists. Absent: the parameters of paths, which the templates name.
 
 use super::{carrier::PARTITION_ID, charset, operation::Parameter};
-use crate::dicom::attributes::{self, Level, Matching};
+use crate::dicom::{
+    attributes::{self, Level, Matching},
+    non_patient::Category,
+};
 
 /// The name that stands for those of all attributes that can be matched.
 pub const ATTRIBUTE: &str = "{attribute}";
@@ -60,6 +63,10 @@ const COMPUTED: [&str; 3] = ["ModalitiesInStudy", "SOPClassesInStudy", "Instance
 /// A parameter for each attribute that a search at this path matches: those of the level of its
 /// results and above.
 pub fn matching(path: &str) -> Vec<Parameter> {
+    if let Some(category) = path.rsplit('/').next().and_then(Category::named) {
+        let keywords = category.keywords().into_iter();
+        return keywords.map(|keyword| Parameter::query(keyword, "A value to match.")).collect();
+    }
     let deepest = match path.rsplit('/').next() {
         Some("instances") => Level::Instance,
         Some("series") => Level::Series,
@@ -255,6 +262,30 @@ pub const AUDIT: &[Parameter] = &[
     Parameter::query("until", "The first moment behind it, with its time zone."),
     Parameter::query("limit", "Most events to return, up to 1000.").or("100"),
     Parameter::query("after", "Where a page goes on: as in the link of the page before."),
+];
+
+/// Search of what no index holds (PS3.18 §8.3.4, §12.5).
+pub const MATCHING_STORED: &[Parameter] = &[
+    Parameter::query(
+        ATTRIBUTE,
+        "A value to match, by keyword, eight hexadecimal digits, or a path of them with dots.",
+    ),
+    Parameter::query(
+        "includefield",
+        "Attributes to return, by keyword, tag or path, by commas, or `all`.",
+    )
+    .repeating(),
+    Parameter::query("limit", "Most results to return."),
+    Parameter::query("offset", "Results to leave out at the start.").or("0"),
+    Parameter::query("fuzzymatching", "Names by beginnings and sounds of their words.")
+        .or("false")
+        .of(&["true", "false"]),
+    Parameter::query("emptyvaluematching", "The value \"\" matches what is empty or absent.")
+        .or("false")
+        .of(&["true", "false"]),
+    Parameter::query("multiplevaluematching", "Of values by backslashes each has to be there.")
+        .or("false")
+        .of(&["true", "false"]),
 ];
 
 /// Search (PS3.18 §8.3.4, §10.6.1.2).

@@ -7,6 +7,7 @@
 
 mod access;
 mod links;
+mod non_patient;
 mod worklist;
 
 use std::sync::LazyLock;
@@ -16,7 +17,7 @@ use axum::{Router, http::Method, middleware};
 use super::{
     App,
     accept::{Offer, offers},
-    audit, bulkdata, capabilities, change_feed, delete, frames, health,
+    audit, bulkdata, capabilities, change_feed, commitment, delete, frames, health,
     layers::{self, head::Security},
     metadata,
     openapi::{self, Routes},
@@ -75,6 +76,7 @@ const LETTERS: &str = "/webhooks/{webhook}/deadletters";
 const LETTERS_REPLAY: &str = "/webhooks/{webhook}/deadletters/$replay";
 const LETTER: &str = "/webhooks/{webhook}/deadletters/{letter}";
 const LETTER_REPLAY: &str = "/webhooks/{webhook}/deadletters/{letter}/$replay";
+const COMMITMENT: &str = "/commitment-requests/{transaction}";
 const SERIES_INSTANCES: &str = "/studies/{study}/series/{series}/instances";
 
 const STORE: &str = "§10.5";
@@ -283,6 +285,30 @@ fn with_deletion(routes: Routes<App>) -> Routes<App> {
         .add(removals(Method::POST, RETRY, "Retry removals that failed"), removals::retry)
 }
 
+/// Every route of storage commitment.
+fn with_commitment(routes: Routes<App>) -> Routes<App> {
+    let of = |method, summary, section, statuses| {
+        Operation::new(method, COMMITMENT, Partition, "commitment", summary, section)
+            .gives(&offers::COMMITTED)
+            .parameters(&[CHARSET])
+            .statuses(statuses)
+    };
+    const ASKED: &[u16] = &[200, 202, 400, 404, 406, 408, 409, 413, 415, 429, 503];
+    const TOLD: &[u16] = &[200, 202, 400, 404, 406, 410, 503];
+    routes
+        .add(
+            of(Method::POST, "Request storage commitment", "§13.1", ASKED).takes(&[
+                "application/dicom+json",
+                "application/json",
+                "application/dicom+xml",
+                "multipart/related; type=\"application/dicom+json\"",
+                "multipart/related; type=\"application/dicom+xml\"",
+            ]),
+            commitment::request,
+        )
+        .add(of(Method::GET, "Result of storage commitment", "§13.2", TOLD), commitment::get)
+}
+
 /// Every route of webhooks.
 fn with_webhooks(routes: Routes<App>) -> Routes<App> {
     const SERVICE: &str = "webhooks";
@@ -400,7 +426,8 @@ pub fn routes() -> Routes<App> {
         .add(search(STUDY_SERIES, "Search for series of a study"), qido::series)
         .add(search(STUDY_INSTANCES, "Search for instances of a study"), qido::instances)
         .add(search(SERIES_INSTANCES, "Search for instances of a series"), qido::instances);
-    let routes = worklist::with_worklist(with_webhooks(with_tags(with_deletion(routes))));
+    let routes = non_patient::with_non_patient(with_commitment(with_deletion(routes)));
+    let routes = worklist::with_worklist(with_webhooks(with_tags(routes)));
     links::with_links(access::with_access(routes))
         .add(
             changes("/changefeed", "Changes", &[CHANGES, CHANGE], &[200, 400, 404, 503])

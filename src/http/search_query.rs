@@ -12,6 +12,7 @@ mod moments;
 mod names;
 mod parameters;
 mod placing;
+mod stored;
 mod values;
 pub mod worklist;
 
@@ -30,6 +31,7 @@ use crate::{
 use moments::{Leaf, combine};
 use parameters::{Matched, Parameters};
 use placing::Placing;
+pub use stored::read as read_stored;
 use values::Asked;
 
 #[cfg(test)]

@@ -26,20 +26,27 @@ const COMMENT: usize = 64;
 const MAX_COMMENTS: usize = 16;
 
 /// The answer to a Store request whose parts have all been dealt with.
-pub fn answer(
+pub fn answer(outcome: &Outcome, urls: &PartitionUrls, form: (&'static str, Charset)) -> Response {
+    let studies: BTreeSet<&Uid> = outcome.stored.iter().map(|stored| &stored.study).collect();
+    let study_url = match studies.iter().next() {
+        Some(study) if studies.len() == 1 => Some(urls.study(study)),
+        _ => None,
+    };
+    let url = |stored: &Stored| urls.instance(&stored.study, &stored.series, &stored.instance);
+    answer_at(outcome, study_url, url, form)
+}
+
+/// The same, where instances are elsewhere than in studies. `study_url` is what all of them are in.
+pub fn answer_at(
     outcome: &Outcome,
-    urls: &PartitionUrls,
+    study_url: Option<String>,
+    url: impl Fn(&Stored) -> String,
     (media_type, charset): (&'static str, Charset),
 ) -> Response {
     if outcome.stored.is_empty() && outcome.unavailable {
         let source = anyhow::anyhow!("no instance of the request could be stored");
         return Problem::unavailable(super::RETRY_AFTER, source).into_response();
     }
-    let studies: BTreeSet<&Uid> = outcome.stored.iter().map(|stored| &stored.study).collect();
-    let study_url = match studies.iter().next() {
-        Some(study) if studies.len() == 1 => Some(urls.study(study)),
-        _ => None,
-    };
     let mut body = Map::new();
     body.insert("00081190".into(), one("UR", study_url.as_ref().map(|url| json!(url))));
     let (failed, others): (Vec<_>, Vec<_>) =
@@ -51,7 +58,10 @@ pub fn answer(
         }
     };
     sequence("00081198", failed.into_iter().map(failure).collect());
-    sequence("00081199", outcome.stored.iter().map(|stored| success(stored, urls)).collect());
+    sequence(
+        "00081199",
+        outcome.stored.iter().map(|stored| success(stored, url(stored))).collect(),
+    );
     sequence("0008119A", others.into_iter().map(failure).collect());
 
     let json = Value::Object(body).to_string();
@@ -85,8 +95,7 @@ fn status(outcome: &Outcome) -> StatusCode {
     }
 }
 
-fn success(stored: &Stored, urls: &PartitionUrls) -> Value {
-    let url = urls.instance(&stored.study, &stored.series, &stored.instance);
+fn success(stored: &Stored, url: String) -> Value {
     let mut item = references(&stored.sop_class, &stored.instance);
     item.insert("00081190".into(), one("UR", Some(json!(url))));
     if !stored.warnings.is_empty() {

@@ -91,7 +91,7 @@ fn describe(form: Form, syntax: &str) -> String {
     }
 }
 
-fn wanted(choice: &Choice) -> Wanted {
+pub(super) fn wanted(choice: &Choice) -> Wanted {
     match &choice.syntax {
         Syntax::Default => Wanted::Default,
         Syntax::Open => Wanted::Open,
@@ -319,7 +319,7 @@ fn parts(
 }
 
 /// The bytes of the current instance.
-fn body(
+pub(super) fn body(
     shared: Arc<Mutex<Instances>>,
 ) -> impl futures::Stream<Item = Result<bytes::Bytes, BoxError>> + Send + 'static {
     let chunks = stream::try_unfold(shared, |shared| async move {

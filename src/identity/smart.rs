@@ -136,10 +136,19 @@ mod tests {
         let writing = names("system/ImagingStudy.write").unwrap();
         assert_eq!(
             writing,
-            ["studies.store", "studies.delete", "partitions.list", "operations.read"]
+            [
+                "studies.store",
+                "studies.delete",
+                "studies.commit",
+                "partitions.list",
+                "operations.read",
+            ]
         );
         assert_eq!(names("system/ImagingStudy.cud").as_ref(), Some(&writing));
-        assert_eq!(names("system/ImagingStudy.c").unwrap(), ["studies.store", "partitions.list"]);
+        assert_eq!(
+            names("system/ImagingStudy.c").unwrap(),
+            ["studies.store", "studies.commit", "partitions.list"]
+        );
         assert_eq!(names("system/*.cruds").unwrap().len(), P::ALL.len());
         assert_eq!(names("user/*.*").unwrap().len(), P::ALL.len());
         assert_eq!(names("system/AuditEvent.rs").unwrap(), ["audit.read"]);

@@ -14,7 +14,11 @@ use super::{
     IndexError, NewBlob, NewInstance, PartitionTx, columns, db::Statement, frames, located::bigint,
     parents::ParentKeys,
 };
-use crate::dicom::{Uid, attributes::Level, index::Indexed};
+use crate::dicom::{
+    Uid,
+    attributes::Level,
+    index::{BulkEntry, Indexed},
+};
 
 macro_rules! into_blob {
     () => {
@@ -249,7 +253,8 @@ fn bind_instances(
     let hashes: Vec<&[u8]> = batch.iter().map(|new| &new.sha256[..]).collect();
     let numbers: Vec<_> =
         batch.iter().map(|new| columns::value(new.indexed, "instance_number")).collect();
-    let headers: Vec<_> = batch.iter().map(|new| header_missing(new.indexed)).collect();
+    let header = |indexed: &Indexed| header_missing(indexed.data_set_offset, indexed.has_preamble);
+    let headers: Vec<_> = batch.iter().map(|new| header(new.indexed)).collect();
     Ok(query
         .bind(batch.iter().map(|new| new.blob).collect::<Vec<_>>())
         .bind(texts(batch, |indexed| &indexed.instance))
@@ -271,17 +276,16 @@ fn bind_metadata<'a>(
     batch: impl Iterator<Item = &'a NewInstance<'a>> + Clone,
 ) -> Statement {
     let metadata: Vec<&[u8]> = batch.clone().map(|new| new.metadata).collect();
-    let bulk: Vec<Option<String>> = batch.map(|new| bulk(new.indexed)).collect();
+    let bulk: Vec<Option<String>> = batch.map(|new| bulk_column(&new.indexed.bulk)).collect();
     query.bind(metadata).bind(bulk)
 }
 
 /// The bulk entries of an instance as the column keeps them; `None` if there are none.
-fn bulk(indexed: &Indexed) -> Option<String> {
-    if indexed.bulk.is_empty() {
+pub(super) fn bulk_column(bulk: &[BulkEntry]) -> Option<String> {
+    if bulk.is_empty() {
         return None;
     }
-    let entries: serde_json::Map<String, serde_json::Value> = indexed
-        .bulk
+    let entries: serde_json::Map<String, serde_json::Value> = bulk
         .iter()
         .map(|entry| {
             let value = serde_json::json!([entry.vr.to_string(), entry.offset, entry.length]);
@@ -293,8 +297,8 @@ fn bulk(indexed: &Indexed) -> Option<String> {
 
 /// Bytes that a file lacks to begin as PS3.10 §7.1 says; `None` where it has no File Meta
 /// Information either, which is made when it is given out.
-fn header_missing(indexed: &Indexed) -> Option<i16> {
-    match (indexed.data_set_offset, indexed.has_preamble) {
+pub(super) fn header_missing(data_set_offset: u64, has_preamble: bool) -> Option<i16> {
+    match (data_set_offset, has_preamble) {
         (0, _) => None,
         (_, true) => Some(0),
         (_, false) => Some(PREAMBLE),

@@ -88,7 +88,7 @@ const REQUESTS: &str =
 
 /// Not before the last of its instances cannot come back any more, whatever the grace period was
 /// when that one was deleted.
-const BLOBS_QUEUE: &str = concat!(
+pub(super) const BLOBS_QUEUE: &str = concat!(
     "-- delete_blobs_queue
     INSERT INTO blob_removal (partition_id, blob_id, due_at, length)
     SELECT b.partition_id, b.blob_id, greatest(now() + make_interval(secs => $3),
@@ -104,7 +104,7 @@ const BLOBS_QUEUE: &str = concat!(
     RETURNING blob_id"
 );
 
-const BLOBS: &str = concat!(
+pub(super) const BLOBS: &str = concat!(
     "-- delete_blobs
     DELETE FROM blob t
     USING unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",

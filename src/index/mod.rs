@@ -27,6 +27,7 @@ mod audit_view;
 mod backfill;
 mod candidates;
 mod columns;
+mod commitment;
 mod compaction;
 mod compaction_queue;
 mod create;
@@ -49,6 +50,7 @@ mod located;
 mod login;
 mod lookup;
 mod migrate;
+mod non_patient;
 mod operation_view;
 mod operations;
 mod order;
@@ -92,6 +94,7 @@ pub use api_keys::{ApiKey, KeySettings, SecretHash};
 pub use audit::Unchained;
 pub use audit_chain::{AuditKept, AuditLink, AuditLinked};
 pub use audit_view::{AuditCursor, AuditEntry, AuditFilter};
+pub use commitment::{CommitmentClaim, CommitmentState, Reference};
 pub use compaction::{CompactionPlan, CompactionRule, Kept, Planned};
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use dead_letters::DeadLetter;
@@ -104,6 +107,7 @@ pub use keys::Found;
 pub use link_keys::{LinkKey, LinkSecret};
 pub use located::{Located, Presence, Target};
 pub use migrate::{AppLogin, app_login, migrate, migrate_for};
+pub use non_patient::{Had, NewNonPatient};
 pub use operation_view::{Operation, OperationFilter, OperationState};
 pub use operations::{
     Claim, Compacting, LEASE, OperationKind, Progress, Purging, Reindexing, Work,
@@ -132,7 +136,7 @@ pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookS
 pub use workitems::{FoundWorkitem, LockedWorkitem, WorkitemChange, WorkitemWalk};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 34] = [
+pub const TENANT_TABLES: [&str; 36] = [
     "study",
     "study_term",
     "series",
@@ -156,6 +160,8 @@ pub const TENANT_TABLES: [&str; 34] = [
     "workitem",
     "scrub_pass",
     "damage",
+    "commitment",
+    "non_patient_instance",
     "link_key",
     "principal",
     "role",
@@ -182,12 +188,14 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             audit_chain::STATEMENTS,
             audit_view::STATEMENTS,
             backfill::STATEMENTS,
+            commitment::STATEMENTS,
             compaction::STATEMENTS,
             compaction_queue::STATEMENTS,
             erase::STATEMENTS,
             dead_letters::STATEMENTS,
             feed::STATEMENTS,
             link_keys::STATEMENTS,
+            non_patient::STATEMENTS,
             packs::STATEMENTS,
             removal::STATEMENTS,
             repeat::STATEMENTS,

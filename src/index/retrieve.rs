@@ -168,7 +168,8 @@ const BULK_LOCATE: &str = concat!(
 );
 
 const PARTITION_IN_USE: &str = "-- partition_in_use
-    SELECT EXISTS (SELECT FROM study WHERE partition_id = $1)";
+    SELECT EXISTS (SELECT FROM study WHERE partition_id = $1)
+        OR EXISTS (SELECT FROM non_patient_instance WHERE partition_id = $1)";
 
 /// A blob has a row for as long as an instance lives in it.
 const BLOB_IS_NAMED: &str = concat!(

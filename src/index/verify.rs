@@ -68,6 +68,11 @@ const PLACE: &str = concat!(
         i.blob_id, i.blob_offset, i.length, i.sha256
     FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
     one!("*", "instance", "watermark", "n.key"),
+    " i
+    UNION ALL SELECT i.watermark, i.sop_instance_uid, NULL, NULL, i.blob_id, i.blob_offset,
+        i.length, i.sha256
+    FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
+    one!("*", "non_patient_instance", "watermark", "n.key"),
     " i"
 );
 

@@ -1,4 +1,4 @@
-//! What is read to hold blobs against the store. See `verify` for the manner.
+//! What is read to hold blobs against the store: of studies and of Non-Patient Instances alike. See `verify` for the manner.
 
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
@@ -14,21 +14,33 @@ const BLOBS: &str = "-- verify_blobs
     SELECT b.blob_id, b.length, i.count
     FROM (SELECT blob_id, length FROM blob WHERE partition_id = $1 AND blob_id > $2
         ORDER BY blob_id LIMIT $3) b
-    CROSS JOIN LATERAL (SELECT count(*) AS count FROM (SELECT FROM instance
-        WHERE partition_id = $1 AND blob_id >= b.blob_id AND blob_id <= b.blob_id
-        ORDER BY blob_id) x) i";
+    CROSS JOIN LATERAL (SELECT count(*) AS count FROM (
+        (SELECT 1 FROM instance
+            WHERE partition_id = $1 AND blob_id >= b.blob_id AND blob_id <= b.blob_id
+            ORDER BY blob_id)
+        UNION ALL (SELECT 1 FROM non_patient_instance
+            WHERE partition_id = $1 AND blob_id >= b.blob_id AND blob_id <= b.blob_id
+            ORDER BY blob_id)) x) i";
 
 const CONTENT: &str = "-- verify_content
     SELECT i.blob_id, i.watermark, i.blob_offset, i.length, i.sha256
     FROM unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL (
-        SELECT blob_id, watermark, blob_offset, length, sha256 FROM instance
-        WHERE partition_id = $1 AND blob_id >= n.key AND blob_id <= n.key ORDER BY blob_id) i";
+        (SELECT blob_id, watermark, blob_offset, length, sha256 FROM instance
+            WHERE partition_id = $1 AND blob_id >= n.key AND blob_id <= n.key ORDER BY blob_id)
+        UNION ALL (SELECT blob_id, watermark, blob_offset, length, sha256
+            FROM non_patient_instance
+            WHERE partition_id = $1 AND blob_id >= n.key AND blob_id <= n.key
+            ORDER BY blob_id)) i";
 
 const ROW: &str = concat!(
     "-- verify_blob
-    SELECT b.length, (SELECT count(*) FROM (SELECT FROM instance
-        WHERE partition_id = $1 AND blob_id >= b.blob_id AND blob_id <= b.blob_id
-        ORDER BY blob_id) x)
+    SELECT b.length, (SELECT count(*) FROM (
+        (SELECT 1 FROM instance
+            WHERE partition_id = $1 AND blob_id >= b.blob_id AND blob_id <= b.blob_id
+            ORDER BY blob_id)
+        UNION ALL (SELECT 1 FROM non_patient_instance
+            WHERE partition_id = $1 AND blob_id >= b.blob_id AND blob_id <= b.blob_id
+            ORDER BY blob_id)) x)
     FROM ",
     one!("blob_id, length", "blob", "blob_id", "$2"),
     " b"
@@ -43,7 +55,7 @@ pub struct VerifyBlob {
     pub id: Uuid,
     /// Its length in bytes.
     pub length: i64,
-    /// Number of live instances in it.
+    /// Number of live instances in it, those without a patient among them.
     pub instances: i64,
 }
 

@@ -60,6 +60,8 @@ permissions!(
     Delete = "studies.delete", One, Changes;
     /// Search one or more partitions.
     Search = "studies.search", Some, Reads;
+    /// Have it checked that instances are safe (storage commitment).
+    Commit = "studies.commit", One, Reads;
     /// Have studies exported.
     Export = "studies.export", One, Changes;
     /// List the partitions that the principal may see.
@@ -238,7 +240,9 @@ impl Role {
                 P::ReadWorkitems,
                 P::ListPartitions,
             ]),
-            Self::Writer => Permissions::of(&[P::Store, P::ManageWorkitems, P::ListPartitions]),
+            Self::Writer => {
+                Permissions::of(&[P::Store, P::Commit, P::ManageWorkitems, P::ListPartitions])
+            }
             Self::Deleter => Permissions::of(&[P::Delete, P::ReadOperations, P::ListPartitions]),
             Self::Exporter => Permissions::of(&[
                 P::Retrieve,
@@ -302,6 +306,7 @@ mod tests {
             Store,
             Delete,
             Search,
+            Commit,
             Export,
             ReadChanges,
             ReadWebhooks,

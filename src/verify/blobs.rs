@@ -107,7 +107,12 @@ impl Checker {
         if !self.how.bytes || whole.is_empty() {
             return Ok(());
         }
-        match self.hashes(&whole).await? {
+        self.content(&whole).await
+    }
+
+    /// Reads and hashes what lies in one blob, in its order.
+    pub(super) async fn content(&mut self, whole: &[VerifyContent]) -> Result<(), VerifyError> {
+        match self.hashes(whole).await? {
             Some(hashes) => {
                 let differing: Vec<VerifyContent> = whole
                     .iter()
@@ -118,7 +123,7 @@ impl Checker {
                 self.each(&differing).await
             }
             // One bad place must not hide what else is in the blob.
-            None => self.each(&whole).await,
+            None => self.each(whole).await,
         }
     }
 

@@ -1,7 +1,8 @@
 //! Verifying: whether rows, blobs and the change feed of a partition say the same.
 //!
 //! Owns [`Checker`], which looks through one partition step by step, what it finds ([`Finding`]), and
-//! how a whole run is told ([`run()`]). The command line and the scrubber (`workers`) share it. Holds:
+//! how a whole run is told ([`run()`]). The command line, the scrubber and storage commitment
+//! (`workers`) share it. Holds:
 //! - Nothing is changed: every transaction is read-only, and of the store only reads are asked.
 //! - No false alarms while servers store, delete, compact and sweep: rows that belong together are
 //!   read in one moment; and what the store seems to lack is looked up again, with its place read
@@ -21,6 +22,7 @@ mod pace;
 mod report;
 mod rows;
 mod run;
+mod safe;
 
 use std::{collections::VecDeque, path::PathBuf, time::Duration};
 
@@ -33,6 +35,7 @@ pub use finding::{Finding, Kind, Outcome, Tally};
 pub use pace::Pace;
 pub use report::{Output, Report};
 pub use run::{Refused, RunError, Wanted, archive, run};
+pub use safe::Safety;
 
 use crate::{
     blob::{BlobError, BlobStore, Listed, PartitionBlobs},

@@ -2,8 +2,8 @@
 //!
 //! Owns the one loop that every task runs in ([`start`]) and the tasks: [`Sweep`] (blobs that no
 //! row knows), [`Remove`] (blobs whose last instance was deleted), [`Compact`] (blobs that are
-//! mostly dead), [`Reindex`] (extended query tags), [`Feed`] (events of change feeds) and [`Scrub`]
-//! (damage) and [`Audit`] (the chain of the audit log); and [`Webhooks`] and [`AuditExport`], which have
+//! mostly dead), [`Reindex`] (extended query tags), [`Feed`] (events of change feeds), [`Scrub`]
+//! (damage), [`Commit`] (storage commitment) and [`Audit`] (the chain of the audit log); and [`Webhooks`] and [`AuditExport`], which have
 //! loops of their own. Holds:
 //! - A task takes no input, works from the database, and may be stopped or killed at any point and
 //!   run again; several servers may run the same task at once.
@@ -15,6 +15,7 @@
 
 mod audit;
 mod audit_export;
+mod commit;
 mod compact;
 mod feed;
 mod lease;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use audit::Audit;
 pub use audit_export::AuditExport;
+pub use commit::Commit;
 pub use compact::Compact;
 pub use feed::Feed;
 pub use reindex::Reindex;

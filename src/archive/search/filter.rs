@@ -55,7 +55,7 @@ pub enum Source {
 /// Turns at looking into rows: as many at a time as there are processors, in the order in which they
 /// were asked for, so that a search of one partition waits for a bite of another's and not for all of
 /// it.
-pub(in crate::archive) struct Turns(Semaphore);
+pub(in crate::archive) struct Turns(pub(super) Semaphore);
 
 impl Default for Turns {
     fn default() -> Self {

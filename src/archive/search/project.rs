@@ -248,7 +248,7 @@ pub(super) fn result(
 
 /// Whether a value is given with a result. One that is large or only named by URI is fetched through
 /// the metadata.
-fn is_given(value: &RawValue) -> bool {
+pub(super) fn is_given(value: &RawValue) -> bool {
     value.get().len() <= MAX_VALUE && !json::has_bulk(value.get().as_bytes())
 }
 
@@ -324,7 +324,7 @@ impl Fields {
     }
 }
 
-fn made<T: Serialize>(vr: &str, values: &[T]) -> Result<Box<RawValue>, ArchiveError> {
+pub(super) fn made<T: Serialize>(vr: &str, values: &[T]) -> Result<Box<RawValue>, ArchiveError> {
     to_raw_value(&Made { vr, values }).map_err(inconsistent)
 }
 

@@ -1,7 +1,7 @@
 //! The sink that makes [`Indexed`] of what the reader hears.
 
 use super::{
-    BulkEntry, Indexed, Keys,
+    BulkEntry, Indexed, Keys, NonPatient,
     keys::{self, Warnings},
     objects::Objects,
     pixels::{Ended, PIXEL_DATA, Pixels},
@@ -133,6 +133,27 @@ impl Indexer {
             keys: self.keys,
             frames,
             warnings: self.warnings.0,
+        })
+    }
+
+    /// What was heard of an instance that belongs to no study.
+    ///
+    /// # Errors
+    /// As [`Indexer::finish`], without Study and Series Instance UID.
+    pub fn finish_non_patient(mut self) -> Result<NonPatient, DicomError> {
+        // In place of those that it has not.
+        let [_, own, study, series] = &mut self.identity;
+        (*study, *series) = (own.clone(), own.clone());
+        let indexed = self.finish()?;
+        Ok(NonPatient {
+            transfer_syntax: indexed.transfer_syntax,
+            sop_class: indexed.sop_class,
+            instance: indexed.instance,
+            data_set_offset: indexed.data_set_offset,
+            has_preamble: indexed.has_preamble,
+            metadata: indexed.metadata,
+            bulk: indexed.bulk,
+            warnings: indexed.warnings,
         })
     }
 

@@ -70,6 +70,24 @@ pub const SEARCH: [Offer; 3] = METADATA;
 /// The answer to a Store: one object or one document.
 pub const STORED: [Offer; 3] = [JSON, PLAIN_JSON, XML];
 
+/// What came of storage commitment: one data set, alone or as the only part.
+pub const COMMITTED: [Offer; 5] =
+    [JSON, PLAIN_JSON, XML, Offer::multipart(JSON.media_type, Syntaxes::None), XML_PARTS];
+
+/// A Non-Patient Instance: what is said of it, and itself.
+pub const NON_PATIENT: [Offer; 6] = [
+    JSON,
+    PLAIN_JSON,
+    Offer::single("application/dicom", Syntaxes::Any),
+    Offer::multipart("application/dicom", Syntaxes::Any),
+    XML_PARTS,
+    XML,
+];
+
+/// A bulk value of a Non-Patient Instance.
+pub const NON_PATIENT_BULK: [Offer; 2] =
+    [Offer::multipart(PIXELS[0], Syntaxes::None), Offer::plain(PIXELS[0])];
+
 /// Pictures of one frame (Table 8.7.4-1).
 pub const RENDERED_FRAME: [Offer; 4] = [
     Offer::plain("image/jpeg").by_default(),

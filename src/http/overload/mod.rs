@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use axum::http::request::Parts;
+use axum::http::{Method, request::Parts};
 
 pub use self::aside::Aside;
 use self::seats::{Lane, Open, Seat, Seats};
@@ -53,6 +53,7 @@ impl Class {
         match operation.service {
             "health" | "capabilities" => Self::Vital,
             "store" => Self::Store,
+            "non-patient" if operation.method == Method::POST => Self::Store,
             "rendered" | "thumbnail" | "wado-uri" => Self::Heavy,
             "retrieve" | "metadata" | "bulkdata" | "pixeldata"
                 if !operation.path.contains("{instance}") =>

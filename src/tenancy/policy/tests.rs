@@ -12,6 +12,7 @@ const TABLE: &str = "
     studies.store      changes  w p
     studies.delete     changes  d p
     studies.search     looks    r x p
+    studies.commit     looks    w p
     studies.export     changes  x p
     partitions.list    looks    r w d x a p o
     partitions.manage  changes  o

@@ -85,6 +85,44 @@ pub const MATRIX: &[(&str, &str, &str, Expect)] = &[
     ("DELETE", "/studies/{study}", "", Absent),
     ("DELETE", "/studies/{study}/series/{series}", "", Absent),
     ("DELETE", "/studies/{study}/series/{series}/instances/{instance}", "", Absent),
+    ("POST", "/commitment-requests/{transaction}", "", Added),
+    ("GET", "/commitment-requests/{transaction}", "", Absent),
+    ("POST", "/color-palettes", "", Added),
+    ("POST", "/color-palettes/{instance}", "", Added),
+    ("GET", "/color-palettes", "SOPInstanceUID={instance}&includefield=all", Nothing),
+    ("GET", "/color-palettes/{instance}", "", Absent),
+    ("GET", "/color-palettes/{instance}/bulkdata/{*path}", "", Absent),
+    ("DELETE", "/color-palettes/{instance}", "", Absent),
+    ("POST", "/hanging-protocols", "", Added),
+    ("POST", "/hanging-protocols/{instance}", "", Added),
+    ("GET", "/hanging-protocols", "", Nothing),
+    ("GET", "/hanging-protocols/{instance}", "", Absent),
+    ("GET", "/hanging-protocols/{instance}/bulkdata/{*path}", "", Absent),
+    ("DELETE", "/hanging-protocols/{instance}", "", Absent),
+    ("POST", "/defined-procedure-protocols", "", Added),
+    ("POST", "/defined-procedure-protocols/{instance}", "", Added),
+    ("GET", "/defined-procedure-protocols", "", Nothing),
+    ("GET", "/defined-procedure-protocols/{instance}", "", Absent),
+    ("GET", "/defined-procedure-protocols/{instance}/bulkdata/{*path}", "", Absent),
+    ("DELETE", "/defined-procedure-protocols/{instance}", "", Absent),
+    ("POST", "/implant-templates", "", Added),
+    ("POST", "/implant-templates/{instance}", "", Added),
+    ("GET", "/implant-templates", "", Nothing),
+    ("GET", "/implant-templates/{instance}", "", Absent),
+    ("GET", "/implant-templates/{instance}/bulkdata/{*path}", "", Absent),
+    ("DELETE", "/implant-templates/{instance}", "", Absent),
+    ("POST", "/inventories", "", Added),
+    ("POST", "/inventories/{instance}", "", Added),
+    ("GET", "/inventories", "", Nothing),
+    ("GET", "/inventories/{instance}", "", Absent),
+    ("GET", "/inventories/{instance}/bulkdata/{*path}", "", Absent),
+    ("DELETE", "/inventories/{instance}", "", Absent),
+    ("POST", "/protocol-approvals", "", Added),
+    ("POST", "/protocol-approvals/{instance}", "", Added),
+    ("GET", "/protocol-approvals", "", Nothing),
+    ("GET", "/protocol-approvals/{instance}", "", Absent),
+    ("GET", "/protocol-approvals/{instance}/bulkdata/{*path}", "", Absent),
+    ("DELETE", "/protocol-approvals/{instance}", "", Absent),
     ("GET", "/changefeed", "offset=0&wait=0s", Own),
     ("GET", "/changefeed/latest", "", Own),
     ("POST", "/extendedquerytags", "", Added),
@@ -167,7 +205,8 @@ pub enum Carrier {
     FirstPart,
 }
 
-/// UIDs of one instance, which is also that of a workitem, an extended query tag with its operation, and a webhook with a dead letter,
+/// UIDs of one instance, which is also that of a workitem (that of the study is also one of a
+/// transaction), an extended query tag with its operation, and a webhook with a dead letter,
 /// whose id is also that of a principal, an API key and a revocation.
 /// All have equal lengths, so that answers may be compared as they are.
 #[derive(Clone, Copy, Debug)]
@@ -224,6 +263,7 @@ impl Uids {
     pub fn fill(self, template: &str) -> String {
         template
             .replace("{study}", self.study)
+            .replace("{transaction}", self.study)
             .replace("{series}", self.series)
             .replace("{instance}", self.instance)
             .replace("{tag}", self.tag)

@@ -1,6 +1,6 @@
 //! Two partitions to be attacked, and what one of them holds.
 
-use super::matrix::{DELETED, LIVE, SETTINGS, UNUSED};
+use super::matrix::{DELETED, LIVE, SETTINGS, UNUSED, Uids};
 use crate::harness::{Answer, Client, Dicom, Server, until};
 
 /// Two partitions: `north` with data live and deleted, `south` with something of its own.
@@ -17,6 +17,8 @@ pub async fn north_and_south() -> Server {
         super::webhooks::add(&server, webhook, is_live).await;
         super::access::add(&server, webhook, is_live).await;
     }
+    commitments(&server).await;
+    palettes(&server).await;
     let own = Dicom::ct("1.2.9", "1.2.9.1", "1.2.9.1.1").file();
     server.store("/partitions/south/studies", &[own]).await.is(200);
     server
@@ -55,6 +57,49 @@ async fn tags(server: &Server) {
     }
 }
 
+/// The file of a color palette, with a value that its metadata names by URI: at the path that attacks
+/// ask for.
+fn palette(uids: Uids) -> Vec<u8> {
+    let mut palette = Dicom::item();
+    palette
+        .text(0x0008, 0x0016, "UI", "1.2.840.10008.5.1.4.39.1")
+        .text(0x0008, 0x0018, "UI", uids.instance)
+        .text(0x0070, 0x0080, "CS", "THEIRS")
+        .bytes(0x7FE0, 0x0010, "OB", &[7; 4096]);
+    palette.file()
+}
+
+/// A color palette of `north`, and one that it had.
+async fn palettes(server: &Server) {
+    for uids in [LIVE, DELETED] {
+        server.store("/partitions/north/color-palettes", &[palette(uids)]).await.is(200);
+        let path = uids.fill("/partitions/north/color-palettes/{instance}");
+        server.get(&path).await.is(200);
+        server.get(&format!("{path}/bulkdata/7FE00010")).await.is(200);
+    }
+    server.delete(&DELETED.fill("/partitions/north/color-palettes/{instance}")).await.is(204);
+}
+
+/// A request for storage commitment that `north` can have the result of, and one that it had.
+async fn commitments(server: &Server) {
+    for uids in [LIVE, DELETED] {
+        let path = uids.fill("/partitions/north/commitment-requests/{transaction}");
+        let body = uids.fill(
+            r#"{"00081199":{"vr":"SQ","Value":[{
+                "00081150":{"vr":"UI","Value":["1.2.840.10008.5.1.4.1.1.2"]},
+                "00081155":{"vr":"UI","Value":["{instance}"]}}]}}"#,
+        );
+        let answer = server.post(&path, "application/dicom+json", body.into_bytes()).await;
+        assert!([200, 202].contains(&answer.status), "{}", answer.text());
+        until("it is checked", async || server.get(&path).await.status == 200).await;
+    }
+    let old = "UPDATE commitment SET ended_at = now() - interval '8 days'
+        WHERE transaction_uid = '1.2.52'";
+    sqlx::query(old).execute(&mut server.superuser().await).await.unwrap();
+    let path = DELETED.fill("/partitions/north/commitment-requests/{transaction}");
+    server.get(&path).await.problem(410);
+}
+
 /// What `north` holds, in every way it can be looked at.
 pub async fn north(server: &Server) -> (Vec<Answer>, Vec<String>) {
     north_as(server, server).await
@@ -81,6 +126,9 @@ pub async fn north_as(client: &Client, server: &Server) -> (Vec<Answer>, Vec<Str
         "/partitions/north/apikeys",
         "/partitions/north/policy",
         "/partitions/north/revocations",
+        "/partitions/north/commitment-requests/1.2.51",
+        "/partitions/north/color-palettes?includefield=all",
+        "/partitions/north/color-palettes/1.2.51.1.1",
         "/partitions/north/changefeed",
         "/partitions/north/changefeed/latest",
         "/partitions/north/studies/1.2.51/series/1.2.51.1/instances/1.2.51.1.1/frames/1",
