@@ -1,7 +1,5 @@
 //! Routes, prefixes and the documents that are made of them.
 
-use std::collections::BTreeMap;
-
 use axum::{
     body::Body,
     extract::Path,
@@ -11,7 +9,7 @@ use serde::Deserialize;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::config::OverloadConfig;
+use crate::{config::OverloadConfig, tenancy::Weights};
 
 #[derive(Deserialize)]
 struct StudyPath {
@@ -36,7 +34,7 @@ fn routes() -> Routes {
 }
 
 fn router() -> Router {
-    let overload = Overload::new(&OverloadConfig::default(), BTreeMap::new(), true);
+    let overload = Overload::new(&OverloadConfig::default(), Weights::default(), true);
     let (server, cors) = (ServerConfig::default(), CorsConfig::default());
     routes().into_router(&server, &cors, Security::default(), overload)
 }
