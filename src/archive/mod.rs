@@ -34,6 +34,7 @@ mod retrieve;
 mod runs;
 mod search;
 mod splice;
+mod staged;
 mod store;
 mod stored;
 mod streams;
@@ -76,6 +77,7 @@ pub use search::{
     Extended, Filter, NonPatientPage, NonPatientQuery, NonPatientUrl, RetrieveUrl, Returned,
     SearchPage, Source,
 };
+pub use staged::{NoRoom, Staged};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use undelete::{Kept, Undeleted, WhyNot};
 pub use uploads::NoMemory;

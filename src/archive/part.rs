@@ -217,6 +217,14 @@ impl<'a> PartSink<'a> {
         self.finish().await;
     }
 
+    /// Fails the part for something that its bytes do not show, unless it failed already.
+    pub async fn refuse(mut self, sop: Option<(Uid, Uid)>, reason: FailureReason, detail: String) {
+        if !matches!(self.state, State::Failed { .. }) {
+            self.fail_with(sop, reason, detail).await;
+        }
+        self.finish().await;
+    }
+
     /// The part ended before it was complete: the client went away or broke its own framing.
     pub async fn abandon(self) {
         if let State::Large { upload, .. } = self.state {

@@ -186,6 +186,16 @@ impl StoreSession {
         self.fail(None, FailureReason::CannotUnderstand, detail);
     }
 
+    /// Notes an instance that cannot be written, known by these UIDs.
+    pub fn refuse_instance(
+        &mut self,
+        sop: Option<(Uid, Uid)>,
+        reason: FailureReason,
+        detail: String,
+    ) {
+        self.fail(sop, reason, detail);
+    }
+
     /// Writes what waits, because no more bytes are coming for a while: what is complete becomes
     /// durable, and its share of the budget is not held for a slow client.
     pub async fn flush(&mut self) {

@@ -18,6 +18,7 @@ use zune_core::{bit_depth::BitDepth, colorspace::ColorSpace, options::EncoderOpt
 use zune_jpegxl::JxlSimpleEncoder;
 
 use super::{CodecError, Encoded, Layout, Photometric, Raster};
+use crate::dicom::compose::Description;
 
 /// Lossless: the one that is encoded too.
 pub(super) const LOSSLESS: &str = "1.2.840.10008.1.2.4.110";
@@ -66,6 +67,35 @@ pub(super) fn decode(syntax: &str, layout: &Layout, data: &[u8]) -> Result<Raste
     let samples = samples.as_chunks::<2>().0.iter().map(|bytes| sample(*bytes).to_le_bytes());
     let data = samples.flat_map(|bytes| bytes.into_iter().take(layout.sample_bytes())).collect();
     Ok(Raster { layout, data })
+}
+
+/// What a codestream or a file of boxes says of itself; `None` where it is not sound, or no frame.
+pub(super) fn describe(data: &[u8]) -> Option<Description> {
+    catch_unwind(AssertUnwindSafe(|| described(data))).ok().flatten()
+}
+
+fn described(data: &[u8]) -> Option<Description> {
+    let mut decoder = JxlDecoder::new(JxlDecoderOptions::default());
+    let mut input = data;
+    if decoder.process(&mut input, None, None).ok()? != Event::BasicInfo {
+        return None;
+    }
+    let info = decoder.basic_info()?;
+    let JxlBitDepth::Int { bits_per_sample: bits @ 1..=16 } = info.bit_depth else { return None };
+    let (width, height) = info.size;
+    let (columns, rows) = (u16::try_from(width).ok()?, u16::try_from(height).ok()?);
+    // What is not coded in the colours of its own was mixed, and lost something.
+    let lossy = !info.uses_original_profile;
+    let grey = decoder.current_pixel_format()?.color_type.is_grayscale();
+    let (samples, photometric) = match (grey, lossy) {
+        (true, _) => (1, "MONOCHROME2"),
+        (false, true) => (3, "XYB"),
+        (false, false) => (3, "RGB"),
+    };
+    let is_frame =
+        info.extra_channels.is_empty() && info.animation.is_none() && rows > 0 && columns > 0;
+    let (bits, signed) = (bits as u8, false);
+    is_frame.then_some(Description { rows, columns, samples, bits, signed, photometric, lossy })
 }
 
 /// Decodes into samples of two bytes, row after row, and tells how many bits they have.

@@ -11,7 +11,10 @@ mod jpeg2000;
 mod jpeg_ls;
 mod jpeg_xl;
 mod layout;
+mod mp4;
 pub mod native;
+pub mod pictures;
+pub mod probe;
 mod rle;
 
 pub use layout::{Layout, LayoutError, Photometric};

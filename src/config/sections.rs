@@ -355,6 +355,8 @@ pub struct LimitsConfig {
     pub element_depth: u16,
     /// `limits.header_bytes`: attributes of one instance in memory.
     pub header_bytes: u64,
+    /// `limits.staged_bytes`: metadata and waiting values of one Store request in memory.
+    pub staged_bytes: u64,
     /// `limits.inflated_bytes`: a deflated data set, inflated.
     pub inflated_bytes: u64,
     /// `limits.frames`: most frames or fragments of one instance.
@@ -373,6 +375,7 @@ impl LimitsConfig {
             parts: r.count("limits.parts", 1..=1_000_000),
             element_depth: r.count("limits.element_depth", 1..=256),
             header_bytes: r.size("limits.header_bytes", KIB..=GIB),
+            staged_bytes: r.size("limits.staged_bytes", KIB..=64 * GIB),
             inflated_bytes: r.size("limits.inflated_bytes", KIB..=TIB),
             frames: r.count("limits.frames", 1..=100_000_000),
             body_idle: r.time("limits.body_idle", 1..=DAY),

@@ -6,6 +6,7 @@
 
 pub mod attributes;
 pub mod charset;
+pub mod compose;
 pub mod data_set;
 pub mod error;
 pub mod explicit;

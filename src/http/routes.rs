@@ -166,7 +166,14 @@ fn wado() -> Operation {
 
 fn store(path: &'static str, summary: &'static str) -> Operation {
     Operation::new(Method::POST, path, Partition, "store", summary, STORE)
-        .takes(&["multipart/related; type=\"application/dicom\"", "application/dicom"])
+        .takes(&[
+            "multipart/related; type=\"application/dicom\"",
+            "application/dicom",
+            "multipart/related; type=\"application/dicom+json\"",
+            "application/dicom+json",
+            "multipart/related; type=\"application/dicom+xml\"",
+            "application/dicom+xml",
+        ])
         .gives(&offers::STORED)
         .parameters(&[CHARSET])
         .statuses(&[200, 202, 400, 404, 406, 408, 409, 413, 415, 503])

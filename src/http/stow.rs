@@ -1,7 +1,14 @@
 //! Store (STOW-RS, PS3.18 §10.5): `POST /studies` and `POST /studies/{study}`.
 //!
 //! Holds: parts are read once, as they arrive; a part that cannot be read fails alone. Where the
-//! body itself breaks off, what was complete before is stored and told.
+//! body itself breaks off, what was complete before is stored and told. Instances come whole, or as
+//! metadata with their values beside it ([`assembly`]).
+
+mod assembly;
+mod live;
+mod payload;
+mod pictures;
+mod waiting;
 
 use std::time::Duration;
 
@@ -25,12 +32,17 @@ use super::{
     urls::PartitionUrls,
 };
 use crate::{
-    archive::{NoMemory, StoreSession},
+    archive::{NoMemory, NoRoom, StoreSession},
+    dicom::compose::Malformed,
     tenancy::{PartitionScope, Permission},
 };
+use assembly::{Assembly, Form};
 
-/// What the `type` of a request body can be; the second where the root part names the partition.
-const TAKEN: [&str; 2] = ["application/dicom", "application/json"];
+/// What the `type` of a request body can be; the last where the root part names the partition.
+const TAKEN: [&str; 4] =
+    ["application/dicom", "application/dicom+json", "application/dicom+xml", PARTITION];
+/// A first part that names the partition.
+const PARTITION: &str = "application/json";
 
 /// While a client sends nothing for this long, what is complete is written instead of held.
 const LULL: Duration = Duration::from_millis(250);
@@ -47,12 +59,12 @@ pub async fn store(
     let media_type = choose(&accept, &offers::STORED)?.media_type;
     let form = (media_type, Charset::of(&parts.headers, parts.uri.query(), media_type)?);
     let mut reader = PartReader::open(&parts.headers, body, &app.limits, &TAKEN)?;
-    if !reader.is_multipart() && reader.content_type().essence() != TAKEN[0] {
+    if !reader.is_multipart() && reader.content_type().essence() == PARTITION {
         reader.discard().await;
         return Err(unsupported());
     }
     match begin(&app, &parts, carried, &mut reader).await {
-        Ok(admitted) => take(&app, admitted, place, reader, form).await,
+        Ok(begun) => take(&app, begun, place, reader, form).await,
         Err(problem) => {
             reader.discard().await;
             Err(problem)
@@ -62,8 +74,38 @@ pub async fn store(
 
 /// Only a part can be `application/json`: by itself it holds no instance.
 fn unsupported() -> Problem {
-    let supported = vec![format!("multipart/related; type=\"{}\"", TAKEN[0]), TAKEN[0].to_owned()];
+    let both = |taken: &str| [format!("multipart/related; type=\"{taken}\""), taken.to_owned()];
+    let supported = TAKEN.into_iter().filter(|taken| *taken != PARTITION).flat_map(both).collect();
     MultipartError::Unsupported { supported }.into()
+}
+
+/// Why a request was not read to its end.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Body(#[from] MultipartError),
+    #[error(transparent)]
+    Metadata(#[from] Malformed),
+    /// Metadata is longer than what may be held, or there was no memory for it.
+    #[error("the metadata is longer than what may be held")]
+    Staged(NoRoom),
+}
+
+impl From<NoRoom> for Broken {
+    fn from(none: NoRoom) -> Self {
+        Self::Staged(none)
+    }
+}
+
+impl From<Broken> for Problem {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Body(error) => error.into(),
+            Broken::Metadata(malformed) => Self::bad_request(malformed.to_string()),
+            Broken::Staged(NoRoom::Limit(limit)) => Self::too_large("limits.staged_bytes", limit),
+            Broken::Staged(NoRoom::Memory) => Shed::Memory.answer(Class::Store),
+        }
+    }
 }
 
 /// Where the instances of a request go.
@@ -84,7 +126,7 @@ async fn begin(
     // The first part may name the partition, so the scope is decided after a look at its header.
     let mut head = reader.next_head().await?;
     if let Some(first) = &head
-        && media_type_of(first) == Some("application/json")
+        && media_type_of(first) == Some(PARTITION)
     {
         let json = collect(reader, FIRST_PART_BYTES).await?;
         carried = carried.with_first_part(&json)?;
@@ -102,7 +144,7 @@ async fn begin(
     })?;
     match head {
         Some(head) => Ok(Begun { scope, urls, head }),
-        None => Err(Problem::bad_request("the request has no part of application/dicom")),
+        None => Err(Problem::bad_request("the request has no part to store")),
     }
 }
 
@@ -112,33 +154,24 @@ async fn take(
     Begun { scope, urls, head }: Begun,
     place: Place,
     mut reader: PartReader,
-    form: (&'static str, Charset),
+    answer: (&'static str, Charset),
 ) -> Result<Response, Problem> {
-    let mut head = Some(head);
     let prepare = {
         let (app, scope) = (app.clone(), scope.clone());
         async move { app.partitions.ensure(scope.partition(), scope.deed()).await }
     };
     let mut session = app.archive.store(scope, place.study, Box::pin(prepare));
-    let broken = loop {
-        let Some(current) = head else { break None };
-        let taken = match media_type_of(&current) {
-            // A root part without a type of its own has the one of the request.
-            None | Some("application/dicom") => part(&mut session, &mut reader).await,
-            Some(_) => {
-                session.refuse_part("the part is not of application/dicom".to_owned());
-                Ok(())
-            }
-        };
-        match taken {
-            Ok(()) => {}
-            Err(error) => break Some(error),
-        }
-        head = match reader.next_head().await {
-            Ok(head) => head,
-            Err(error) => break Some(error),
-        };
+    let root = reader.content_type();
+    let root = root.related_type().unwrap_or_else(|| root.essence().to_owned());
+    let form = match media_type_of(&head) {
+        Some(media_type) => Form::of(media_type),
+        None => Form::of(&root),
     };
+    let taken = match form {
+        Some(form) => Assembly::new(&mut session, &mut reader, &app.limits, form).take(head).await,
+        None => instances(&mut session, &mut reader, head).await.map_err(Broken::from),
+    };
+    let broken = taken.err();
     if let Some(error) = &broken {
         session.refuse_part(error.to_string());
     }
@@ -149,8 +182,26 @@ async fn take(
     }
     match broken {
         Some(error) if outcome.stored.is_empty() => Err(error.into()),
-        _ => Ok(store_response::answer(&outcome, &urls, form).into_response()),
+        _ => Ok(store_response::answer(&outcome, &urls, answer).into_response()),
     }
+}
+
+/// Stores parts that are instances.
+async fn instances(
+    session: &mut StoreSession,
+    reader: &mut PartReader,
+    head: PartHead,
+) -> Result<(), MultipartError> {
+    let mut head = Some(head);
+    while let Some(current) = head {
+        match media_type_of(&current) {
+            // A root part without a type of its own has the one of the request.
+            None | Some("application/dicom") => part(session, reader).await?,
+            Some(_) => session.refuse_part("the part is not of application/dicom".to_owned()),
+        }
+        head = reader.next_head().await?;
+    }
+    Ok(())
 }
 
 /// Reads one part into the session. A part that is too long fails alone; any other error of the

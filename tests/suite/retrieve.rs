@@ -7,7 +7,7 @@ mod instances;
 mod manners;
 mod metadata;
 mod pictures;
-mod pixels;
+pub mod pixels;
 mod presentation;
 mod rendered;
 mod thumbnails;

@@ -3,6 +3,7 @@
 mod bodies;
 mod instances;
 mod limits;
+mod metadata;
 mod outcome;
 
 use serde_json::Value;

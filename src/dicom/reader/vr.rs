@@ -144,7 +144,7 @@ pub(super) fn implicit(tag: Tag, length: Option<u32>, signed: Option<bool>) -> V
 }
 
 /// The VR that PS3.6 gives a public attribute, where it gives exactly one.
-pub(super) fn of_public(tag: Tag) -> Option<VR> {
+pub(in crate::dicom) fn of_public(tag: Tag) -> Option<VR> {
     if tag.group() % 2 == 1 {
         return None;
     }

@@ -162,6 +162,11 @@ impl Read {
         (0..table.len()).map(frame).collect()
     }
 
+    /// The media type of its frames.
+    pub fn media_type(&self) -> &'static str {
+        TransferSyntax::of(&self.indexed.transfer_syntax).media_type
+    }
+
     /// The frames, decoded.
     pub fn decoded(&self) -> Vec<Vec<u8>> {
         let layout = Layout::of(self.header.root()).unwrap();
