@@ -86,7 +86,7 @@ fn permissions(resource: &str, letters: Letters) -> Permissions {
     let when = |is: bool, these: &[P]| if is { Permissions::of(these) } else { Permissions::NONE };
     match resource {
         "ImagingStudy" => [
-            when(letters.has(b'c') || letters.has(b'u'), &[P::Store]),
+            when(letters.has(b'c') || letters.has(b'u'), &[P::Store, P::Commit]),
             when(letters.has(b'r'), &[P::Retrieve]),
             when(letters.has(b'd'), &[P::Delete, P::ReadOperations]),
             when(letters.has(b's'), &[P::Search, P::ReadTags]),

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use collimator::{
-    dicom::{VR, attributes::Level},
+    dicom::{VR, attributes::Level, index::NonPatient},
     index::{
-        DamageNote, Db, DeadLetter, FeedAction, KeySettings, LinkSecret, NewMember, NewRevocation,
-        RevocationKind, SecretHash, TENANT_TABLES, WebhookSecret, WebhookSettings,
+        DamageNote, Db, DeadLetter, FeedAction, KeySettings, LinkSecret, NewBlob, NewMember,
+        NewNonPatient, NewRevocation, Reference, RevocationKind, SecretHash, TENANT_TABLES,
+        WebhookSecret, WebhookSettings,
     },
     tenancy::{Permissions, Policy, PrincipalKind},
 };
@@ -25,6 +26,7 @@ async fn two_partitions() -> Database {
     for partition in ["a", "b"] {
         add_webhook(&it.db, partition).await;
         add_link_key(&it.db, partition).await;
+        add_non_patient(&it.db, partition).await;
         add_access(&it.db, partition).await;
         crate::audit::fill(&it.db, partition).await;
         add_tag(&it.db, partition, "00101010", VR::AS, Level::Study).await;
@@ -69,6 +71,30 @@ async fn two_partitions() -> Database {
 async fn add_link_key(db: &Db, partition: &str) {
     let mut tx = db.begin_links(&scope(partition)).await.unwrap();
     tx.link_key_create(Uuid::new_v4(), &LinkSecret::generate()).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// A Non-Patient Instance, and a request for storage commitment.
+async fn add_non_patient(db: &Db, partition: &str) {
+    let uid = |text: &str| text.parse().unwrap();
+    let indexed = NonPatient {
+        transfer_syntax: uid("1.2.840.10008.1.2.1"),
+        sop_class: uid("1.2.840.10008.5.1.4.39.1"),
+        instance: uid("1.2.7"),
+        data_set_offset: 300,
+        has_preamble: true,
+        metadata: Vec::new(),
+        bulk: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let (category, metadata) = ("color-palettes", &b"{}"[..]);
+    let (length, sha256) = (1000, [0; 32]);
+    let new = NewNonPatient { category, indexed: &indexed, metadata, length, sha256 };
+    let mut tx = db.begin_in(&scope(partition)).await.unwrap();
+    assert!(tx.non_patient_create(NewBlob { id: Uuid::new_v4(), length }, &new).await.unwrap());
+    let (sop_class, instance) = ("1.2.840.10008.5.1.4.39.1".to_owned(), "1.2.7".to_owned());
+    let reference = Reference { parents: None, sop_class, instance };
+    assert!(tx.commitment_add("1.2.8", &[reference]).await.unwrap());
     tx.commit().await.unwrap();
 }
 

@@ -7,6 +7,7 @@
 use std::{collections::BTreeSet, sync::atomic::AtomicUsize, sync::atomic::Ordering::Relaxed};
 
 use collimator::{
+    dicom::non_patient::Category,
     http::routes,
     tenancy::{Permission, Permissions, Role},
 };
@@ -58,6 +59,14 @@ fn permission_of(method: &str, path: &str) -> Permission {
             "GET" => Permission::Retrieve,
             "DELETE" => Permission::Delete,
             "POST" if path.ends_with("$undelete") => Permission::Delete,
+            "POST" => Permission::Store,
+            _ => panic!("{method} {path}"),
+        },
+        "commitment-requests" => Permission::Commit,
+        category if Category::named(category).is_some() => match method {
+            "GET" if path == format!("/{category}") => Permission::Search,
+            "GET" => Permission::Retrieve,
+            "DELETE" => Permission::Delete,
             "POST" => Permission::Store,
             _ => panic!("{method} {path}"),
         },

@@ -72,7 +72,7 @@ fn palette(uids: Uids) -> Vec<u8> {
 /// A color palette of `north`, and one that it had.
 async fn palettes(server: &Server) {
     for uids in [LIVE, DELETED] {
-        server.store("/partitions/north/color-palettes", &[palette(uids)]).await.is(200);
+        server.store("/partitions/north/color-palettes", &[palette(uids)]).await.is(202);
         let path = uids.fill("/partitions/north/color-palettes/{instance}");
         server.get(&path).await.is(200);
         server.get(&format!("{path}/bulkdata/7FE00010")).await.is(200);
