@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use collimator::{
-    dicom::{VR, attributes::Level, index::NonPatient},
+    dicom::{VR, attributes::Level, index::NonPatient, ups::Keys},
     index::{
         DamageNote, Db, DeadLetter, FeedAction, KeySettings, LinkSecret, NewBlob, NewMember,
         NewNonPatient, NewRevocation, Reference, RevocationKind, SecretHash, TENANT_TABLES,
@@ -27,6 +27,7 @@ async fn two_partitions() -> Database {
         add_webhook(&it.db, partition).await;
         add_link_key(&it.db, partition).await;
         add_non_patient(&it.db, partition).await;
+        add_workitem(&it.db, partition).await;
         add_access(&it.db, partition).await;
         crate::audit::fill(&it.db, partition).await;
         add_tag(&it.db, partition, "00101010", VR::AS, Level::Study).await;
@@ -95,6 +96,13 @@ async fn add_non_patient(db: &Db, partition: &str) {
     let (sop_class, instance) = ("1.2.840.10008.5.1.4.39.1".to_owned(), "1.2.7".to_owned());
     let reference = Reference { parents: None, sop_class, instance };
     assert!(tx.commitment_add("1.2.8", &[reference]).await.unwrap());
+    tx.commit().await.unwrap();
+}
+
+async fn add_workitem(db: &Db, partition: &str) {
+    let keys = Keys { start: "20240101120000".to_owned(), patient_id: Some("P1".to_owned()) };
+    let mut tx = db.begin_in(&scope(partition)).await.unwrap();
+    assert!(tx.workitem_create(&"1.2.9".parse().unwrap(), &keys, "{}").await.unwrap());
     tx.commit().await.unwrap();
 }
 
