@@ -1,7 +1,7 @@
 //! A data set as a client sends it by itself: DICOM JSON (PS3.18 Annex F) or the Native DICOM Model
 //! (PS3.19 §A.1), read into one form.
 //!
-//! Owns [`json`] and [`native`], which check what they read. Holds: names are eight upper-case
+//! Owns [`json`] and [`native()`], which check what they read. Holds: names are eight upper-case
 //! digits and ascend, at every depth; each attribute has one VR, that of PS3.6 where PS3.6 knows it,
 //! and values that this VR can have; empty values, padding, group lengths and the character set,
 //! which is that of the body, are gone. A flaw names the attribute and the rule, never a value.
