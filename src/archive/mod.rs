@@ -8,6 +8,7 @@
 mod blob_reads;
 mod bulk;
 mod changes;
+mod chunks;
 mod codec_pool;
 mod commitment;
 mod deeds;
@@ -54,6 +55,7 @@ use tokio::sync::Notify;
 
 use blob_reads::BlobReads;
 pub use bulk::{Bulk, BulkValues, Values};
+pub use chunks::Chunks;
 pub use codec_pool::{CodecPool, Reserved};
 pub use commitment::{CommitmentRefusal, Committed, ToCommit};
 pub use error::ArchiveError;

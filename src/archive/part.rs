@@ -4,12 +4,12 @@
 //! kept until it is complete, a large one goes to a blob of its own in pieces. A fault of the part
 //! is remembered, and the rest of the part is only counted.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    ArchiveError,
+    ArchiveError, Chunks,
     store::{Failed, FailureReason, StoreSession},
     uploads::Held,
     writer::{Pending, Row},
@@ -29,10 +29,6 @@ const MUCH: usize = 512 * 1024;
 
 /// Bytes that are read or hashed before other tasks of the thread get their turn.
 pub(super) const SLICE: usize = 128 * 1024;
-
-/// Chunks below this size, in bytes, are copied together: each one that is kept costs memory of its
-/// own, and a client chooses how it cuts its body.
-const SMALL_CHUNK: usize = 4 * 1024;
 
 /// Where the bytes of the part that is being read go.
 enum State {
@@ -58,36 +54,6 @@ pub struct PartSink<'a> {
     length: u64,
     state: State,
     held: Held,
-}
-
-/// The bytes of a small instance.
-#[derive(Default)]
-struct Chunks {
-    whole: Vec<Bytes>,
-    /// Small chunks that came one after another.
-    joined: BytesMut,
-}
-
-impl Chunks {
-    fn push(&mut self, chunk: Bytes) {
-        if chunk.len() < SMALL_CHUNK {
-            self.joined.extend_from_slice(&chunk);
-            return;
-        }
-        self.join();
-        self.whole.push(chunk);
-    }
-
-    fn join(&mut self) {
-        if !self.joined.is_empty() {
-            self.whole.push(std::mem::take(&mut self.joined).freeze());
-        }
-    }
-
-    fn take(&mut self) -> Vec<Bytes> {
-        self.join();
-        std::mem::take(&mut self.whole)
-    }
 }
 
 impl<'a> PartSink<'a> {
@@ -342,27 +308,4 @@ pub(super) fn explain(error: &DicomError) -> (FailureReason, String) {
         DicomError::Limit { .. } => FailureReason::OutOfResources,
     };
     (reason, error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn small_chunks_are_joined_and_nothing_is_reordered() {
-        let mut chunks = Chunks::default();
-        let large = Bytes::from(vec![7; SMALL_CHUNK]);
-        for byte in 0..5_u8 {
-            chunks.push(Bytes::copy_from_slice(&[byte]));
-        }
-        chunks.push(large.clone());
-        chunks.push(Bytes::from_static(b"ab"));
-        chunks.push(Bytes::from_static(b"c"));
-        let taken = chunks.take();
-        assert_eq!(
-            taken,
-            [Bytes::from_static(&[0, 1, 2, 3, 4]), large, Bytes::from_static(b"abc")]
-        );
-        assert!(chunks.take().is_empty());
-    }
 }

@@ -7,20 +7,23 @@
 
 mod filter;
 mod non_patient;
+mod parts;
 mod places;
 mod project;
+mod stream;
 
-use std::time::Instant;
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
 
 use bytes::Bytes;
-use futures::{
-    StreamExt, TryFutureExt, TryStreamExt,
-    stream::{self, BoxStream},
-};
+use futures::stream::BoxStream;
 
 use super::{
     Archive, ArchiveError, ByteStream,
-    metadata::{away, decompress, document},
+    metadata::{away, decompress},
 };
 use crate::{
     dicom::{attributes::Level, xml},
@@ -35,12 +38,17 @@ use places::{FAR, Search};
 pub use project::{Extended, Returned};
 pub(super) use project::{Fields, inconsistent};
 use project::{include, result};
+use stream::Pages;
 
 /// Results that are read in one transaction.
 const PAGE: usize = 100;
 
 /// Results that are read in one transaction with their metadata, which can be large.
 const PAGE_WITH_METADATA: usize = 10;
+
+/// Results of a page that are read by one statement, where two connections read it: what it costs to
+/// ask is little beside them, and neither waits long for the other.
+const PIECE: usize = 25;
 
 /// The RetrieveURL of a result.
 pub type RetrieveUrl = std::sync::Arc<dyn Fn(&SearchRow) -> String + Send + Sync>;
@@ -70,6 +78,13 @@ struct Rows {
     /// The first of them, where they were read already.
     first: Option<Results>,
 }
+
+/// Keys of results that are read, by whoever comes first, with the number of each piece.
+struct Pieces(Mutex<VecDeque<(usize, Vec<RowKey>)>>);
+
+/// What was read of them.
+#[derive(Default)]
+struct Read(Vec<(usize, Results)>);
 
 /// What lies behind a page.
 enum Behind {
@@ -115,31 +130,34 @@ impl Archive {
         let results = keys.len();
         rows.keys = keys.into_iter();
         let most = Some(i64::from(self.0.search.max_counted)).filter(|most| *most > 0);
-        let (behind, before) = match behind {
-            Behind::Known(remaining) => {
-                rows.first = Some(rows.read(tx).await?);
-                let remaining = most.map_or(remaining, |most| remaining.min(most));
-                return Ok(SearchPage { results, remaining, rows });
-            }
-            Behind::Counted(plan, before) => (plan, before),
+        // What remains is counted while the page is read, and the page is read by two connections, if
+        // that takes nobody's.
+        let pieces = rows.pieces(PIECE);
+        let beside = match behind {
+            Behind::Known(_) if pieces.are_few() => None,
+            _ => self.0.db.begin_beside(&rows.scope).await,
         };
-        // What remains is counted while the page is read, if that takes nobody's connection.
-        let most = most.map(|most| most.saturating_add(before));
-        let beside = self.0.db.begin_beside(&rows.scope).await;
-        let counted = tx.search_count(&behind, most, Some(&found)).map_err(ArchiveError::from);
-        let remaining = match beside {
-            Some(beside) => {
-                let (remaining, first) = tokio::try_join!(counted, rows.read(beside))?;
-                rows.first = Some(first);
-                remaining
-            }
-            None => {
-                let remaining = counted.await?;
-                rows.first = Some(rows.read(tx).await?);
-                remaining
+        let own = async {
+            let remaining = match behind {
+                Behind::Known(remaining) => most.map_or(remaining, |most| remaining.min(most)),
+                Behind::Counted(plan, before) => {
+                    let most = most.map(|most| most.saturating_add(before));
+                    let counted = tx.search_count(&plan, most, Some(&found)).await?;
+                    (counted - before).max(1)
+                }
+            };
+            Ok((remaining, rows.read(tx, &pieces).await?))
+        };
+        let besides = async {
+            match beside {
+                Some(beside) => rows.read(beside, &pieces).await,
+                None => Ok(Read::default()),
             }
         };
-        Ok(SearchPage { results, remaining: (remaining - before).max(1), rows })
+        let ((remaining, mut read), more) = tokio::try_join!(own, besides)?;
+        read.0.extend(more.0);
+        rows.first = Some(read.in_order());
+        Ok(SearchPage { results, remaining, rows })
     }
 
     /// The extended query tags that can be searched by in a scope.
@@ -161,20 +179,25 @@ impl Archive {
         let search = (offset.saturating_add(limit) >= FAR).then(|| Search::of(scope, plan));
         // One more than asked tells whether anything remains; only then is there a count.
         let mut ahead = SearchPlan { limit: limit.saturating_add(1), ..plan.clone() };
+        let mut before = 0;
         if let Some(search) = search.filter(|_| offset >= FAR)
             && let Some((place, row)) = self.0.places.before(search, offset, Instant::now())
         {
             ahead.after = Some(row);
-            ahead.offset = offset - place;
+            (ahead.offset, before) = (offset - place, place);
         }
         let mut found = tx.search_page(&ahead).await?;
+        if let Some(search) = search {
+            let steps = found.steps.drain(..).map(|(at, row)| (before + at, row));
+            self.0.places.keep(search, steps, Instant::now());
+        }
         if found.keys.len() as i64 <= limit {
             return Ok((found, Behind::Known(0)));
         }
         found.keys.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         if let (Some(search), Some(last)) = (search, found.keys.last()) {
-            let (end, now) = (offset.saturating_add(limit), Instant::now());
-            self.0.places.keep(search, end, last.clone(), now);
+            let end = offset.saturating_add(limit);
+            self.0.places.keep(search, [(end, last.clone())], Instant::now());
         }
         let behind = match (found.behind, found.keys.last()) {
             (Some(behind), _) => Behind::Known(behind.saturating_add(1)),
@@ -188,24 +211,29 @@ impl Archive {
     }
 }
 
+impl Pieces {
+    fn next(&self) -> Option<(usize, Vec<RowKey>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Whether one connection reads them as fast as two.
+    fn are_few(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len() < 2
+    }
+}
+
+impl Read {
+    /// All results, in the order of their keys.
+    fn in_order(mut self) -> Results {
+        self.0.sort_unstable_by_key(|(at, _)| *at);
+        self.0.into_iter().flat_map(|(_, results)| results).collect()
+    }
+}
+
 impl SearchPage {
     /// One DICOM JSON array. Its pieces end between results.
     pub fn array(self) -> ByteStream {
-        let chunks = stream::try_unfold(Some((self.rows, true)), |state| async move {
-            let Some((mut rows, mut first)) = state else { return Ok(None) };
-            let mut out = Vec::with_capacity(16 * 1024);
-            for json in rows.next().await? {
-                out.push(if first { b'[' } else { b',' });
-                out.extend_from_slice(&json);
-                first = false;
-            }
-            if rows.is_more() {
-                return Ok(Some((out.into(), Some((rows, first)))));
-            }
-            out.extend_from_slice(if first { b"[]" } else { b"]" });
-            Ok(Some((Bytes::from(out), None)))
-        });
-        chunks.boxed()
+        self.rows.array()
     }
 
     /// One document in the Native DICOM Model for each result.
@@ -213,57 +241,65 @@ impl SearchPage {
         self,
         encoding: xml::Encoding,
     ) -> BoxStream<'static, Result<Bytes, ArchiveError>> {
-        let pages = stream::try_unfold(self.rows, move |mut rows| async move {
-            if !rows.is_more() {
-                return Ok::<_, ArchiveError>(None);
-            }
-            let page = rows.next().await?;
-            let documents =
-                page.into_iter().map(move |json| document(&json, encoding).map(Bytes::from));
-            Ok(Some((stream::iter(documents), rows)))
-        });
-        pages.try_flatten().boxed()
+        self.rows.documents(encoding)
     }
 }
 
-impl Rows {
-    /// Whether there are results that were not given.
+impl Pages for Rows {
     fn is_more(&self) -> bool {
         self.first.is_some() || self.keys.len() > 0
     }
 
-    /// The next results as DICOM JSON objects; none at the end.
     async fn next(&mut self) -> Result<Vec<Vec<u8>>, ArchiveError> {
         let results = match self.first.take() {
             Some(results) => results,
             None if self.keys.len() == 0 => return Ok(Vec::new()),
-            None => self.read(self.archive.0.db.begin(&self.scope).await?).await?,
+            None => {
+                let page = self.pieces(PAGE);
+                self.read(self.archive.0.db.begin(&self.scope).await?, &page).await?.in_order()
+            }
         };
         results.into_iter().collect()
     }
+}
 
-    /// Reads what is said about the next results; the transaction ends with it.
-    async fn read(&mut self, mut tx: ScopedTx) -> Result<Results, ArchiveError> {
+impl Rows {
+    /// Takes the keys of the next results, in pieces of at most so many rows.
+    fn pieces(&mut self, rows: usize) -> Pieces {
         let page = if self.include.metadata { PAGE_WITH_METADATA } else { PAGE };
         let keys: Vec<RowKey> = self.keys.by_ref().take(page).collect();
+        Pieces(Mutex::new(keys.chunks(rows).map(<[_]>::to_vec).enumerate().collect()))
+    }
+
+    /// Reads what is said about the results of one piece after the other, until none is left; the
+    /// transaction ends with it.
+    async fn read(&self, mut tx: ScopedTx, pieces: &Pieces) -> Result<Read, ArchiveError> {
+        let (mut read, mut rows) = (Read::default(), Vec::new());
         let tags: Vec<(i64, Level)> =
             self.returned.extended.iter().map(|tag| (tag.id, tag.level)).collect();
-        if !self.include.metadata {
+        while let Some((at, keys)) = pieces.next() {
+            if self.include.metadata {
+                rows.push((at, tx.search_rows(self.level, &keys, self.include, &tags).await?));
+                continue;
+            }
             let json = |row: SearchRow| self.json(&row, None);
-            return Ok(tx.search_rows_as(self.level, &keys, self.include, &tags, json).await?);
+            let results = tx.search_rows_as(self.level, &keys, self.include, &tags, json).await?;
+            read.0.push((at, results));
         }
-        let rows = tx.search_rows(self.level, &keys, self.include, &tags).await?;
         // Nobody waits for the connection while metadata is decompressed.
         drop(tx);
-        let mut results = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let metadata = match &row.metadata {
-                Some(kept) => Some(away(kept, decompress).await?),
-                None => None,
-            };
-            results.push(self.json(row, metadata.as_deref()));
+        for (at, rows) in rows {
+            let mut results = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let metadata = match &row.metadata {
+                    Some(kept) => Some(away(kept, decompress).await?),
+                    None => None,
+                };
+                results.push(self.json(row, metadata.as_deref()));
+            }
+            read.0.push((at, results));
         }
-        Ok(results)
+        Ok(read)
     }
 
     /// A result; `metadata` is that of its instance, where it is wanted.

@@ -150,12 +150,12 @@ pub const WORKLIST: &[Parameter] = &[
         WORKITEM_ATTRIBUTE,
         "A value to match, by keyword, eight hexadecimal digits, or a path of them with dots.",
     ),
-    SEARCH[1],
-    SEARCH[2],
-    SEARCH[3],
-    SEARCH[4],
-    SEARCH[5],
-    SEARCH[6],
+    MATCHING[1],
+    MATCHING[2],
+    MATCHING[3],
+    MATCHING[4],
+    MATCHING[5],
+    MATCHING[6],
 ];
 
 /// What WADO-URI is asked (PS3.18 §9.1.2, §9.4.1.2, §9.5.1.2).
@@ -264,8 +264,8 @@ pub const AUDIT: &[Parameter] = &[
     Parameter::query("after", "Where a page goes on: as in the link of the page before."),
 ];
 
-/// Search of what no index holds (PS3.18 §8.3.4, §12.5).
-pub const MATCHING_STORED: &[Parameter] = &[
+/// Search (PS3.18 §8.3.4).
+pub const MATCHING: &[Parameter] = &[
     Parameter::query(
         ATTRIBUTE,
         "A value to match, by keyword, eight hexadecimal digits, or a path of them with dots.",
@@ -288,29 +288,8 @@ pub const MATCHING_STORED: &[Parameter] = &[
         .of(&["true", "false"]),
 ];
 
-/// Search (PS3.18 §8.3.4, §10.6.1.2).
-pub const SEARCH: &[Parameter] = &[
-    Parameter::query(
-        ATTRIBUTE,
-        "A value to match, by keyword, eight hexadecimal digits, or a path of them with dots.",
-    ),
-    Parameter::query(
-        "includefield",
-        "Attributes to return, by keyword, tag or path, by commas, or `all`.",
-    )
-    .repeating(),
-    Parameter::query("limit", "Most results to return."),
-    Parameter::query("offset", "Results to leave out at the start.").or("0"),
-    Parameter::query("fuzzymatching", "Names by beginnings and sounds of their words.")
+/// Search by extended query tags.
+pub const TAGS: &[Parameter] =
+    &[Parameter::query("incompletetags", "Extended query tags are used while they are indexed.")
         .or("false")
-        .of(&["true", "false"]),
-    Parameter::query("emptyvaluematching", "The value \"\" matches what is empty or absent.")
-        .or("false")
-        .of(&["true", "false"]),
-    Parameter::query("multiplevaluematching", "Of values by backslashes each has to be there.")
-        .or("false")
-        .of(&["true", "false"]),
-    Parameter::query("incompletetags", "Extended query tags are used while they are indexed.")
-        .or("false")
-        .of(&["true", "false"]),
-];
+        .of(&["true", "false"])];

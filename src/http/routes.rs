@@ -27,8 +27,8 @@ use super::{
     },
     operations,
     parameters::{
-        AUDIT, CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, OPERATIONS as WHICH, PAGES, RANGES,
-        SEARCH as MATCHING, THUMBNAIL, VIEW, WADO_URI,
+        AUDIT, CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, MATCHING, OPERATIONS as WHICH, PAGES,
+        RANGES, TAGS, THUMBNAIL, VIEW, WADO_URI,
     },
     partitions, pixeldata, qido, query_tags, removals, rendered, stow, thumbnail, wado, wado_uri,
     webhooks,
@@ -60,7 +60,7 @@ const FRAMES_THUMBNAIL: &str =
     "/studies/{study}/series/{series}/instances/{instance}/frames/{frames}/thumbnail";
 const STUDY_SERIES: &str = "/studies/{study}/series";
 const STUDY_INSTANCES: &str = "/studies/{study}/instances";
-const TAGS: &str = "/extendedquerytags";
+const QUERY_TAGS: &str = "/extendedquerytags";
 const TAG: &str = "/extendedquerytags/{tag}";
 const TAG_ERRORS: &str = "/extendedquerytags/{tag}/errors";
 const OPERATIONS_OF: &str = "/operations";
@@ -139,7 +139,7 @@ fn values(path: &'static str, service: &'static str, summary: &'static str) -> O
 fn search(path: &'static str, summary: &'static str) -> Operation {
     read(path, "search", summary, SEARCH)
         .gives(&offers::SEARCH)
-        .parameters(&[CHARSET, MATCHING])
+        .parameters(&[CHARSET, MATCHING, TAGS])
         .statuses(&[200, 204, 400, 404, 406, 413, 503])
 }
 
@@ -227,10 +227,10 @@ fn with_tags(routes: Routes<App>) -> Routes<App> {
     };
     routes
         .add(
-            tags_of(Method::POST, TAGS, add, &[202, 400, 404, 408, 409, 413, 415, 503]),
+            tags_of(Method::POST, QUERY_TAGS, add, &[202, 400, 404, 408, 409, 413, 415, 503]),
             query_tags::add,
         )
-        .add(managed_list(TAGS, SERVICE, "List extended query tags"), query_tags::list)
+        .add(managed_list(QUERY_TAGS, SERVICE, "List extended query tags"), query_tags::list)
         .add(one(Method::GET, "Get an extended query tag", &[200, 400, 404, 503]), query_tags::get)
         .add(
             tags_of(Method::PATCH, TAG, change, &[200, 400, 404, 408, 413, 415, 503]),

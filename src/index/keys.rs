@@ -39,18 +39,28 @@ const TESTED: i64 = 1_000;
 /// Rows that are read in order in the hope of a page.
 const WINDOW: i64 = 20_000;
 
+/// Rows that are skipped without a thought. Where more are, every so many rows one is named on the
+/// way, so that the next page behind it need not be counted from the start.
+const STRIDE: i64 = 5_000;
+
+/// Most rows that are named so.
+const MAX_STEPS: i64 = 200;
+
 /// Most keys of several partitions that are held to be put in order here; beyond that Postgres
 /// sorts, however long it takes. Far more than a page and the offsets that people reach by turning
 /// pages.
 const MAX_MERGED: i64 = 100_000;
 
 /// The keys of a page, in order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Found {
     /// One for each row.
     pub keys: Vec<RowKey>,
     /// How many rows that match lie behind the page, where that turned out on the way.
     pub behind: Option<i64>,
+    /// Rows before the page that were met on the way, with the offset that each has from where the
+    /// search began: `after` one of them at offset `n`, a page is `n` rows nearer.
+    pub steps: Vec<(i64, RowKey)>,
     /// Which way led to them, out of one partition.
     way: Option<Via>,
 }
@@ -97,7 +107,7 @@ impl ScopedTx {
     /// [`IndexError::TooBroad`] where it takes longer than a search may; [`IndexError`].
     pub async fn search_page(&mut self, plan: &SearchPlan) -> Result<Found, IndexError> {
         let scope = self.scope().clone();
-        let plainly = |keys| Found { keys, behind: None, way: None };
+        let plainly = |keys| Found { keys, ..Found::default() };
         if scope.partitions().is_empty() || plan.limit <= 0 || is_hopeless(plan) {
             return Ok(plainly(Vec::new()));
         }
@@ -213,25 +223,40 @@ impl ScopedTx {
             Way::Page(found) => return Ok(found),
             Way::Read(window, way) => (window.filter(|_| wanted < WINDOW), way),
         };
-        let mut keys = Vec::new();
+        let mut found = Found { way: Some(way), ..Found::default() };
+        let offset = plan.offset.max(0);
+        let stride = STRIDE.max(offset / MAX_STEPS);
         for via in window.into_iter().chain([way]) {
             let make = |opening| {
                 let mut sql = Sql::new(opening);
+                if offset <= STRIDE {
+                    candidates.push(&mut sql, via, of, reach(plan))?.push_order(&mut sql);
+                    sql.push(" LIMIT ").push_bind(plan.limit);
+                    sql.push(" OFFSET ").push_bind(offset);
+                    return Ok(sql);
+                }
+                sql.push("SELECT key, place, n FROM (SELECT key, place, row_number() OVER () AS n");
+                sql.push(" FROM (");
                 candidates.push(&mut sql, via, of, reach(plan))?.push_order(&mut sql);
-                sql.push(" LIMIT ").push_bind(plan.limit);
-                sql.push(" OFFSET ").push_bind(plan.offset.max(0));
+                sql.push(" LIMIT ").push_bind(wanted).push(") r) r WHERE n > ").push_bind(offset);
+                sql.push(" OR n % ").push_bind(stride).push(" = 0");
                 Ok(sql)
             };
             let rows = self.fetch("-- search_keys\n", &make).await?;
-            keys = rows
-                .iter()
-                .map(|row| read(row, 0, partition.clone()))
-                .collect::<Result<Vec<RowKey>, IndexError>>()?;
-            if keys.len() as i64 == plan.limit {
+            (found.keys, found.steps) = (Vec::with_capacity(rows.len()), Vec::new());
+            for row in &rows {
+                let key = read(row, 0, partition.clone())?;
+                match offset <= STRIDE || row.try_get::<i64, _>(2)? > offset {
+                    true => found.keys.push(key),
+                    false => found.steps.push((row.try_get(2)?, key)),
+                }
+            }
+            if found.keys.len() as i64 == plan.limit {
                 break;
             }
         }
-        Ok(Found { keys, behind: None, way: Some(way) })
+        found.keys.sort_unstable_by(|one, other| compare(one, other, plan.level));
+        Ok(found)
     }
 
     /// How the page of one partition is to be had.
@@ -323,7 +348,7 @@ impl ScopedTx {
         keys.sort_unstable_by(|one, other| compare(one, other, plan.level));
         let shown = i64::try_from(keys.len()).unwrap_or(i64::MAX);
         let behind = Some((total - offset - shown).max(0));
-        Ok(Some(Found { keys, behind, way: None }))
+        Ok(Some(Found { keys, behind, ..Found::default() }))
     }
 
     async fn counted(

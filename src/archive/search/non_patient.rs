@@ -7,19 +7,17 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use futures::{
-    StreamExt, TryStreamExt,
-    stream::{self, BoxStream},
-};
+use futures::stream::BoxStream;
 use tokio::time::Instant;
 
 use super::{
     super::{
         Archive, ArchiveError, ByteStream,
-        metadata::{away, decompress, document},
+        metadata::{away, decompress},
     },
     PAGE_WITH_METADATA,
     project::{Fields, Projected, inconsistent, is_given, made},
+    stream::Pages,
 };
 use crate::{
     dicom::{
@@ -159,21 +157,7 @@ fn passing(
 impl NonPatientPage {
     /// One DICOM JSON array. Its pieces end between results.
     pub fn array(self) -> ByteStream {
-        let chunks = stream::try_unfold(Some((self.rows, true)), |state| async move {
-            let Some((mut rows, mut first)) = state else { return Ok(None) };
-            let mut out = Vec::with_capacity(16 * 1024);
-            for json in rows.next().await? {
-                out.push(if first { b'[' } else { b',' });
-                out.extend_from_slice(&json);
-                first = false;
-            }
-            if rows.keys.len() > 0 {
-                return Ok(Some((out.into(), Some((rows, first)))));
-            }
-            out.extend_from_slice(if first { b"[]" } else { b"]" });
-            Ok(Some((Bytes::from(out), None)))
-        });
-        chunks.boxed()
+        self.rows.array()
     }
 
     /// One document in the Native DICOM Model for each result.
@@ -181,20 +165,15 @@ impl NonPatientPage {
         self,
         encoding: xml::Encoding,
     ) -> BoxStream<'static, Result<Bytes, ArchiveError>> {
-        let pages = stream::try_unfold(self.rows, move |mut rows| async move {
-            if rows.keys.len() == 0 {
-                return Ok::<_, ArchiveError>(None);
-            }
-            let page = rows.next().await?;
-            let documents =
-                page.into_iter().map(move |json| document(&json, encoding).map(Bytes::from));
-            Ok(Some((stream::iter(documents), rows)))
-        });
-        pages.try_flatten().boxed()
+        self.rows.documents(encoding)
     }
 }
 
-impl Rows {
+impl Pages for Rows {
+    fn is_more(&self) -> bool {
+        self.keys.len() > 0
+    }
+
     /// The next results as DICOM JSON objects. What was deleted meanwhile is left out.
     async fn next(&mut self) -> Result<Vec<Vec<u8>>, ArchiveError> {
         let keys: Vec<i64> = self.keys.by_ref().take(PAGE_WITH_METADATA).collect();
@@ -211,7 +190,9 @@ impl Rows {
         }
         Ok(results)
     }
+}
 
+impl Rows {
     fn result(&self, instance: &str, json: &[u8]) -> Result<Vec<u8>, ArchiveError> {
         let object: Object<'_> = serde_json::from_slice(json).map_err(inconsistent)?;
         let mut result = Projected::new();

@@ -23,11 +23,12 @@ pub(super) const FAR: i64 = 1_000;
 /// meanwhile do not move the pages behind it; later, they do.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// Searches whose places are kept, of all scopes together: some 200 bytes each.
-const MAX_SEARCHES: usize = 1_024;
+/// Searches whose places are kept, of all scopes together.
+const MAX_SEARCHES: usize = 256;
 
-/// Places that are kept of one search: turning pages needs the last, going back a few before.
-const MAX_PLACES: usize = 8;
+/// Places that are kept of one search, some 100 bytes each: as many as are met on the way to a page
+/// far behind, and some for turning pages there.
+const MAX_PLACES: usize = 256;
 
 /// The places of all searches, as rows of the index.
 #[derive(Debug)]
@@ -70,8 +71,17 @@ impl<R: Clone> Places<R> {
         Some((*place, row.clone()))
     }
 
-    /// Keeps the row before `offset`.
-    pub(super) fn keep(&self, search: Search, offset: i64, row: R, now: Instant) {
+    /// Keeps rows, each with the offset that it is before.
+    pub(super) fn keep(
+        &self,
+        search: Search,
+        rows: impl IntoIterator<Item = (i64, R)>,
+        now: Instant,
+    ) {
+        let mut rows = rows.into_iter().peekable();
+        if rows.peek().is_none() {
+            return;
+        }
         let mut searches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if searches.len() >= MAX_SEARCHES && !searches.contains_key(&search) {
             searches.retain(|_, known| now.duration_since(known.used) < KEPT);
@@ -83,11 +93,13 @@ impl<R: Clone> Places<R> {
         let known =
             searches.entry(search).or_insert_with(|| Known { used: now, places: BTreeMap::new() });
         known.used = now;
-        known.places.insert(offset, (row, now));
-        if known.places.len() > MAX_PLACES {
-            let oldest = known.places.iter().min_by_key(|(_, (_, since))| *since);
-            if let Some(oldest) = oldest.map(|(offset, _)| *offset) {
-                known.places.remove(&oldest);
+        for (offset, row) in rows {
+            known.places.insert(offset, (row, now));
+            if known.places.len() > MAX_PLACES {
+                let oldest = known.places.iter().min_by_key(|(_, (_, since))| *since);
+                if let Some(oldest) = oldest.map(|(offset, _)| *offset) {
+                    known.places.remove(&oldest);
+                }
             }
         }
     }
@@ -105,7 +117,7 @@ mod tests {
     fn the_nearest_place_before_is_found_and_none_of_another_search() {
         let (places, now) = (Places::default(), Instant::now());
         for offset in [1_000, 2_000, 1_500] {
-            places.keep(search(1), offset, offset, now);
+            places.keep(search(1), [(offset, offset)], now);
         }
         for (offset, expected) in
             [(999, None), (1_000, Some(1_000)), (1_999, Some(1_500)), (i64::MAX, Some(2_000))]
@@ -119,18 +131,23 @@ mod tests {
     #[test]
     fn places_are_kept_for_a_while_and_in_a_bounded_number() {
         let (places, start) = (Places::default(), Instant::now());
-        for n in 0..20 {
-            places.keep(search(1), 1_000 + n, n, start + Duration::from_secs(n.cast_unsigned()));
+        let after = |seconds: i64| start + Duration::from_secs(seconds.cast_unsigned());
+        let last = MAX_PLACES as i64 + 11;
+        for n in 0..=last {
+            // Several at once, one a second.
+            places.keep(search(1), [(1_000 + n, n)], after(n / 10));
         }
-        let later = start + Duration::from_secs(20);
+        let later = after(last / 10);
         assert_eq!(places.before(search(1), 1_011, later), None, "the oldest went");
         assert_eq!(places.before(search(1), 1_012, later), Some((1_012, 12)));
-        let late = start + Duration::from_secs(12) + KEPT;
-        assert_eq!(places.before(search(1), 1_012, late), None, "after a minute it goes");
-        assert_eq!(places.before(search(1), 1_013, late), Some((1_013, 13)));
+        let late = after(1) + KEPT;
+        assert_eq!(places.before(search(1), 1_019, late), None, "after a minute they go");
+        assert_eq!(places.before(search(1), 1_020, late), Some((1_020, 20)));
         for n in 0..2_000 {
-            places.keep(search(n), 1_000, 0, late);
+            places.keep(search(n), [(1_000, 0)], late);
         }
         assert_eq!(places.0.lock().unwrap().len(), MAX_SEARCHES);
+        places.keep(search(3_000), [], late);
+        assert_eq!(places.before(search(3_000), i64::MAX, late), None);
     }
 }

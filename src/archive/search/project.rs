@@ -14,7 +14,10 @@ use std::{
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::super::ArchiveError;
+use super::{
+    super::ArchiveError,
+    parts::{Listed, Made, Part, Parts},
+};
 use crate::{
     dicom::{
         Tag,
@@ -28,21 +31,13 @@ use crate::{
 /// Attributes of a result, or of an item in it.
 pub(in crate::archive) type Projected<'a> = BTreeMap<Cow<'a, str>, Cow<'a, RawValue>>;
 
-/// An attribute that is made here.
-#[derive(Serialize)]
-struct Made<'a, T> {
-    vr: &'a str,
-    #[serde(rename = "Value", skip_serializing_if = "<[T]>::is_empty")]
-    values: &'a [T],
-}
-
-/// Attributes of return type R (PS3.18 Tables 10.6.3-3 to -5): level, key, and what they are without
+/// Attributes of return type R (PS3.18 Tables 10.6.3-3 to -5): level, tag, and what they are without
 /// a value.
-static REQUIRED: LazyLock<Vec<(Level, String, Box<RawValue>)>> = LazyLock::new(|| {
+static REQUIRED: LazyLock<Vec<(Level, Tag, Box<RawValue>)>> = LazyLock::new(|| {
     let required = attributes::TABLE.iter().filter(|attribute| attribute.required);
     let empty = |attribute: &attributes::Attribute| {
         let empty = made::<&str>(attribute.vr.to_string(), &[]).ok()?;
-        Some((attribute.level, tag_key(attribute.tag), empty))
+        Some((attribute.level, attribute.tag, empty))
     };
     required.filter_map(empty).collect()
 });
@@ -159,7 +154,27 @@ pub(super) fn result(
     (url, metadata): (&str, Option<&[u8]>),
     out: &mut Vec<u8>,
 ) -> Result<(), ArchiveError> {
-    let mut result = Projected::new();
+    let mut parts = Parts::default();
+    compute(&mut parts, row, returned, url)?;
+    for value in &row.tags {
+        let tag = returned.extended.iter().find(|tag| tag.id == value.tag);
+        let Some(Tag(group, element)) = key_tag(&value.key) else { continue };
+        if let Some(creator) = tag.and_then(|tag| tag.creator.as_ref()) {
+            parts.make(Tag(group, element >> 8), "LO", &[creator])?;
+        }
+        parts.add(Tag(group, element), Part::Given(&value.json));
+    }
+    let mut projected = Projected::new();
+    if let Some(json) = metadata {
+        let attributes: Object<'_> = serde_json::from_slice(json).map_err(inconsistent)?;
+        for tag in returned.tags.iter().filter(|tag| is_other(**tag)) {
+            let value = attributes.get(tag_key(*tag).as_str()).filter(|value| is_given(value));
+            if let Some(value) = value {
+                parts.add(*tag, Part::Given(value.get()));
+            }
+        }
+        fields.project(&attributes, &mut projected);
+    }
     let shown = |of: Level| match of {
         Level::Study => returned.study,
         Level::Series => returned.series,
@@ -167,55 +182,51 @@ pub(super) fn result(
     };
     for of in [Level::Study, Level::Series, Level::Instance] {
         let Some(text) = &row.attributes[of as usize] else { continue };
-        let attributes: Object<'_> = serde_json::from_str(text).map_err(inconsistent)?;
+        let Listed(attributes) = serde_json::from_str(text).map_err(inconsistent)?;
         for (key, value) in &attributes {
-            let wanted = key_tag(key).is_some_and(|tag| {
-                returned.tags.contains(&tag)
-                    || (shown(of)
-                        && attributes::by_tag(tag).is_some_and(|row| row.default || returned.all))
-            });
-            if wanted {
-                result.insert(Cow::Borrowed(key), Cow::Borrowed(value));
+            let Some(tag) = key_tag(key) else { continue };
+            let is_wanted = returned.tags.contains(&tag)
+                || (shown(of)
+                    && attributes::by_tag(tag).is_some_and(|row| row.default || returned.all));
+            if is_wanted {
+                parts.add(tag, Part::Given(value.get()));
             }
         }
-        fields.project(&attributes, &mut result);
-    }
-    if let Some(json) = metadata {
-        let attributes: Object<'_> = serde_json::from_slice(json).map_err(inconsistent)?;
-        for tag in returned.tags.iter().filter(|tag| is_other(**tag)) {
-            let key = tag_key(*tag);
-            if let Some(value) = attributes.get(key.as_str()).filter(|value| is_given(value)) {
-                result.insert(Cow::Owned(key), Cow::Borrowed(value));
-            }
+        if !fields.is_empty() {
+            fields.project(&attributes.into_iter().collect(), &mut projected);
         }
-        fields.project(&attributes, &mut result);
     }
-    for value in &row.tags {
-        let tag = returned.extended.iter().find(|tag| tag.id == value.tag);
-        let Ok(json) = RawValue::from_string(value.json.clone()) else { continue };
-        if let Some(creator) = tag.and_then(|tag| tag.creator.as_ref())
-            && let (Some(group), Some(block)) = (value.key.get(..4), value.key.get(4..6))
-        {
-            let name = made("LO", &[creator])?;
-            result.insert(Cow::Owned(format!("{group}00{block}")), Cow::Owned(name));
+    for (key, value) in projected {
+        if let Some(tag) = key_tag(&key) {
+            parts.add(tag, Part::Kept(value));
         }
-        result.insert(Cow::Borrowed(&value.key), Cow::Owned(json));
     }
-    let mut add = |tag: Tag, value: Box<RawValue>| {
-        result.insert(Cow::Owned(tag_key(tag)), Cow::Owned(value));
-    };
+    for (_, tag, empty) in REQUIRED.iter().filter(|(level, ..)| shown(*level)) {
+        parts.add(*tag, Part::Given(empty.get()));
+    }
+    parts.write(out);
+    Ok(())
+}
+
+/// Adds what the index does not hold as attributes.
+fn compute(
+    parts: &mut Parts<'_>,
+    row: &SearchRow,
+    returned: &Returned,
+    url: &str,
+) -> Result<(), ArchiveError> {
     let wants = |tag| returned.all || returned.tags.contains(&tag);
-    add(INSTANCE_AVAILABILITY, made("CS", &["ONLINE"])?);
-    add(RETRIEVE_URL, made("UR", &[url])?);
-    add(STUDY_UID, made("UI", &[row.study.as_str()])?);
+    parts.make(INSTANCE_AVAILABILITY, "CS", &["ONLINE"])?;
+    parts.make(RETRIEVE_URL, "UR", &[url])?;
+    parts.make(STUDY_UID, "UI", &[row.study.as_str()])?;
     if let Some(series) = &row.series {
-        add(SERIES_UID, made("UI", &[series.as_str()])?);
+        parts.make(SERIES_UID, "UI", &[series.as_str()])?;
     }
     if let Some(instance) = &row.instance {
-        add(INSTANCE_UID, made("UI", &[instance.as_str()])?);
+        parts.make(INSTANCE_UID, "UI", &[instance.as_str()])?;
     }
     if returned.study || wants(MODALITIES_IN_STUDY) {
-        add(MODALITIES_IN_STUDY, made("CS", &row.modalities)?);
+        parts.make(MODALITIES_IN_STUDY, "CS", &row.modalities)?;
     }
     for (tag, count, is_shown) in [
         (STUDY_SERIES, row.study_series, returned.study),
@@ -223,27 +234,20 @@ pub(super) fn result(
         (SERIES_INSTANCES, row.series_instances, returned.series),
     ] {
         if let Some(count) = count.filter(|_| is_shown || wants(tag)) {
-            add(tag, made("IS", &[count])?);
+            parts.make(tag, "IS", &[count])?;
         }
     }
     if wants(SOP_CLASSES_IN_STUDY) {
-        add(SOP_CLASSES_IN_STUDY, made("UI", &row.sop_classes)?);
+        parts.make(SOP_CLASSES_IN_STUDY, "UI", &row.sop_classes)?;
     }
     if wants(AVAILABLE_SYNTAXES) {
-        add(AVAILABLE_SYNTAXES, made("UI", &row.transfer_syntaxes)?);
+        parts.make(AVAILABLE_SYNTAXES, "UI", &row.transfer_syntaxes)?;
     }
     if returned.partition {
-        add(CREATOR.0, made("LO", &[CREATOR.1])?);
-        add(PARTITION, made("LO", &[row.partition.as_str()])?);
+        parts.make(CREATOR.0, "LO", &[CREATOR.1])?;
+        parts.make(PARTITION, "LO", &[row.partition.as_str()])?;
     }
-    for (_, key, empty) in REQUIRED.iter().filter(|(level, ..)| shown(*level)) {
-        result.entry(Cow::Borrowed(key)).or_insert(Cow::Borrowed(empty));
-    }
-    if result.values().any(|value| !value.get().is_ascii()) {
-        let utf8 = made("CS", &["ISO_IR 192"])?;
-        result.insert(Cow::Owned(tag_key(CHARACTER_SET)), Cow::Owned(utf8));
-    }
-    serde_json::to_writer(out, &result).map_err(inconsistent)
+    Ok(())
 }
 
 /// Whether a value is given with a result. One that is large or only named by URI is fetched through
@@ -265,6 +269,11 @@ struct Field {
 }
 
 impl Fields {
+    /// Whether nothing is returned by paths.
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Puts paths with the same beginning together.
     pub(in crate::archive) fn of(paths: &[Vec<Element>]) -> Self {
         let mut fields = Self::default();

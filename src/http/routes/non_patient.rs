@@ -8,7 +8,7 @@ use crate::http::{
     accept::{Offer, offers},
     non_patient, non_patient_get,
     operation::{Operation, Reach::Partition},
-    parameters::{CHARSET, CONDITIONAL, MATCHING_STORED, RANGES},
+    parameters::{CHARSET, CONDITIONAL, MATCHING, RANGES},
 };
 
 /// A category: paths of its list, of an instance, and of a bulk value, and summaries.
@@ -81,7 +81,7 @@ fn with(mut routes: Routes<App>, category: Paths) -> Routes<App> {
     routes
         .add(
             of(Method::GET, list, search, "§12.5", &offers::SEARCH)
-                .parameters(&[CHARSET, MATCHING_STORED])
+                .parameters(&[CHARSET, MATCHING])
                 .statuses(FOUND),
             non_patient_get::search,
         )

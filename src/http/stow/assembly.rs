@@ -11,12 +11,13 @@ use bytes::Bytes;
 use super::{
     Broken,
     live::{Live, Stop, chunk},
-    payload::{Known, Plan, Refusal, explicit, first_of, note_value, plan, probed},
+    payload::{Known, Plan, Refusal, explicit, note_value, plan, probed},
     pictures,
     waiting::{Instance, NO_PART, Waiting, Whose},
 };
 use crate::{
     archive::{FailureReason, PartSink, StoreSession},
+    codec::probe::HEAD,
     config::LimitsConfig,
     dicom::{
         Uid,
@@ -318,7 +319,7 @@ async fn begin(
     }
     let held = pixels.and_then(|at| instance.held.get(at)).and_then(|parts| parts.front());
     let known = match (held, pixels.and_then(live_for)) {
-        (Some(held), _) => Some((held.head.clone(), first_of(&held.chunks))),
+        (Some(held), _) => Some((held.head.clone(), held.chunks.first(HEAD))),
         (None, Some(live)) => Some((live.head.clone(), live.first())),
         (None, None) => None,
     };
@@ -492,9 +493,10 @@ impl File<'_, '_> {
         length: u64,
         pad: u8,
     ) -> Result<(), Stop> {
-        let (Live { chunks, mut read, whole, staged, .. }, even) = (live, u64::from(even(length)));
+        let (Live { mut chunks, mut read, whole, staged, .. }, even) =
+            (live, u64::from(even(length)));
         if read <= even {
-            for chunk in chunks.into_all() {
+            for chunk in chunks.take() {
                 self.sink.push(chunk).await;
             }
         }

@@ -1,21 +1,17 @@
 //! A part that is being read for an instance.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{
     Broken, LULL,
-    payload::{Refusal, first_of},
+    payload::Refusal,
     waiting::{Held, Waiting},
 };
 use crate::{
-    archive::{FailureReason, NoRoom, PartSink, StoreSession},
+    archive::{Chunks, FailureReason, NoRoom, PartSink, StoreSession},
     codec::probe::HEAD,
     http::multipart::{MultipartError, PartHead, PartReader},
 };
-
-/// Chunks below this size, in bytes, are copied together: each one that is kept costs memory of its
-/// own, and a client chooses how it cuts its body.
-const SMALL_CHUNK: usize = 4 * 1024;
 
 /// Why a file is not finished.
 pub(super) enum Stop {
@@ -80,37 +76,6 @@ pub(super) async fn chunk(
     }
 }
 
-/// Bytes in memory, in their order.
-#[derive(Default)]
-pub(super) struct Chunks {
-    whole: Vec<Bytes>,
-    /// Small chunks that came one after another.
-    joined: BytesMut,
-}
-
-impl Chunks {
-    fn push(&mut self, chunk: Bytes) {
-        if chunk.len() < SMALL_CHUNK {
-            self.joined.extend_from_slice(&chunk);
-            return;
-        }
-        self.join();
-        self.whole.push(chunk);
-    }
-
-    fn join(&mut self) {
-        if !self.joined.is_empty() {
-            self.whole.push(std::mem::take(&mut self.joined).freeze());
-        }
-    }
-
-    /// All of them.
-    pub(super) fn into_all(mut self) -> Vec<Bytes> {
-        self.join();
-        self.whole
-    }
-}
-
 /// A part whose content is being read.
 pub(super) struct Live {
     pub(super) head: PartHead,
@@ -138,7 +103,6 @@ impl Live {
     /// A part that was read before.
     pub(super) fn of_held(held: Held) -> Self {
         let Held { head, chunks, length } = held;
-        let chunks = Chunks { whole: chunks, joined: BytesMut::new() };
         Self { head, chunks, read: length, whole: true, staged: length, announced: None }
     }
 
@@ -149,10 +113,7 @@ impl Live {
 
     /// The first bytes of it, [`HEAD`] of them or all, as far as they were read.
     pub(super) fn first(&self) -> Vec<u8> {
-        let mut first = first_of(&self.chunks.whole);
-        let room = HEAD.saturating_sub(first.len()).min(self.chunks.joined.len());
-        first.extend_from_slice(self.chunks.joined.get(..room).unwrap_or_default());
-        first
+        self.chunks.first(HEAD)
     }
 
     /// Reads the first bytes.
@@ -207,7 +168,7 @@ impl Live {
 
     /// What was read whole, and is counted.
     pub(super) fn into_held(self) -> Held {
-        Held { head: self.head, chunks: self.chunks.into_all(), length: self.staged }
+        Held { head: self.head, chunks: self.chunks, length: self.staged }
     }
 
     /// Gives back what is held.

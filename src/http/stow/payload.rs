@@ -1,8 +1,6 @@
 //! What the part of a value is: its media type, and what that makes of the instance (PS3.18
 //! §8.7.3, §10.5.2).
 
-use bytes::Bytes;
-
 use super::waiting::Instance;
 use crate::{
     archive::{FailureReason, NoRoom},
@@ -189,14 +187,4 @@ pub(super) fn note_value(
         composition.fill(DOCUMENT_LENGTH, VR::UL, &length.to_le_bytes());
     }
     Ok(())
-}
-
-/// The first bytes of a part, [`HEAD`] of them or all.
-pub(super) fn first_of(chunks: &[Bytes]) -> Vec<u8> {
-    let mut first = Vec::new();
-    for chunk in chunks {
-        let room = HEAD.saturating_sub(first.len()).min(chunk.len());
-        first.extend_from_slice(chunk.get(..room).unwrap_or_default());
-    }
-    first
 }

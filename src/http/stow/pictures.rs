@@ -51,7 +51,8 @@ pub(super) async fn transform(
         return Err(none.into());
     }
     let most = usize::try_from(room / 2).unwrap_or(usize::MAX);
-    let decoded = tokio::task::spawn_blocking(move || decode(&media_type, &chunks.concat(), most));
+    let decoded =
+        tokio::task::spawn_blocking(move || decode(&media_type, &chunks.first(usize::MAX), most));
     let decoded = decoded.await;
     waiting.staged.give_back(room + length);
     let Ok(Ok(frames)) = decoded else {
@@ -65,7 +66,7 @@ pub(super) async fn transform(
     waiting.staged.hold(length).await?;
     let head = PartHead { headers: Default::default(), content_type: None };
     if let Some(held) = instance.held.get_mut(at) {
-        held.push_front(Held { head, chunks: vec![Bytes::from(frames.data)], length });
+        held.push_front(Held { head, chunks: Bytes::from(frames.data).into(), length });
     }
     Ok(())
 }

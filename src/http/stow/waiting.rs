@@ -4,10 +4,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bytes::Bytes;
-
 use crate::{
-    archive::{FailureReason, Staged, StoreSession},
+    archive::{Chunks, FailureReason, Staged, StoreSession},
     dicom::{
         Uid,
         compose::{Composition, PIXEL_DATA, Place},
@@ -18,7 +16,7 @@ use crate::{
 /// A part that was read whole.
 pub(super) struct Held {
     pub(super) head: PartHead,
-    pub(super) chunks: Vec<Bytes>,
+    pub(super) chunks: Chunks,
     pub(super) length: u64,
 }
 
