@@ -49,7 +49,7 @@ fn local(config: &BlobConfig, data_dir: &Path) -> Result<Opened, BlobError> {
     let dir = config.dir.clone().unwrap_or_else(|| data_dir.join("blobs"));
     let unusable =
         |e: &dyn std::fmt::Display| BlobError::config("blob.dir", format!("cannot be used: {e}"));
-    let folder = Folder::open(&dir).map_err(|e| unusable(&e))?;
+    let folder = Folder::open(&dir, config.direct).map_err(|e| unusable(&e))?;
     // Lists and removes; what must be durable is written by `Folder`. A removal is not synced:
     // one that a power cut undoes leaves an orphan.
     let files = LocalFileSystem::new_with_prefix(folder.root()).map_err(|e| unusable(&e))?;

@@ -10,8 +10,9 @@
 //!   refuse. Ids are unique and nobody reads a blob before its rows are committed, so a file is
 //!   created under its final name (`O_EXCL`), written, synced, and its folder synced. What a crash
 //!   leaves half-written has no rows: an orphan like any other, and the sweeper's.
-//! - **Speed.** Write-back is started every few MiB while the rest is still being copied, which
-//!   leaves less for the sync at the end to wait for, and there is no rename to journal.
+//! - **Speed.** Large files are written past the page cache (`direct`); of others write-back is
+//!   started every few MiB while the rest is still being copied, which leaves less for the sync at
+//!   the end to wait for. There is no rename to journal.
 //!
 //! Files are readable by their owner alone: they hold patients' data.
 
@@ -27,7 +28,11 @@ use std::{
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use super::{BlobKey, buffers::Buffers};
+use super::{
+    BlobKey,
+    buffers::Buffers,
+    direct::{self, Direct, Directly},
+};
 
 /// How many bytes are written between two nudges to start write-back.
 const WRITE_BACK_BYTES: usize = 4 << 20;
@@ -44,11 +49,13 @@ struct Inner {
     /// By room: which of its 256 folders are there for good.
     settled: Mutex<HashMap<PathBuf, [u64; 4]>>,
     buffers: Buffers,
+    directly: Directly,
 }
 
 impl Folder {
-    /// Opens the folder, creating it and its parents where they are missing.
-    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+    /// Opens the folder, creating it and its parents where they are missing. `direct`: whether files
+    /// are written past the page cache, where that can be.
+    pub(super) fn open(dir: &Path, direct: bool) -> io::Result<Self> {
         create_settled(dir)?;
         let root = dir.canonicalize()?;
         // It may have been made just before a crash. A parent that we may not read was somebody
@@ -58,7 +65,8 @@ impl Folder {
             _ => {}
         }
         let (settled, buffers) = (Mutex::default(), Buffers::default());
-        Ok(Self(Arc::new(Inner { root, settled, buffers })))
+        let directly = Directly::new(direct);
+        Ok(Self(Arc::new(Inner { root, settled, buffers, directly })))
     }
 
     /// What files are read into.
@@ -97,7 +105,10 @@ impl Folder {
         for attempt in 0.. {
             self.settle(key)?;
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-                Ok(file) => return Ok(Partial { file, path, unsent: 0, kept: false }),
+                Ok(file) => {
+                    let way = Way::Open(self.0.directly.clone());
+                    return Ok(Partial { file, path, way, unsent: 0, kept: false });
+                }
                 // Somebody removed the folder by hand: what we knew of it no longer holds.
                 Err(e) if e.kind() == io::ErrorKind::NotFound && attempt == 0 => {
                     self.settled().remove(&self.0.root.join(key.room().as_ref()));
@@ -145,13 +156,38 @@ impl Folder {
 pub(super) struct Partial {
     file: File,
     path: PathBuf,
+    way: Way,
     unsent: usize,
     kept: bool,
+}
+
+/// How the bytes of a file get to the disk.
+#[derive(Debug)]
+enum Way {
+    /// By what comes first.
+    Open(Directly),
+    Cached,
+    Direct(Direct),
+    Ended,
 }
 
 impl Partial {
     /// Appends the chunks. Blocking.
     pub(super) fn write(&mut self, chunks: &[Bytes]) -> io::Result<()> {
+        if let Way::Open(directly) = &self.way {
+            let is_large = chunks.iter().map(Bytes::len).sum::<usize>() >= direct::LEAST;
+            let direct = if is_large { directly.open(&self.path) } else { None };
+            self.way = direct.map_or(Way::Cached, Way::Direct);
+        }
+        match &mut self.way {
+            Way::Direct(direct) => {
+                chunks.iter().try_for_each(|chunk| direct.write(chunk, &self.file))
+            }
+            _ => self.write_cached(chunks),
+        }
+    }
+
+    fn write_cached(&mut self, chunks: &[Bytes]) -> io::Result<()> {
         for group in chunks.chunks(SLICES) {
             let mut slices: Vec<IoSlice<'_>> = group.iter().map(|c| IoSlice::new(c)).collect();
             let mut left = slices.as_mut_slice();
@@ -179,7 +215,10 @@ impl Partial {
     }
 
     /// Returns once the bytes and the file's name are on disk. Blocking.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if let Way::Direct(direct) = std::mem::replace(&mut self.way, Way::Ended) {
+            direct.end(&self.file)?;
+        }
         self.file.sync_data()?;
         match self.path.parent() {
             Some(folder) => sync_folder(folder),
@@ -338,7 +377,7 @@ mod tests {
     #[tokio::test]
     async fn a_folder_removed_by_hand_comes_back() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(&dir.path().join("deep/blobs")).unwrap();
+        let folder = Folder::open(&dir.path().join("deep/blobs"), true).unwrap();
         let (one, two) = (key(Uuid::from_u128(1)), key(Uuid::from_u128(2)));
         folder.put(&one, vec![Bytes::from_static(b"x")]).await.unwrap();
         std::fs::remove_dir_all(folder.root().join("a")).unwrap();
@@ -349,7 +388,7 @@ mod tests {
     #[tokio::test]
     async fn only_the_owner_may_read() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(&dir.path().join("blobs")).unwrap();
+        let folder = Folder::open(&dir.path().join("blobs"), true).unwrap();
         let key = key(Uuid::new_v4());
         folder.put(&key, vec![Bytes::from_static(b"x")]).await.unwrap();
         let mut path = folder.file_of(&key);
@@ -361,21 +400,23 @@ mod tests {
 
     #[tokio::test]
     async fn chunks_of_any_shape_end_up_end_to_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
-        let large: Vec<u8> = (0..WRITE_BACK_BYTES * 2 + 7).map(|i| (i % 251) as u8).collect();
-        let mut chunks = vec![Bytes::new(), Bytes::from(large.clone()), Bytes::new()];
-        chunks.extend((0..SLICES * 2 + 1).map(|i| Bytes::from(vec![i as u8; i % 5])));
-        let expected = chunks.concat();
-        let key = key(Uuid::new_v4());
-        folder.put(&key, chunks).await.unwrap();
-        assert_eq!(std::fs::read(folder.file_of(&key)).unwrap(), expected);
+        for direct in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = Folder::open(dir.path(), direct).unwrap();
+            let large: Vec<u8> = (0..WRITE_BACK_BYTES * 2 + 7).map(|i| (i % 251) as u8).collect();
+            let mut chunks = vec![Bytes::new(), Bytes::from(large.clone()), Bytes::new()];
+            chunks.extend((0..SLICES * 2 + 1).map(|i| Bytes::from(vec![i as u8; i % 5])));
+            let expected = chunks.concat();
+            let key = key(Uuid::new_v4());
+            folder.put(&key, chunks).await.unwrap();
+            assert_eq!(std::fs::read(folder.file_of(&key)).unwrap(), expected);
+        }
     }
 
     #[test]
     fn a_folder_is_settled_once_and_remembered_by_shard() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::open(dir.path()).unwrap();
+        let folder = Folder::open(dir.path(), true).unwrap();
         for id in [0x00, 0x3f, 0x40, 0xff_u128] {
             folder.settle(&key(Uuid::from_u128(id << 120))).unwrap();
         }

@@ -11,6 +11,7 @@
 
 mod backend;
 mod buffers;
+mod direct;
 mod error;
 mod folder;
 mod home;

@@ -221,6 +221,8 @@ pub struct BlobConfig {
     pub kind: BlobKind,
     /// `blob.dir`: folder of local blobs; `None`: `<data.dir>/blobs`.
     pub dir: Option<PathBuf>,
+    /// `blob.direct`: whether local blobs are written past the page cache.
+    pub direct: bool,
     /// `blob.bucket`: bucket or container; not empty unless the store is local.
     pub bucket: String,
     /// `blob.prefix`: prefix of every key, without slashes at its ends; may be empty.
@@ -255,6 +257,7 @@ impl BlobConfig {
         let config = Self {
             kind: r.choice("blob.kind", &kinds),
             dir: r.path("blob.dir"),
+            direct: r.flag("blob.direct"),
             bucket: r.text("blob.bucket"),
             prefix: r.text("blob.prefix"),
             // `Url` would add a slash that some stores sign wrongly.
