@@ -60,21 +60,24 @@ impl Pending {
     /// What it holds in memory, about, in bytes. That can be far more than the file: a deflated
     /// one of some KB holds MB of attributes.
     pub fn weight(&self) -> u64 {
-        const FIXED: usize = 2 * 1024;
-        let indexed = &self.indexed;
-        let attributes: usize = indexed.level_attributes.iter().map(Vec::len).sum();
-        let keys: usize = indexed.keys.0.iter().map(|(_, value)| value.len()).sum();
-        let bulk: usize = indexed.bulk.iter().map(|b| size_of_val(b) + b.path.len()).sum();
-        let frames = match &indexed.frames {
-            None | Some(FrameTable::Native { .. }) => 0,
-            Some(FrameTable::Fragment { frames }) => size_of_val(&frames[..]),
-            Some(FrameTable::Fragments { frames }) => {
-                frames.iter().map(|f| size_of_val(f) + size_of_val(&f[..])).sum()
-            }
-        };
-        let beside = self.metadata.len() + attributes + keys + bulk + frames + FIXED;
-        self.length + beside as u64
+        self.length + weight(&self.indexed, &self.metadata)
     }
+}
+
+/// What the rows of an instance hold in memory, about, in bytes.
+pub(super) fn weight(indexed: &Indexed, metadata: &[u8]) -> u64 {
+    const FIXED: usize = 2 * 1024;
+    let attributes: usize = indexed.level_attributes.iter().map(Vec::len).sum();
+    let keys: usize = indexed.keys.0.iter().map(|(_, value)| value.len()).sum();
+    let bulk: usize = indexed.bulk.iter().map(|b| size_of_val(b) + b.path.len()).sum();
+    let frames = match &indexed.frames {
+        None | Some(FrameTable::Native { .. }) => 0,
+        Some(FrameTable::Fragment { frames }) => size_of_val(&frames[..]),
+        Some(FrameTable::Fragments { frames }) => {
+            frames.iter().map(|f| size_of_val(f) + size_of_val(&f[..])).sum()
+        }
+    };
+    (metadata.len() + attributes + keys + bulk + frames + FIXED) as u64
 }
 
 /// What the index is told of one instance whose bytes are in a blob.

@@ -5,6 +5,7 @@
 //! out; no I/O, no async, no database, no HTTP.
 
 pub mod attributes;
+pub mod changeable;
 pub mod charset;
 pub mod compose;
 pub mod data_set;

@@ -13,6 +13,7 @@ mod admit;
 mod api_keys;
 mod audit;
 mod bulk_value;
+mod bulk_update;
 mod bulkdata;
 mod caller;
 mod capabilities;

@@ -17,7 +17,7 @@ use axum::{Router, http::Method, middleware};
 use super::{
     App,
     accept::{Offer, offers},
-    audit, bulkdata, capabilities, change_feed, commitment, delete, frames, health,
+    audit, bulk_update, bulkdata, capabilities, change_feed, commitment, delete, frames, health,
     layers::{self, head::Security},
     metadata,
     openapi::{self, Routes},
@@ -67,6 +67,7 @@ const OPERATIONS_OF: &str = "/operations";
 const OPERATION: &str = "/operations/{operation}";
 const REMOVALS: &str = "/removals";
 const RETRY: &str = "/removals/$retry";
+const BULK_UPDATE: &str = "/studies/$bulkUpdate";
 const UNDELETE: &str = "/studies/{study}/$undelete";
 const WEBHOOKS: &str = "/webhooks";
 const WEBHOOK: &str = "/webhooks/{webhook}";
@@ -292,6 +293,17 @@ fn with_deletion(routes: Routes<App>) -> Routes<App> {
         .add(removals(Method::POST, RETRY, "Retry removals that failed"), removals::retry)
 }
 
+/// Every route of changes of what is stored.
+fn with_update(routes: Routes<App>) -> Routes<App> {
+    const STATUSES: &[u16] = &[202, 400, 404, 408, 413, 415, 429, 503];
+    routes.add(
+        managed(Method::POST, BULK_UPDATE, "update", "Change attributes of studies", STATUSES)
+            .takes(&["application/json"])
+            .gives(&offers::OWN_JSON),
+        bulk_update::update,
+    )
+}
+
 /// Every route of storage commitment.
 fn with_commitment(routes: Routes<App>) -> Routes<App> {
     let of = |method, summary, section, statuses| {
@@ -433,7 +445,7 @@ pub fn routes() -> Routes<App> {
         .add(search(STUDY_SERIES, "Search for series of a study"), qido::series)
         .add(search(STUDY_INSTANCES, "Search for instances of a study"), qido::instances)
         .add(search(SERIES_INSTANCES, "Search for instances of a series"), qido::instances);
-    let routes = non_patient::with_non_patient(with_commitment(with_deletion(routes)));
+    let routes = non_patient::with_non_patient(with_commitment(with_update(with_deletion(routes))));
     let routes = worklist::with_worklist(with_webhooks(with_tags(routes)));
     links::with_links(access::with_access(routes))
         .add(

@@ -11,8 +11,12 @@ use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    IndexError, NewBlob, NewInstance, PartitionTx, columns, db::Statement, frames, located::bigint,
+    IndexError, NewBlob, NewInstance, PartitionTx, columns,
+    db::Statement,
+    frames,
+    located::bigint,
     parents::ParentKeys,
+    store::{Replacing, Version},
 };
 use crate::dicom::{
     Uid,
@@ -139,26 +143,42 @@ const FEED_CREATE: &str = concat!(
     into_feed!("* FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[])")
 );
 
-pub(super) const STATEMENTS: &[&str] =
-    &[INSTANCES_STORE, BLOB_CREATE, INSTANCE_CREATE, METADATA_CREATE, FRAMES_CREATE, FEED_CREATE];
+/// Of what replaces other versions.
+const FEED_REPLACED: &str = "-- feed_replaced
+    INSERT INTO change_feed (partition_id, action, study_instance_uid, series_instance_uid,
+        sop_instance_uid, watermark, replaced)
+    SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[],
+        $7::bigint[])
+    RETURNING event_id";
+
+pub(super) const STATEMENTS: &[&str] = &[
+    INSTANCES_STORE,
+    BLOB_CREATE,
+    INSTANCE_CREATE,
+    METADATA_CREATE,
+    FRAMES_CREATE,
+    FEED_CREATE,
+    FEED_REPLACED,
+];
 
 /// Length of the preamble with its prefix, in bytes.
 const PREAMBLE: i16 = 132;
 
 impl PartitionTx {
-    /// Writes the rows of new `blobs` and of instances, ascending by UID; answers the watermarks of
-    /// those that were not there.
+    /// Writes the rows of new `blobs` and of instances, in their order; answers the watermarks of
+    /// those that were not there. `replaced`: what they replace, where that is something.
     pub(super) async fn create(
         &mut self,
         blobs: &[NewBlob],
         batch: &[&NewInstance<'_>],
         parents: &ParentKeys<'_>,
+        replaced: Option<&Replacing>,
     ) -> Result<HashMap<String, i64>, IndexError> {
-        if self.scoped().citus() {
+        if self.scoped().citus() || replaced.is_some() {
             if !blobs.is_empty() {
                 self.blobs_create(blobs).await?;
             }
-            return self.create_by_table(batch, parents).await;
+            return self.create_by_table(batch, parents, replaced).await;
         }
         let (query, conn) = self.statement(INSTANCES_STORE);
         let query = bind_instances(bind_blobs(query, blobs), batch, parents)?;
@@ -174,6 +194,7 @@ impl PartitionTx {
         &mut self,
         batch: &[&NewInstance<'_>],
         parents: &ParentKeys<'_>,
+        replaced: Option<&Replacing>,
     ) -> Result<HashMap<String, i64>, IndexError> {
         let (query, conn) = self.statement(INSTANCE_CREATE);
         let rows = bind_instances(query, batch, parents)?.fetch_all(conn).await?;
@@ -193,14 +214,37 @@ impl PartitionTx {
             let (query, conn) = self.statement(FRAMES_CREATE);
             frames.bind(query).execute(conn).await?;
         }
-        let (query, conn) = self.statement(FEED_CREATE);
-        query
+        let (query, conn) = match replaced {
+            Some(_) => self.statement(FEED_REPLACED),
+            None => self.statement(FEED_CREATE),
+        };
+        let uid = |new: &&NewInstance<'_>| new.indexed.instance.as_str().to_owned();
+        let versions: Option<Vec<Option<Version>>> = replaced
+            .map(|replaced| news.iter().map(|new| replaced.get(&uid(new)).copied()).collect());
+        let actions = versions.as_ref().map(|versions| {
+            let word = |version: &Option<Version>| match version {
+                Some(version) if !version.is_moved => "update",
+                _ => "create",
+            };
+            versions.iter().map(word).collect::<Vec<_>>()
+        });
+        let query = match actions {
+            Some(actions) => query.bind(actions),
+            None => query,
+        };
+        let query = query
             .bind(texts(&news, |indexed| &indexed.study))
             .bind(texts(&news, |indexed| &indexed.series))
             .bind(texts(&news, |indexed| &indexed.instance))
-            .bind(&keys)
-            .execute(conn)
-            .await?;
+            .bind(&keys);
+        let query = match versions {
+            Some(versions) => {
+                let old = versions.into_iter().map(|version| version.map(|old| old.watermark));
+                query.bind(old.collect::<Vec<Option<i64>>>())
+            }
+            None => query,
+        };
+        query.execute(conn).await?;
         Ok(created)
     }
 

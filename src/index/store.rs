@@ -25,10 +25,13 @@ const INSTANCE_EXISTING: &str = concat!(
     study_uid_of_i!(),
     ", ",
     series_uid_of_i!(),
-    "
+    ",
+        o.sha256, o.length, o.study_instance_uid, o.series_instance_uid
     FROM unnest($2::text[]) AS n(uid) CROSS JOIN LATERAL ",
     one!("*", "instance", "sop_instance_uid", "n.uid"),
-    " i"
+    " i LEFT JOIN LATERAL ",
+    one!("*", "original_instance", "of_watermark", "i.watermark"),
+    " o ON true"
 );
 
 const BLOB_TAKE_BACK: &str = concat!(
@@ -54,17 +57,31 @@ pub struct NewBlob {
     pub length: u64,
 }
 
-/// Where the blobs of a batch come from.
+/// Where the blobs of a batch come from, and what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum Origin<'a> {
     /// They were written for the batch: nothing names them.
     New,
     /// They have been there, live or awaiting removal (see `undelete`).
     Kept,
+    /// They were written for versions that replace others (see `update`).
+    Replacing(&'a Replacing),
 }
 
+/// The version of an instance that another one replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    /// Its id.
+    pub(super) watermark: i64,
+    /// Whether it was in another series.
+    pub(super) is_moved: bool,
+}
+
+/// What a batch replaces, by SOP Instance UID.
+pub(super) type Replacing = HashMap<String, Version>;
+
 /// An instance whose bytes are in a blob of its batch.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct NewInstance<'a> {
     /// The blob that holds its file.
     pub blob: Uuid,
@@ -118,6 +135,22 @@ impl Identity {
     }
 }
 
+/// What the partition holds under a UID: the version that is given out, and the first one where that
+/// is another. Who sends that again sends what is stored.
+struct Existing {
+    current: Identity,
+    original: Option<Identity>,
+}
+
+impl Existing {
+    fn compare(&self, new: &NewInstance<'_>) -> Stored {
+        match (self.current.compare(new), &self.original) {
+            (Stored::Conflict, Some(original)) => original.compare(new),
+            (compared, _) => compared,
+        }
+    }
+}
+
 impl PartitionTx {
     /// Writes the rows and change-feed events of a batch; the answers are in the order of `news`.
     ///
@@ -139,10 +172,14 @@ impl PartitionTx {
     pub(super) async fn store_rows(
         &mut self,
         blobs: &[NewBlob],
-        origin: Origin,
+        origin: Origin<'_>,
         news: &[NewInstance<'_>],
     ) -> Result<Vec<Stored>, IndexError> {
         let tags = self.tags_to_write().await?;
+        let replaced = match origin {
+            Origin::Replacing(replaced) => Some(replaced),
+            Origin::New | Origin::Kept => None,
+        };
         // Ascending by SOP Instance UID: the order in which every store inserts. Of several with
         // one UID the first counts.
         let mut pending: BTreeMap<&str, &NewInstance<'_>> = BTreeMap::new();
@@ -161,17 +198,25 @@ impl PartitionTx {
             if pending.is_empty() {
                 break;
             }
-            let batch: Vec<&NewInstance<'_>> = pending.values().copied().collect();
+            let mut batch: Vec<&NewInstance<'_>> = pending.values().copied().collect();
+            if let Some(replaced) = replaced {
+                // In the order in which they came at first, since the first value of a study wins.
+                // Nobody else stores them: their studies are held.
+                batch.sort_by_key(|new| {
+                    let old = replaced.get(new.indexed.instance.as_str());
+                    old.map(|old| old.watermark)
+                });
+            }
             let parents = self.parents(&batch, &mut made).await?;
             let mut create: &[NewBlob] = &[];
             if !has_blobs {
                 match origin {
-                    Origin::New => create = blobs,
+                    Origin::New | Origin::Replacing(_) => create = blobs,
                     Origin::Kept => self.blobs_hold(blobs).await?,
                 }
                 has_blobs = true;
             }
-            let created = self.create(create, &batch, &parents).await?;
+            let created = self.create(create, &batch, &parents, replaced).await?;
             for new in &batch {
                 let Some(watermark) = created.get(new.indexed.instance.as_str()) else { continue };
                 let parents = parents.get(&(&new.indexed.study, &new.indexed.series));
@@ -217,7 +262,7 @@ impl PartitionTx {
     }
 
     /// Which of `uids` the partition holds, and as what.
-    async fn existing(&mut self, uids: Vec<&str>) -> Result<HashMap<String, Identity>, IndexError> {
+    async fn existing(&mut self, uids: Vec<&str>) -> Result<HashMap<String, Existing>, IndexError> {
         if uids.is_empty() {
             return Ok(HashMap::new());
         }
@@ -227,7 +272,16 @@ impl PartitionTx {
         for row in rows {
             let (sha256, length) = (row.try_get(1)?, row.try_get(2)?);
             let (study, series) = (row.try_get(3)?, row.try_get(4)?);
-            existing.insert(row.try_get(0)?, Identity { sha256, length, study, series });
+            let current = Identity { sha256, length, study, series };
+            let original = match row.try_get::<Option<Vec<u8>>, _>(5)? {
+                None => None,
+                Some(sha256) => {
+                    let (length, study, series) =
+                        (row.try_get(6)?, row.try_get(7)?, row.try_get(8)?);
+                    Some(Identity { sha256, length, study, series })
+                }
+            };
+            existing.insert(row.try_get(0)?, Existing { current, original });
         }
         Ok(existing)
     }
@@ -238,7 +292,7 @@ impl PartitionTx {
 fn answers(
     news: &[NewInstance<'_>],
     first: &BTreeMap<&str, &NewInstance<'_>>,
-    existing: &HashMap<String, Identity>,
+    existing: &HashMap<String, Existing>,
     watermarks: &HashMap<String, i64>,
 ) -> Vec<Stored> {
     let mut told: HashSet<&str> = HashSet::new();
