@@ -9,6 +9,7 @@ pub mod changeable;
 pub mod charset;
 pub mod compose;
 pub mod data_set;
+pub mod edit;
 pub mod error;
 pub mod explicit;
 pub mod extract;
