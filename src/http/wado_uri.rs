@@ -21,7 +21,7 @@ use super::{
     wado,
 };
 use crate::{
-    archive::{ArchiveError, Kind, Rendering, Shot, Target, Wanted},
+    archive::{ArchiveError, Kind, Rendering, Shot, Target, Version, Wanted},
     config::MissingAccept,
     dicom::{Tag, Uid},
     render::{Annotations, Function, Window},
