@@ -152,8 +152,9 @@ impl<'a> Copied<'a> {
             for place in &places {
                 let copied = self.copy_one(place, &mut open).await;
                 if let Err(error) = copied {
-                    if let Some(Open { upload, .. }) = open {
+                    if let Some(Open { id, upload, length }) = open {
                         discard(upload).await;
+                        self.blobs.push(NewBlob { id, length });
                     }
                     return Err(error);
                 }
@@ -278,7 +279,9 @@ impl<'a> Copied<'a> {
             tx.update_blobs_leave(&self.blobs, AT_ONCE).await?;
             tx.commit().await
         };
-        if let Err(error) = left.await {
+        let left = left.await;
+        self.archive.wake_removal();
+        if let Err(error) = left {
             // They leave when their time comes.
             let partition = self.scope.partition();
             let error = &error as &dyn std::error::Error;

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     audit::Event,
     dicom::{
-        Uid, compose,
+        Tag, Uid, VR, compose,
         edit::{Edits, Origin, Reason},
     },
     index::{
@@ -36,6 +36,8 @@ use crate::{
 
 /// Most studies of one request.
 pub const MOST_STUDIES: usize = 50;
+/// (0020,000D).
+const STUDY_INSTANCE_UID: Tag = Tag(0x0020, 0x000D);
 /// (0400,0563) Modifying System.
 const MODIFYING_SYSTEM: &str = "COLLIMATOR";
 /// Bytes that a change may take, and items within items.
@@ -51,15 +53,60 @@ const MOST_ERRORS: usize = 100;
 pub struct Correction {
     /// Attributes with their new values, as DICOM JSON.
     pub set: Map<String, Value>,
+    /// Attributes that go.
+    #[serde(default)]
+    pub remove: Vec<String>,
+    /// The series that it is about; none: the whole study.
+    #[serde(default)]
+    pub series: Option<String>,
+    /// The study that the instances go to.
+    #[serde(default)]
+    pub into: Option<String>,
 }
 
 impl Correction {
+    /// Attributes that get new values.
+    pub fn of(set: Map<String, Value>) -> Self {
+        Self { set, remove: Vec::new(), series: None, into: None }
+    }
+
     /// The edits of each data set; `None` where that is more than can be made.
     fn edits(&self) -> Option<Edits> {
         let json = Value::Object(self.set.clone()).to_string();
         let room = MOST_BYTES.max(json.len() as u64);
         let set = compose::read_json(json.as_bytes(), MOST_DEPTH, room).ok()?.pop()?;
-        set.flaw().is_none().then(|| set.into())
+        if set.flaw().is_some() {
+            return None;
+        }
+        let mut edits: Edits = set.into();
+        for tag in &self.remove {
+            let number = u32::from_str_radix(tag, 16).ok()?;
+            edits.remove(Tag((number >> 16) as u16, number as u16));
+        }
+        if let Some(into) = &self.into {
+            edits.set_text(STUDY_INSTANCE_UID, VR::UI, into);
+        }
+        Some(edits)
+    }
+
+    /// What it is about, of a study, and the study that it goes to.
+    fn places(&self, study: &str) -> Option<(Target, Option<Uid>)> {
+        let study: Uid = study.parse().ok()?;
+        let target = match &self.series {
+            Some(series) => Target::Series { study, series: series.parse().ok()? },
+            None => Target::Study { study },
+        };
+        let into = match &self.into {
+            Some(into) => Some(into.parse().ok()?),
+            None => None,
+        };
+        Some((target, into))
+    }
+
+    /// What it changes, for the audit log: tags, and no values.
+    fn tags(&self) -> Vec<&str> {
+        let set = self.set.keys().chain(&self.remove);
+        set.map(String::as_str).chain(self.into.as_ref().map(|_| "0020000D")).collect()
     }
 
     /// What is written down of them.
@@ -125,8 +172,13 @@ impl Archive {
             tally: UpdateTally::default(),
             asked: deed.map(|deed| event(deed)),
         };
-        let resources: Vec<String> =
-            studies.iter().map(|study| format!("/studies/{study}")).collect();
+        let mut resources: Vec<String> = match &correction.series {
+            Some(series) => {
+                studies.iter().map(|study| format!("/studies/{study}/series/{series}")).collect()
+            }
+            None => studies.iter().map(|study| format!("/studies/{study}")).collect(),
+        };
+        resources.extend(correction.into.as_ref().map(|into| format!("/studies/{into}")));
         let mut tx = self.0.db.begin_in(scope).await?;
         if !tx.update_create(id, &resources, &updating).await? {
             return Ok(None);
@@ -136,8 +188,7 @@ impl Archive {
                 let mut asked = event(deed);
                 asked.study = Some(study.as_str().to_owned());
                 asked.detail.insert("operation".to_owned(), id.simple().to_string().into());
-                let tags: Vec<&str> = correction.set.keys().map(String::as_str).collect();
-                asked.detail.insert("attributes".to_owned(), tags.into());
+                asked.detail.insert("attributes".to_owned(), correction.tags().into());
                 tx.audit_deed(deed, asked);
             }
         }
@@ -161,12 +212,10 @@ impl Archive {
             return self.update_end(scope, claim, owner).await;
         };
         let correction = serde_json::from_value::<Correction>(claim.cursor.correction.clone());
-        let outcome = match (correction, study.parse::<Uid>()) {
-            (Ok(correction), Ok(uid)) => {
-                let target = Target::Study { study: uid };
-                self.correct_study(scope, &target, &correction, claim, owner).await?
-            }
-            _ => Outcome::Failed("the operation cannot be read".to_owned()),
+        let correction = correction.ok().and_then(|it| Some((it.places(&study)?, it.edits()?)));
+        let outcome = match correction {
+            Some((places, edits)) => self.correct_study(scope, &places, edits, claim, owner).await?,
+            None => Outcome::Failed("the change cannot be made".to_owned()),
         };
         let (instances, has_failed) = match outcome {
             Outcome::Committed(_, true) => return Ok(Updated::Ended),
@@ -214,17 +263,14 @@ impl Archive {
     async fn correct_study(
         &self,
         scope: &PartitionScope,
-        target: &Target,
-        correction: &Correction,
+        (target, into): &(Target, Option<Uid>),
+        edits: Edits,
         claim: &mut Claim<Updating>,
         owner: Uuid,
     ) -> Result<Outcome, ArchiveError> {
-        let Some(edits) = correction.edits() else {
-            return Ok(Outcome::Failed("the change cannot be made".to_owned()));
-        };
         let origin = Correction::origin(OffsetDateTime::now_utc());
         let mut copied = Copied::new(self, scope, target, (edits, origin));
-        let made = self.replace(&mut copied, claim, owner).await;
+        let made = self.replace(&mut copied, into.as_ref(), claim, owner).await;
         if !matches!(made, Ok(Outcome::Committed(..))) {
             copied.discard().await;
         }
@@ -238,6 +284,7 @@ impl Archive {
     async fn replace(
         &self,
         copied: &mut Copied<'_>,
+        into: Option<&Uid>,
         claim: &mut Claim<Updating>,
         owner: Uuid,
     ) -> Result<Outcome, Hindered> {
@@ -246,7 +293,7 @@ impl Archive {
             if copied.is_the_same() {
                 return Ok(Outcome::Nothing);
             }
-            match repeated!(self.try_replace(copied, claim, owner)) {
+            match repeated!(self.try_replace(copied, into, claim, owner)) {
                 Ok(Tried::Committed { old, cursor, has_ended }) => {
                     claim.cursor = cursor;
                     self.forget(copied.scope(), &old);
@@ -265,14 +312,15 @@ impl Archive {
     async fn try_replace(
         &self,
         copied: &Copied<'_>,
+        into: Option<&Uid>,
         claim: &Claim<Updating>,
         owner: Uuid,
     ) -> Result<Tried, IndexError> {
         let scope = copied.scope();
         let mut tx = self.0.db.begin_store(scope).await?;
         let revisions: Vec<Revision<'_>> = copied.revisions().collect();
-        let linger = self.0.linger;
-        let old = match tx.study_replace(copied.target(), copied.blobs(), &revisions, linger).await? {
+        let (places, linger) = ((copied.target(), into), self.0.linger);
+        let old = match tx.study_replace(places, copied.blobs(), &revisions, linger).await? {
             Replaced::Done(old) => old,
             Replaced::Changed => return Ok(Tried::Changed),
             Replaced::Gone => return Ok(Tried::Gone),
@@ -292,6 +340,9 @@ impl Archive {
             revisions.iter().for_each(|one| event.touch(one.new.indexed.instance.as_str()));
             event.detail.insert("operation".to_owned(), claim.id.simple().to_string().into());
             event.detail.insert("updated".to_owned(), old.len().into());
+            if let Some(into) = into {
+                event.detail.insert("into".to_owned(), into.as_str().into());
+            }
             tx.audit_insert(&[event]).await?;
         }
         tx.commit().await?;

@@ -75,6 +75,15 @@ const CHANGEABLE: [Tag; 47] = [
     Tag(0x0040, 0x3001),
 ];
 
+/// Whether an attribute, by its eight digits, may be changed.
+pub fn is(key: &str) -> bool {
+    named(key).is_some()
+}
+
+fn named(key: &str) -> Option<Tag> {
+    CHANGEABLE.into_iter().find(|tag| name(*tag) == key)
+}
+
 /// Holds a change, as [`super::sent::json`] read it, against what may be changed and the rules of its
 /// VRs.
 ///
@@ -83,7 +92,7 @@ const CHANGEABLE: [Tag; 47] = [
 pub fn check(change: &Map<String, Value>) -> Result<(), Flaw> {
     for (key, attribute) in change {
         let flaw = |rule: &str| Flaw::Attribute { at: key.clone(), rule: rule.to_owned() };
-        let Some(tag) = CHANGEABLE.into_iter().find(|tag| name(*tag) == *key) else {
+        let Some(tag) = named(key) else {
             return Err(flaw(
                 "not an attribute of patient or study that can be changed for a whole study",
             ));

@@ -52,7 +52,7 @@ pub async fn update(
     if let Some(unknown) = body.keys().next() {
         return Err(Problem::invalid(unknown.clone(), "no member of this body"));
     }
-    let id = app.archive.correct(&caller.scope, &studies, &Correction { set }).await?;
+    let id = app.archive.correct(&caller.scope, &studies, &Correction::of(set)).await?;
     accepted(id, &caller.urls)
 }
 
@@ -66,7 +66,7 @@ pub(super) fn accepted(id: Option<Uuid>, urls: &PartitionUrls) -> Result<Respons
 }
 
 /// The studies, each once.
-fn studies(value: Option<Value>) -> Result<Vec<Uid>, Problem> {
+pub(super) fn studies(value: Option<Value>) -> Result<Vec<Uid>, Problem> {
     let rule = || format!("a list of 1 to {MOST_STUDIES} Study Instance UIDs");
     let Some(Value::Array(list)) = value else { return Err(Problem::invalid(STUDIES, rule())) };
     if list.is_empty() || list.len() > MOST_STUDIES {

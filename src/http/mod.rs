@@ -24,6 +24,7 @@ mod commitment;
 mod commitment_body;
 mod commitment_result;
 mod conditional;
+mod corrections;
 mod delete;
 mod edge;
 mod forwarded;

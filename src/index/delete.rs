@@ -20,6 +20,7 @@ use super::{
     },
     tag_values::{DELETE_ERRORS, DELETE_VALUES},
 };
+use crate::dicom::Uid;
 
 const STUDY_LOCK: &str = concat!(
     "-- delete_study_lock
@@ -171,12 +172,16 @@ impl PartitionTx {
         Ok(victims.watermarks)
     }
 
+    /// Locks a study, for itself alone; its key, if it is there.
+    pub(super) async fn study_lock(&mut self, study: &Uid) -> Result<Option<i64>, IndexError> {
+        let (query, conn) = self.statement(STUDY_LOCK);
+        let row = query.bind(study.as_str()).fetch_optional(conn).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
     /// Locks what is there of `target`, for itself alone: the study, then the blobs.
     pub(super) async fn victims(&mut self, target: &Target) -> Result<Option<Victims>, IndexError> {
-        let (query, conn) = self.statement(STUDY_LOCK);
-        let study = target.study().as_str();
-        let Some(row) = query.bind(study).fetch_optional(conn).await? else { return Ok(None) };
-        let study_key: i64 = row.try_get(0)?;
+        let Some(study_key) = self.study_lock(target.study()).await? else { return Ok(None) };
 
         let (query, conn) = self.statement(VICTIMS);
         let query = query

@@ -1,5 +1,5 @@
-//! Update: new versions of all instances of a study take the place of those that are there, in one
-//! transaction.
+//! Update: new versions of all instances of a study, or of a series of it, take the place of those that
+//! are there, in one transaction; in the same study or in another.
 //!
 //! The new files are written before, in blobs that await removal until rows name them
 //! ([`PartitionTx::update_blob`]): a server that dies leaves nothing unknown. The transaction locks
@@ -23,10 +23,11 @@ use uuid::Uuid;
 use super::{
     IndexError, NewBlob, NewInstance, PartitionTx, Stored, Target, Updating,
     compaction::{QUEUE, UNQUEUE},
-    located::bigint,
-    lookup::one,
+    located::{bigint, uid},
+    lookup::{one, series_uid_of_i},
     store::{Origin, Replacing, Version},
 };
+use crate::dicom::Uid;
 
 /// A sign of life of a copy that is being made.
 const POSTPONE: &str = concat!(
@@ -43,7 +44,36 @@ const WAITING: &str = "-- updates_waiting
             AND kind = 'update'
         ORDER BY created_at, operation_id) x";
 
-pub(super) const STATEMENTS: &[&str] = &[POSTPONE, WAITING];
+/// Instances left the study and series that they were in.
+const LEFT: &str = concat!(
+    "-- update_left
+    INSERT INTO change_feed (partition_id, action, study_instance_uid, series_instance_uid,
+        sop_instance_uid, watermark)
+    SELECT i.partition_id, 'delete', $3, ",
+    series_uid_of_i!(),
+    ", i.sop_instance_uid, i.watermark
+    FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
+    one!("*", "instance", "watermark", "n.key"),
+    " i
+    RETURNING event_id"
+);
+
+/// Studies of a patient, latest first.
+const OF_PATIENT: &str = "-- studies_of_patient
+    SELECT s.study_instance_uid, s.attributes FROM (SELECT * FROM study
+        WHERE partition_id = $1 AND patient_id >= $2 AND patient_id <= $2
+        ORDER BY patient_id, study_order DESC, study_key DESC) s
+    WHERE $3::text IS NULL OR s.issuer_of_patient_id = $3
+    LIMIT $4";
+
+const ATTRIBUTES: &str = concat!(
+    "-- study_attributes
+    SELECT s.attributes FROM ",
+    one!("attributes", "study", "study_instance_uid", "$2"),
+    " s"
+);
+
+pub(super) const STATEMENTS: &[&str] = &[POSTPONE, WAITING, LEFT, OF_PATIENT, ATTRIBUTES];
 
 /// Most updates of a partition that have not ended.
 const MOST_WAITING: i64 = 50;
@@ -122,7 +152,35 @@ impl PartitionTx {
         Ok(())
     }
 
-    /// Puts new versions in the place of all instances of a study. Of a transaction that
+    /// The studies of a patient, of an issuer where one is given, latest first, with the attributes
+    /// that Search returns of them, as DICOM JSON.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn studies_of_patient(
+        &mut self,
+        patient: &str,
+        issuer: Option<&str>,
+        limit: i64,
+    ) -> Result<Vec<(Uid, String)>, IndexError> {
+        let (query, conn) = self.statement(OF_PATIENT);
+        let rows = query.bind(patient).bind(issuer).bind(limit).fetch_all(conn).await?;
+        let read = |row| Ok((uid(row, 0, "study", "study_instance_uid")?, row.try_get(1)?));
+        rows.iter().map(read).collect()
+    }
+
+    /// The attributes that Search returns of a study, as DICOM JSON.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn study_attributes(&mut self, study: &Uid) -> Result<Option<String>, IndexError> {
+        let (query, conn) = self.statement(ATTRIBUTES);
+        let row = query.bind(study.as_str()).fetch_optional(conn).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// Puts new versions in the place of all instances of a study or series; with `into` in that
+    /// study, which is another. Of a transaction that
     /// [`Db::begin_store`](super::Db::begin_store) opened. The old versions' bytes, but for first
     /// ones, leave after `linger`.
     ///
@@ -131,17 +189,27 @@ impl PartitionTx {
     /// repeat the whole transaction. Nothing is changed before [`PartitionTx::commit`].
     pub async fn study_replace(
         &mut self,
-        target: &Target,
+        (target, into): (&Target, Option<&Uid>),
         blobs: &[NewBlob],
         revisions: &[Revision<'_>],
         linger: Duration,
     ) -> Result<Replaced, IndexError> {
+        if let Some(into) = into.filter(|into| into.as_str() < target.study().as_str()) {
+            self.study_lock(into).await?;
+        }
         let Some(victims) = self.victims(target).await? else { return Ok(Replaced::Gone) };
         let old: HashMap<i64, &Revision<'_>> =
             revisions.iter().map(|revision| (revision.replaces, revision)).collect();
         let is_copied = |watermark| old.contains_key(watermark);
         if old.len() != victims.watermarks.len() || !victims.watermarks.iter().all(is_copied) {
             return Ok(Replaced::Changed);
+        }
+        if let Some(into) = into {
+            if into.as_str() > target.study().as_str() {
+                self.study_lock(into).await?;
+            }
+            let (query, conn) = self.statement(LEFT);
+            query.bind(&victims.watermarks).bind(target.study().as_str()).execute(conn).await?;
         }
         for blob in blobs {
             let (query, conn) = self.statement(UNQUEUE);
@@ -154,7 +222,7 @@ impl PartitionTx {
         let replacing: Replacing = revisions
             .iter()
             .map(|revision| {
-                let version = Version { watermark: revision.replaces, is_moved: false };
+                let version = Version { watermark: revision.replaces, is_moved: into.is_some() };
                 (revision.new.indexed.instance.as_str().to_owned(), version)
             })
             .collect();
