@@ -169,8 +169,7 @@ impl<'a> Copied<'a> {
 
     /// The blob that a file of about this length goes to.
     async fn room(&mut self, open: &mut Option<Open>, length: u64) -> Result<Open, Hindered> {
-        let (most, large) =
-            (self.archive.0.store.batch_bytes, self.archive.0.store.own_blob_bytes);
+        let (most, large) = (self.archive.0.store.batch_bytes, self.archive.0.store.own_blob_bytes);
         if let Some(open) = open.take() {
             if open.length + length <= most && length <= large {
                 return Ok(open);

@@ -214,7 +214,9 @@ impl Archive {
         let correction = serde_json::from_value::<Correction>(claim.cursor.correction.clone());
         let correction = correction.ok().and_then(|it| Some((it.places(&study)?, it.edits()?)));
         let outcome = match correction {
-            Some((places, edits)) => self.correct_study(scope, &places, edits, claim, owner).await?,
+            Some((places, edits)) => {
+                self.correct_study(scope, &places, edits, claim, owner).await?
+            }
             None => Outcome::Failed("the change cannot be made".to_owned()),
         };
         let (instances, has_failed) = match outcome {
@@ -353,7 +355,11 @@ impl Archive {
 /// What came of a try to put copies in the place of what is there.
 enum Tried {
     /// The watermarks of the old versions, where the operation goes on, and whether it ended.
-    Committed { old: Vec<i64>, cursor: Updating, has_ended: bool },
+    Committed {
+        old: Vec<i64>,
+        cursor: Updating,
+        has_ended: bool,
+    },
     Changed,
     Gone,
     Lost,

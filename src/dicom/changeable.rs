@@ -98,7 +98,8 @@ pub fn check(change: &Map<String, Value>) -> Result<(), Flaw> {
             ));
         };
         let vr = attribute["vr"].as_str().unwrap_or_default();
-        let values = attribute.get("Value").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let values =
+            attribute.get("Value").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         if values.len() > 1 && !SEVERAL.contains(&tag) {
             return Err(flaw("it has one value (PS3.6)"));
         }

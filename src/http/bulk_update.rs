@@ -76,12 +76,9 @@ pub(super) fn studies(value: Option<Value>) -> Result<Vec<Uid>, Problem> {
     for (at, one) in list.iter().enumerate() {
         let field = || format!("{STUDIES}[{at}]");
         let text = one.as_str().ok_or_else(|| Problem::invalid(field(), "a UID"))?;
-        let uid: Uid = text
-            .trim_end_matches([' ', '\0'])
-            .parse()
-            .map_err(|error: crate::dicom::uid::InvalidUid| {
-                Problem::invalid(field(), error.to_string())
-            })?;
+        let uid: Uid = text.trim_end_matches([' ', '\0']).parse().map_err(
+            |error: crate::dicom::uid::InvalidUid| Problem::invalid(field(), error.to_string()),
+        )?;
         if known.insert(uid.as_str().to_owned()) {
             studies.push(uid);
         }

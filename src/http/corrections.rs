@@ -155,7 +155,10 @@ mod tests {
             (json!({ "patientId": 1 }), "source.patientId"),
             (json!({ "patientId": "" }), "source.patientId"),
             (json!({ "patientId": "A\\B" }), "source.patientId"),
-            (json!({ "patientId": "A", "issuerOfPatientId": "x".repeat(65) }), "source.issuerOfPatientId"),
+            (
+                json!({ "patientId": "A", "issuerOfPatientId": "x".repeat(65) }),
+                "source.issuerOfPatientId",
+            ),
         ] {
             assert_eq!(read(value).unwrap_err().errors()[0].field, field);
         }

@@ -213,7 +213,8 @@ pub const OVERLAP: &[Parameter] =
 
 /// Which operations.
 pub const OPERATIONS: &[Parameter] = &[
-    Parameter::query("kind", "What they do.").of(&["reindex", "purge", "compact", "erase", "update"]),
+    Parameter::query("kind", "What they do.")
+        .of(&["reindex", "purge", "compact", "erase", "update"]),
     Parameter::query("status", "How far they are.").of(&[
         "notStarted",
         "running",

@@ -17,8 +17,8 @@ use axum::{Router, http::Method, middleware};
 use super::{
     App,
     accept::{Offer, offers},
-    audit, bulk_update, bulkdata, capabilities, change_feed, commitment,
-    corrections, delete, frames, health,
+    audit, bulk_update, bulkdata, capabilities, change_feed, commitment, corrections, delete,
+    frames, health,
     layers::{self, head::Security},
     metadata,
     openapi::{self, Routes},

@@ -442,11 +442,9 @@ impl PartitionTx {
             last: None,
             kept: BTreeMap::new(),
         };
-        for (sql, table) in [
-            (LIVE, "instance"),
-            (ORIGINALS, "original_instance"),
-            (RESTORABLE, "deleted_instance"),
-        ] {
+        for (sql, table) in
+            [(LIVE, "instance"), (ORIGINALS, "original_instance"), (RESTORABLE, "deleted_instance")]
+        {
             let (query, conn) = self.statement(sql);
             for row in query.bind(blob).fetch_all(conn).await? {
                 let offset = size(&row, 1, table, "blob_offset")?;

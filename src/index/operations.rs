@@ -125,8 +125,9 @@ const RESULTS: &str = concat!(
     one!("ctid", "operation", "operation_id", "$2")
 );
 
-pub(super) const STATEMENTS: &[&str] =
-    &[CREATE, PENDING, TAKE, ADVANCE, RENEW, TOTAL, RELEASE, END, CANCEL, FAILURES, FORGET, RESULTS];
+pub(super) const STATEMENTS: &[&str] = &[
+    CREATE, PENDING, TAKE, ADVANCE, RENEW, TOTAL, RELEASE, END, CANCEL, FAILURES, FORGET, RESULTS,
+];
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

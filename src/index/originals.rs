@@ -195,7 +195,8 @@ impl PartitionTx {
         let (old, new): (Vec<i64>, Vec<i64>) = back.iter().copied().unzip();
         let (query, conn) = self.statement(EXHUME);
         let rows = query.bind(old).bind(new).fetch_all(conn).await?;
-        let watermarks: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let watermarks: Vec<i64> =
+            rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         if !watermarks.is_empty() {
             let (query, conn) = self.statement(UNBURY);
             query.bind(watermarks).execute(conn).await?;

@@ -159,13 +159,8 @@ const ORIGINALS_OF_STUDY: &str = page!(
     "study_key",
     study_key!()
 );
-const ORIGINALS_OF_SERIES: &str = page!(
-    "originals_of_series",
-    original_columns!(),
-    original!(),
-    "series_key",
-    series_key!("$6")
-);
+const ORIGINALS_OF_SERIES: &str =
+    page!("originals_of_series", original_columns!(), original!(), "series_key", series_key!("$6"));
 const ORIGINALS_OF_INSTANCE: &str =
     page_of_one!("originals_of_instance", original_columns!(), original!());
 

@@ -231,10 +231,8 @@ impl PartitionTx {
             by_blob.entry(revision.new.blob).or_default().push(revision);
         }
         // In the order in which the old ones came: what stands first in a study speaks for it.
-        let mut in_order: Vec<(&NewBlob, Vec<&Revision<'_>>)> = blobs
-            .iter()
-            .filter_map(|blob| Some((blob, by_blob.remove(&blob.id)?)))
-            .collect();
+        let mut in_order: Vec<(&NewBlob, Vec<&Revision<'_>>)> =
+            blobs.iter().filter_map(|blob| Some((blob, by_blob.remove(&blob.id)?))).collect();
         in_order.sort_by_key(|(_, of)| of.iter().map(|revision| revision.replaces).min());
         let mut followed = Vec::with_capacity(revisions.len());
         let mut stored: HashSet<i64> = HashSet::new();

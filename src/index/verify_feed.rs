@@ -61,8 +61,7 @@ macro_rules! watermarks {
 
 const LIVE: &str = watermarks!("verify_live", "instance", "");
 /// Without versions that had been replaced: the deletion is told of the last one.
-const DELETED: &str =
-    watermarks!("verify_deleted", "deleted_instance", "AND version_of IS NULL");
+const DELETED: &str = watermarks!("verify_deleted", "deleted_instance", "AND version_of IS NULL");
 
 const FIRST: &str = "-- verify_first_event
     SELECT sequence, occurred_at FROM change_feed WHERE partition_id = $1 AND sequence > 0

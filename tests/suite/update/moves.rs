@@ -89,9 +89,8 @@ async fn a_series_moves_into_a_study_that_is_there_and_into_one_that_is_new() {
     let (a, b) = (("A", "Right^Name"), ("B", "Wrong^Name"));
     let mut target = of(1, 1, a, "");
     target.text(0x0008, 0x1030, "LO", "HEAD").text(0x0008, 0x0050, "SH", "");
-    let source: Vec<Vec<u8>> = (1..=3)
-        .map(|n| of(2, n, b, "").text(0x0010, 0x1030, "DS", "70").file())
-        .collect();
+    let source: Vec<Vec<u8>> =
+        (1..=3).map(|n| of(2, n, b, "").text(0x0010, 0x1030, "DS", "70").file()).collect();
     server.store("/studies", &[target.file()]).await.is(200);
     server.store("/studies", &source).await.is(200);
     let body = json!({ "studyInstanceUid": "1.2.1" });
@@ -102,11 +101,17 @@ async fn a_series_moves_into_a_study_that_is_there_and_into_one_that_is_new() {
     assert_eq!(ended["results"]["instanceUpdated"], 2);
 
     let found = server.search("/studies?StudyInstanceUID=1.2.1&includefield=all").await;
-    assert_eq!((&found[0]["00201206"]["Value"][0], &found[0]["00201208"]["Value"][0]), (&json!(2), &json!(3)));
+    assert_eq!(
+        (&found[0]["00201206"]["Value"][0], &found[0]["00201208"]["Value"][0]),
+        (&json!(2), &json!(3))
+    );
     assert_eq!(found[0]["00081030"]["Value"][0], "HEAD");
     assert!(found[0]["00080050"].get("Value").is_none(), "it has no accession number, as before");
     let left = server.search("/studies?StudyInstanceUID=1.2.2").await;
-    assert_eq!((&left[0]["00201206"]["Value"][0], &left[0]["00201208"]["Value"][0]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&left[0]["00201206"]["Value"][0], &left[0]["00201208"]["Value"][0]),
+        (&json!(1), &json!(1))
+    );
     for (uid, one) in metadata(&server, "/studies/1.2.1/series/1.2.2.1", &[]).await {
         assert!(["1.2.2.1.1", "1.2.2.1.3"].contains(&&*uid), "SOP Instance UIDs stay: {uid}");
         assert_eq!(one["0020000D"]["Value"][0], "1.2.1");
@@ -137,14 +142,20 @@ async fn a_series_moves_into_a_study_that_is_there_and_into_one_that_is_new() {
     assert_eq!(told, expected);
     // Whoever sends it again to where it was sends what is stored.
     server.store("/studies", &[source[0].clone()]).await.is(200);
-    assert_eq!(server.search("/studies?StudyInstanceUID=1.2.2").await[0]["00201208"]["Value"][0], 1);
+    assert_eq!(
+        server.search("/studies?StudyInstanceUID=1.2.2").await[0]["00201208"]["Value"][0],
+        1
+    );
 
     // Into a new study, with a description of its own; and what is left of the old one whole.
     let new = json!({ "studyInstanceUid": "1.2.9", "changeDataset":
         { "00081030": { "vr": "LO", "Value": ["NEW"] } } });
     correct(&server, "/studies/1.2.1/series/1.2.2.1/$move", new).await;
     let found = server.search("/studies?StudyInstanceUID=1.2.9&includefield=all").await;
-    assert_eq!((&found[0]["00081030"]["Value"][0], &found[0]["00201208"]["Value"][0]), (&json!("NEW"), &json!(2)));
+    assert_eq!(
+        (&found[0]["00081030"]["Value"][0], &found[0]["00201208"]["Value"][0]),
+        (&json!("NEW"), &json!(2))
+    );
     correct(&server, "/studies/1.2.2/$move", json!({ "studyInstanceUid": "1.2.9" })).await;
     server.get("/studies/1.2.2").await.problem(404);
     assert_eq!(files(&server, "/studies/1.2.9", &[]).await.len(), 3);
@@ -197,8 +208,12 @@ async fn what_cannot_be_corrected_is_refused_with_its_name() {
         .problem(404);
     post("/patients/$merge", json!({ "source": a, "target": b })).await.problem(404);
     // A study of the same UID in another partition is not the one that is moved into.
-    correct(&server, "/partitions/north/studies/1.2.1/$move", json!({ "studyInstanceUid": "1.2.2" }))
-        .await;
+    correct(
+        &server,
+        "/partitions/north/studies/1.2.1/$move",
+        json!({ "studyInstanceUid": "1.2.2" }),
+    )
+    .await;
     assert_eq!(files(&server, "/partitions/south/studies/1.2.2", &[]).await, [ct(2, 1).file()]);
     assert_eq!(files(&server, "/partitions/north/studies/1.2.2", &[]).await.len(), 1);
     is_clean(&server).await;

@@ -122,10 +122,8 @@ async fn a_compaction_moves_first_versions_too() {
     let before = server.blobs("microsoft.default");
     update(&server, "", &["1.2.1"], &change()).await;
     server.delete("/studies/1.2.2").await.is(204);
-    until("the blob is rewritten", async || {
-        server.blobs("microsoft.default").is_disjoint(&before)
-    })
-    .await;
+    until("the blob is rewritten", async || server.blobs("microsoft.default").is_disjoint(&before))
+        .await;
     assert_eq!(files(&server, STUDY, &[ORIGINAL]).await, [ct(1, 1).file()]);
     assert_eq!(files(&server, "/studies/1.2.3", &[]).await, [ct(3, 1).file()]);
     is_clean(&server).await;
