@@ -44,6 +44,7 @@ use super::{
     transfer_syntax::{Encoding, TransferSyntax},
 };
 use encode::Form;
+pub(super) use encode::is_text;
 pub use original::{Origin, Reason};
 use raw::Raw;
 use survey::Survey;
