@@ -9,19 +9,29 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{part::hash, worklist};
+use super::{
+    part::{Chunks, SLICE, hash},
+    worklist,
+};
 use crate::{
     config::{CoerceConfig, CoerceRule},
     dicom::{
         DicomError, Limits, Tag, Uid,
         coerce::{self, Rule},
         edit::{EditError, Editor, Origin, Reason},
+        json, kept,
+        matching::Object,
     },
     tenancy::{PartitionScope, Principal},
 };
 
+/// Metadata from this size, in bytes as it is kept, is not looked into for an answer.
+const MUCH: usize = 64 * 1024;
+/// (0400,0561), as DICOM JSON names it.
+const ORIGINAL: &str = "04000561";
 const SOP_CLASS: Tag = Tag(0x0008, 0x0016);
 const SOP_INSTANCE: Tag = Tag(0x0008, 0x0018);
 
@@ -40,6 +50,33 @@ pub(super) struct Coerced {
     pub(super) tags: Vec<Tag>,
     /// SHA-256 of what came.
     pub(super) received: [u8; 32],
+    /// The item of (0400,0561) that tells of it, as DICOM JSON; `None` where it has bulk values, or
+    /// the instance has very many attributes.
+    pub(super) original: Option<Box<str>>,
+}
+
+impl Coerced {
+    /// Notes what the metadata of the instance, as it is kept, tells of it.
+    pub(super) fn note_original(&mut self, metadata: &[u8]) {
+        if metadata.len() <= MUCH {
+            self.original = last_original(metadata);
+        }
+    }
+
+    /// What it holds, about, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        size_of_val(&self.tags[..]) + self.original.as_ref().map_or(0, |item| item.len())
+    }
+}
+
+/// The last item of (0400,0561), unless it has bulk values.
+fn last_original(metadata: &[u8]) -> Option<Box<str>> {
+    let json = kept::decompress(metadata).ok()?;
+    let data_set: Object = serde_json::from_slice(&json).ok()?;
+    let sequence: Object = serde_json::from_str(data_set.get(ORIGINAL)?.get()).ok()?;
+    let items: Vec<&RawValue> = serde_json::from_str(sequence.get("Value")?.get()).ok()?;
+    let item = items.last()?.get();
+    (!json::has_bulk(item.as_bytes())).then(|| item.into())
 }
 
 impl Coercion {
@@ -76,7 +113,7 @@ pub(super) struct Coercing {
     editor: Editor,
     coercion: Arc<Coercion>,
     /// What came before it was decided.
-    came: Vec<Bytes>,
+    came: Chunks,
     /// Of what came, once something is known to change.
     received: Option<Sha256>,
     tags: Vec<Tag>,
@@ -89,7 +126,7 @@ impl Coercing {
         Self {
             editor: Editor::new(coercion.through, limits),
             coercion: coercion.clone(),
-            came: Vec::new(),
+            came: Chunks::default(),
             received: None,
             tags: Vec::new(),
             is_decided: false,
@@ -113,7 +150,9 @@ impl Coercing {
             Some(sha256) => hash(sha256, &bytes).await,
             None => self.came.push(bytes.clone()),
         }
-        self.editor.push(bytes);
+        for start in (0..bytes.len()).step_by(SLICE) {
+            self.editor.push(bytes.slice(start..bytes.len().min(start + SLICE)));
+        }
     }
 
     /// Whether it was decided that nothing changes: once all was taken, it is not needed any more.
@@ -155,7 +194,7 @@ impl Coercing {
         };
         self.tags = self.editor.edit(&edits, &origin)?.tags;
         self.is_decided = true;
-        let came = std::mem::take(&mut self.came);
+        let came = self.came.take();
         if !self.tags.is_empty() {
             let mut sha256 = Sha256::new();
             for chunk in came {
@@ -174,7 +213,7 @@ impl Coercing {
     /// What was changed, if anything was.
     pub(super) fn coerced(self) -> Option<Coerced> {
         let received = self.received?.finalize().into();
-        Some(Coerced { tags: self.tags, received })
+        Some(Coerced { tags: self.tags, received, original: None })
     }
 }
 

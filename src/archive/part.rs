@@ -67,16 +67,16 @@ pub struct PartSink<'a> {
     held: Held,
 }
 
-/// The bytes of a small instance.
+/// Bytes that are kept as they came.
 #[derive(Default)]
-struct Chunks {
+pub(super) struct Chunks {
     whole: Vec<Bytes>,
     /// Small chunks that came one after another.
     joined: BytesMut,
 }
 
 impl Chunks {
-    fn push(&mut self, chunk: Bytes) {
+    pub(super) fn push(&mut self, chunk: Bytes) {
         if chunk.len() < SMALL_CHUNK {
             self.joined.extend_from_slice(&chunk);
             return;
@@ -91,7 +91,7 @@ impl Chunks {
         }
     }
 
-    fn take(&mut self) -> Vec<Bytes> {
+    pub(super) fn take(&mut self) -> Vec<Bytes> {
         self.join();
         std::mem::take(&mut self.whole)
     }
@@ -233,12 +233,15 @@ impl<'a> PartSink<'a> {
                 Err(error) => self.fail_coercing(error.into()).await,
             }
         }
-        let coerced = self.coercing.take().and_then(|coercing| coercing.coerced());
+        let mut coerced = self.coercing.take().and_then(|coercing| coercing.coerced());
         match std::mem::replace(&mut self.state, State::start()) {
             State::Failed { sop, reason, detail } => self.session.fail(sop, reason, detail),
             State::Small(mut chunks) => {
                 match read_through(self.session.study.as_ref(), self.reader).await {
                     Ok((indexed, metadata)) => {
+                        if let Some(coerced) = &mut coerced {
+                            coerced.note_original(&metadata);
+                        }
                         if let Err(error) = self.session.prepare().await {
                             let sop = (indexed.sop_class, indexed.instance);
                             return self.session.fail_all(vec![sop], &error);
@@ -260,6 +263,9 @@ impl<'a> PartSink<'a> {
                 let (length, sha256) = (self.length, sha256.finalize().into());
                 match read_through(self.session.study.as_ref(), self.reader).await {
                     Ok((indexed, metadata)) => {
+                        if let Some(coerced) = &mut coerced {
+                            coerced.note_original(&metadata);
+                        }
                         let deed = self.session.scope.deed().cloned();
                         let row =
                             Row { indexed, metadata, offset: 0, length, sha256, coerced, deed };

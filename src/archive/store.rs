@@ -83,6 +83,8 @@ pub struct Stored {
     pub warnings: Vec<Warning>,
     /// Attributes that are stored otherwise than they came.
     pub coerced: Vec<Tag>,
+    /// The item of (0400,0561) that tells of it, as DICOM JSON, where it was stored now.
+    pub original: Option<Box<str>>,
 }
 
 /// A part that was not stored.
@@ -316,7 +318,10 @@ impl StoreSession {
 
     fn note(&mut self, row: Row, stored: index::Stored) {
         let Indexed { sop_class, study, series, instance, warnings, .. } = row.indexed;
-        let coerced = row.coerced.map(|coerced| coerced.tags).unwrap_or_default();
+        let (coerced, original) =
+            row.coerced.map(|coerced| (coerced.tags, coerced.original)).unwrap_or_default();
+        // What is there already was coerced at another time.
+        let original = original.filter(|_| matches!(stored, index::Stored::New { .. }));
         match stored {
             index::Stored::New { .. } => {
                 count("stored");
@@ -333,8 +338,15 @@ impl StoreSession {
                 self.fail(Some((sop_class, instance)), FailureReason::DuplicateInstance, detail);
             }
             index::Stored::New { .. } | index::Stored::Identical => {
-                let stored = Stored { sop_class, study, series, instance, warnings, coerced };
-                self.outcome.stored.push(stored);
+                self.outcome.stored.push(Stored {
+                    sop_class,
+                    study,
+                    series,
+                    instance,
+                    warnings,
+                    coerced,
+                    original,
+                });
             }
             index::Stored::Conflict => {
                 let detail = "other bytes are stored under this SOP Instance UID";

@@ -74,7 +74,8 @@ impl Pending {
                 frames.iter().map(|f| size_of_val(f) + size_of_val(&f[..])).sum()
             }
         };
-        let beside = self.metadata.len() + attributes + keys + bulk + frames + FIXED;
+        let coerced = self.coerced.as_ref().map_or(0, Coerced::weight);
+        let beside = self.metadata.len() + attributes + keys + bulk + frames + coerced + FIXED;
         self.length + beside as u64
     }
 }

@@ -114,6 +114,11 @@ fn success(stored: &Stored, url: String) -> Value {
         item.insert("00081196".into(), one("US", Some(json!(reason))));
         item.insert("00741048".into(), comments(texts));
     }
+    let original = stored.original.as_ref().and_then(|item| serde_json::from_str(item).ok());
+    if let Some(original) = original {
+        let original: Value = original;
+        item.insert("04000561".into(), json!({ "vr": "SQ", "Value": [original] }));
+    }
     Value::Object(item)
 }
 

@@ -92,6 +92,13 @@ fn is_told(answer: &Answer) {
     assert_eq!(comments, tags.map(|tag| format!("{tag} was coerced")));
 }
 
+/// Checks that the answer has what the stored object says of it.
+async fn is_told_in_full(server: &Server, answer: &Answer) {
+    is_told(answer);
+    let original = metadata(server, STUDY).await["04000561"].clone();
+    assert_eq!(items(answer, "00081199")[0]["04000561"], original);
+}
+
 #[tokio::test]
 async fn rules_hold_in_every_transfer_syntax_and_for_small_and_large() {
     for syntax in [EXPLICIT, IMPLICIT, BIG, DEFLATED, JPEG_BASELINE] {
@@ -102,7 +109,8 @@ async fn rules_hold_in_every_transfer_syntax_and_for_small_and_large() {
                 dicom.encapsulated(syntax, vec![vec![7; 100_000], vec![8; 10]]);
             }
             let file = dicom.file();
-            is_told(&server.store("/studies", &[file.clone()]).await);
+            let answer = server.store("/studies", &[file.clone()]).await;
+            is_told_in_full(&server, &answer).await;
             is_coerced(&server).await;
             // Frames are where the index says.
             let frames = if syntax == JPEG_BASELINE { 2 } else { 1 };
@@ -145,10 +153,10 @@ async fn rules_hold_for_every_form_of_store() {
     let form = "multipart/related; type=\"application/dicom+json\"; boundary=frontier";
     is_told(&server.post("/studies", form, multipart_of(&parts)).await);
     is_coerced(&server).await;
-    let value = server.get_as(&format!("{INSTANCE}/bulk/00420011"), "*/*").await;
-    if value.status == 200 {
-        assert_eq!(value.bodies(), [vec![7; 9000]]);
-    }
+    let stored = metadata(&server, STUDY).await;
+    let document = stored["00420011"]["BulkDataURI"].as_str().unwrap();
+    let octets = "multipart/related; type=\"application/octet-stream\"";
+    assert_eq!(server.get_as(document, octets).await.is(200).bodies(), [vec![7; 9000]]);
 }
 
 #[tokio::test]
