@@ -25,6 +25,8 @@ CREATE TABLE original_instance (
     data_set_offset bigint NOT NULL,
     header_missing smallint,
     sha256 bytea NOT NULL,
+    -- Of what came, where that was another file.
+    received_sha256 bytea,
     stored_at timestamptz NOT NULL,
     PRIMARY KEY (partition_id, watermark)
 );

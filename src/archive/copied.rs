@@ -127,6 +127,7 @@ impl<'a> Copied<'a> {
                 offset: row.offset,
                 length: row.length,
                 sha256: row.sha256,
+                received: None,
             },
         })
     }
@@ -260,7 +261,7 @@ impl<'a> Copied<'a> {
             return Err(unreadable("it is another one".to_owned()));
         }
         let (length, sha256) = (to.length - offset, sha256.finalize().into());
-        Ok(Row { indexed, metadata, offset, length, sha256, deed: None })
+        Ok(Row { indexed, metadata, offset, length, sha256, coerced: None, deed: None })
     }
 
     fn edit(&mut self, editor: &mut Editor) -> Result<(), Hindered> {

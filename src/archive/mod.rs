@@ -9,6 +9,7 @@ mod blob_reads;
 mod bulk;
 mod changes;
 mod codec_pool;
+mod coerce;
 mod commitment;
 mod copied;
 mod corrections;

@@ -297,7 +297,7 @@ impl Archive {
             }
             match repeated!(self.try_replace(copied, into, claim, owner)) {
                 Ok(Tried::Committed { old, cursor, has_ended }) => {
-                    claim.cursor = cursor;
+                    claim.cursor = *cursor;
                     self.forget(copied.scope(), &old);
                     return Ok(Outcome::Committed(old.len() as u64, has_ended));
                 }
@@ -348,7 +348,7 @@ impl Archive {
             tx.audit_insert(&[event]).await?;
         }
         tx.commit().await?;
-        Ok(Tried::Committed { old, cursor, has_ended })
+        Ok(Tried::Committed { old, cursor: Box::new(cursor), has_ended })
     }
 }
 
@@ -357,7 +357,7 @@ enum Tried {
     /// The watermarks of the old versions, where the operation goes on, and whether it ended.
     Committed {
         old: Vec<i64>,
-        cursor: Updating,
+        cursor: Box<Updating>,
         has_ended: bool,
     },
     Changed,

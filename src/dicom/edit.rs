@@ -44,6 +44,7 @@ use super::{
     transfer_syntax::{Encoding, TransferSyntax},
 };
 use encode::Form;
+pub(super) use encode::is_text;
 pub use original::{Origin, Reason};
 use raw::Raw;
 use survey::Survey;
@@ -65,7 +66,7 @@ pub enum EditError {
     #[error(transparent)]
     Dicom(#[from] DicomError),
     /// The character set of the file has not all characters of a value.
-    #[error("{0} would have characters that are not in the Specific Character Set of the file")]
+    #[error("{0} does not fit the file's character set")]
     Characters(Tag),
     /// The value is longer than its VR allows in this transfer syntax.
     #[error("{0} would be too long")]
@@ -98,8 +99,7 @@ impl Edits {
     /// what is written about the edits.
     pub fn allows(tag: Tag) -> bool {
         let Tag(group, element) = tag;
-        group >= 0x0008
-            && group <= LAST_GROUP
+        (0x0008..=LAST_GROUP).contains(&group)
             && element != 0
             && !matches!(tag, CHARACTER_SET | ORIGINAL)
     }
@@ -392,6 +392,7 @@ impl Editor {
         self.emit(vec![bytes.into()])?;
         self.stage = if is_settled { Stage::Tail } else { Stage::Passing };
         self.survey_mut().forget(end);
+        self.survey_mut().look_again();
         self.advance()?;
         if self.is_finished {
             self.flush()?;
@@ -434,7 +435,8 @@ impl Editor {
     /// Goes on with what was read.
     fn advance(&mut self) -> Result<(), EditError> {
         if self.stage == Stage::Reading {
-            if let Some(at) = self.survey().first_beyond(self.through) {
+            let through = self.through;
+            if let Some(at) = self.survey_mut().find(|tag| tag > through) {
                 self.stage = Stage::Read(at);
                 return Ok(());
             }
@@ -442,7 +444,7 @@ impl Editor {
         }
         if self.stage == Stage::Passing {
             let end = self.source().end();
-            let found = self.survey().first_at_least(ORIGINAL_GROUP);
+            let found = self.survey_mut().find(|tag| tag >= ORIGINAL_GROUP);
             let upto = found.unwrap_or_else(|| self.survey().known_end(end).min(end));
             let passed = self.source_mut().split_to(upto);
             self.emit(passed)?;
@@ -451,9 +453,12 @@ impl Editor {
                 return Ok(());
             }
             self.stage = Stage::Holding;
+            self.survey_mut().look_again();
         }
         if self.stage == Stage::Holding {
-            let Some(at) = self.survey().first_beyond(ORIGINAL) else { return self.check_held() };
+            let Some(at) = self.survey_mut().find(|tag| tag > ORIGINAL) else {
+                return self.check_held();
+            };
             self.place_item(at)?;
         }
         if self.stage == Stage::Tail {
@@ -478,7 +483,7 @@ impl Editor {
 
     fn check_held(&self) -> Result<(), EditError> {
         let limit = self.limits.header_bytes;
-        if self.source().len() + self.survey().held() > limit {
+        if self.came.len().max(self.inflated.len()) + self.survey().held() > limit {
             return Err(DicomError::Limit { key: "limits.header_bytes", limit }.into());
         }
         Ok(())

@@ -7,6 +7,7 @@
 pub mod attributes;
 pub mod changeable;
 pub mod charset;
+pub mod coerce;
 pub mod compose;
 pub mod data_set;
 pub mod edit;

@@ -36,7 +36,7 @@ macro_rules! into_instance {
         concat!(
             "INSERT INTO instance (partition_id, blob_id, sop_instance_uid, study_key, series_key,
         sop_class_uid, transfer_syntax_uid, blob_offset, length, data_set_offset, sha256,
-        attributes, instance_number, header_missing)
+        attributes, instance_number, header_missing, received_sha256)
     SELECT $1, ",
             $from,
             "
@@ -85,17 +85,17 @@ const INSTANCES_STORE: &str = concat!(
     "-- instances_store
     WITH n AS MATERIALIZED (SELECT * FROM unnest($4::uuid[], $5::text[], $6::bigint[],
             $7::bigint[], $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[],
-            $13::bytea[], $14::text[], $15::text[], $16::smallint[], $17::bytea[], $18::text[],
-            $19::text[], $20::text[]) WITH ORDINALITY
+            $13::bytea[], $14::text[], $15::text[], $16::smallint[], $17::bytea[], $18::bytea[],
+            $19::text[], $20::text[], $21::text[]) WITH ORDINALITY
         AS n(blob_id, uid, study_key, series_key, sop_class, transfer_syntax, blob_offset, length,
-            data_set_offset, sha256, attributes, number, header_missing, metadata, bulk, study,
-            series, place)),
+            data_set_offset, sha256, attributes, number, header_missing, received, metadata, bulk,
+            study, series, place)),
     b AS (",
     into_blob!(),
     "), i AS (",
     into_instance!(
         "blob_id, uid, study_key, series_key, sop_class, transfer_syntax, blob_offset, length,
-            data_set_offset, sha256, attributes, number, header_missing FROM n"
+            data_set_offset, sha256, attributes, number, header_missing, received FROM n"
     ),
     "), k AS MATERIALIZED (SELECT i.watermark, n.uid, n.study, n.series, n.metadata, n.bulk, n.place
         FROM i JOIN n ON n.uid = i.sop_instance_uid),
@@ -104,8 +104,8 @@ const INSTANCES_STORE: &str = concat!(
     "), f AS (",
     into_frames!(
         "k.watermark, t.frames, t.native_offset, t.native_length, t.bits, t.fragments, t.starts
-        FROM unnest($21::bigint[], $22::integer[], $23::bigint[], $24::bigint[], $25::bigint[],
-            $26::bytea[], $27::bytea[])
+        FROM unnest($22::bigint[], $23::integer[], $24::bigint[], $25::bigint[], $26::bigint[],
+            $27::bytea[], $28::bytea[])
             AS t(place, frames, native_offset, native_length, bits, fragments, starts)
         JOIN k ON k.place = t.place"
     ),
@@ -121,7 +121,7 @@ const INSTANCE_CREATE: &str = concat!(
     into_instance!(
         "* FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
             $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::text[], $13::text[],
-            $14::smallint[])"
+            $14::smallint[], $15::bytea[])"
     )
 );
 
@@ -295,6 +295,8 @@ fn bind_instances(
         batch.iter().map(|new| bigint(of(new))).collect()
     };
     let hashes: Vec<&[u8]> = batch.iter().map(|new| &new.sha256[..]).collect();
+    let received: Vec<Option<&[u8]>> =
+        batch.iter().map(|new| new.received.as_ref().map(|sha256| &sha256[..])).collect();
     let numbers: Vec<_> =
         batch.iter().map(|new| columns::value(new.indexed, "instance_number")).collect();
     let header = |indexed: &Indexed| header_missing(indexed.data_set_offset, indexed.has_preamble);
@@ -312,7 +314,8 @@ fn bind_instances(
         .bind(hashes)
         .bind(attributes)
         .bind(numbers)
-        .bind(headers))
+        .bind(headers)
+        .bind(received))
 }
 
 fn bind_metadata<'a>(

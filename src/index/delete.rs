@@ -54,12 +54,13 @@ const TOMBSTONES: &str = concat!(
     "-- delete_tombstones
     INSERT INTO deleted_instance (partition_id, watermark, study_instance_uid,
         series_instance_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, blob_id,
-        blob_offset, length, data_set_offset, sha256, stored_at, restorable_until)
+        blob_offset, length, data_set_offset, sha256, received_sha256, stored_at,
+        restorable_until)
     SELECT i.partition_id, i.watermark, $3, ",
     series_uid_of_i!(),
     ", i.sop_instance_uid,
         i.sop_class_uid, i.transfer_syntax_uid, i.blob_id, i.blob_offset, i.length,
-        i.data_set_offset, i.sha256, i.stored_at, now() + make_interval(secs => $4)
+        i.data_set_offset, i.sha256, i.received_sha256, i.stored_at, now() + make_interval(secs => $4)
     FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
     one!("*", "instance", "watermark", "n.key"),
     " i

@@ -29,13 +29,13 @@ const KEEP: &str = concat!(
     "-- original_keep
     INSERT INTO original_instance (partition_id, watermark, of_watermark, study_instance_uid,
         series_instance_uid, transfer_syntax_uid, blob_id, blob_offset, length, data_set_offset,
-        header_missing, sha256, stored_at)
+        header_missing, sha256, received_sha256, stored_at)
     SELECT i.partition_id, i.watermark, i.watermark, ",
     study_uid_of_i!(),
     ", ",
     series_uid_of_i!(),
     ", i.transfer_syntax_uid, i.blob_id, i.blob_offset, i.length, i.data_set_offset,
-        i.header_missing, i.sha256, i.stored_at
+        i.header_missing, i.sha256, i.received_sha256, i.stored_at
     FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
     one!("*", "instance", "watermark", "n.key"),
     " i
@@ -74,12 +74,13 @@ const BURY: &str = concat!(
     "-- original_bury
     INSERT INTO deleted_instance (partition_id, watermark, study_instance_uid,
         series_instance_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, blob_id,
-        blob_offset, length, data_set_offset, sha256, stored_at, restorable_until, version_of)
+        blob_offset, length, data_set_offset, sha256, received_sha256, stored_at,
+        restorable_until, version_of)
     SELECT i.partition_id, o.watermark, $3, ",
     series_uid_of_i!(),
     ", i.sop_instance_uid, i.sop_class_uid, o.transfer_syntax_uid, o.blob_id, o.blob_offset,
-        o.length, o.data_set_offset, o.sha256, o.stored_at, now() + make_interval(secs => $4),
-        o.of_watermark
+        o.length, o.data_set_offset, o.sha256, o.received_sha256, o.stored_at,
+        now() + make_interval(secs => $4), o.of_watermark
     FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
     one!("*", "instance", "watermark", "n.key"),
     " i CROSS JOIN LATERAL ",
@@ -103,10 +104,10 @@ const EXHUME: &str = concat!(
     "-- original_exhume
     INSERT INTO original_instance (partition_id, watermark, of_watermark, study_instance_uid,
         series_instance_uid, transfer_syntax_uid, blob_id, blob_offset, length, data_set_offset,
-        sha256, stored_at)
+        sha256, received_sha256, stored_at)
     SELECT d.partition_id, d.watermark, n.new, d.study_instance_uid, d.series_instance_uid,
         d.transfer_syntax_uid, d.blob_id, d.blob_offset, d.length, d.data_set_offset, d.sha256,
-        d.stored_at
+        d.received_sha256, d.stored_at
     FROM unnest($2::bigint[], $3::bigint[]) AS n(key, new) CROSS JOIN LATERAL ",
     one!("*", "deleted_instance", "version_of", "n.key"),
     " d

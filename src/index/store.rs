@@ -21,12 +21,12 @@ use crate::dicom::index::Indexed;
 
 const INSTANCE_EXISTING: &str = concat!(
     "-- instance_existing
-    SELECT i.sop_instance_uid, i.sha256, i.length, ",
+    SELECT i.sop_instance_uid, i.sha256, i.length, i.received_sha256, ",
     study_uid_of_i!(),
     ", ",
     series_uid_of_i!(),
     ",
-        o.sha256, o.length, o.study_instance_uid, o.series_instance_uid
+        o.sha256, o.length, o.received_sha256, o.study_instance_uid, o.series_instance_uid
     FROM unnest($2::text[]) AS n(uid) CROSS JOIN LATERAL ",
     one!("*", "instance", "sop_instance_uid", "n.uid"),
     " i LEFT JOIN LATERAL ",
@@ -95,6 +95,8 @@ pub struct NewInstance<'a> {
     pub length: u64,
     /// SHA-256 of the file.
     pub sha256: [u8; 32],
+    /// SHA-256 of what came, where that was another file.
+    pub received: Option<[u8; 32]>,
 }
 
 /// What became of one instance of a batch.
@@ -105,17 +107,19 @@ pub enum Stored {
         /// The id of this version.
         watermark: i64,
     },
-    /// The partition, or the batch before it, holds the same bytes in the same series.
+    /// The partition, or the batch before it, holds the same bytes in the same series, or what the
+    /// same bytes were made into.
     Identical,
     /// The partition, or the batch before it, holds other bytes or another place under its UID.
     Conflict,
 }
 
 /// What tells two stores of one SOP Instance UID apart.
-#[derive(PartialEq, Eq)]
 struct Identity {
     sha256: Vec<u8>,
     length: i64,
+    /// Of what came, where that was another file.
+    received: Option<Vec<u8>>,
     study: String,
     series: String,
 }
@@ -125,13 +129,26 @@ impl Identity {
         Self {
             sha256: new.sha256.to_vec(),
             length: bigint(new.length),
+            received: new.received.map(|sha256| sha256.to_vec()),
             study: new.indexed.study.as_str().to_owned(),
             series: new.indexed.series.as_str().to_owned(),
         }
     }
 
     fn compare(&self, new: &NewInstance<'_>) -> Stored {
-        if *self == Self::of(new) { Stored::Identical } else { Stored::Conflict }
+        let new = Self::of(new);
+        let is_there = self.study == new.study && self.series == new.series;
+        let is_same = self.sha256 == new.sha256 && self.length == new.length;
+        if is_there && (is_same || self.came() == new.came()) {
+            Stored::Identical
+        } else {
+            Stored::Conflict
+        }
+    }
+
+    /// SHA-256 of what came.
+    fn came(&self) -> &[u8] {
+        self.received.as_ref().unwrap_or(&self.sha256)
     }
 }
 
@@ -270,15 +287,15 @@ impl PartitionTx {
         let rows = query.bind(uids).fetch_all(conn).await?;
         let mut existing = HashMap::with_capacity(rows.len());
         for row in rows {
-            let (sha256, length) = (row.try_get(1)?, row.try_get(2)?);
-            let (study, series) = (row.try_get(3)?, row.try_get(4)?);
-            let current = Identity { sha256, length, study, series };
-            let original = match row.try_get::<Option<Vec<u8>>, _>(5)? {
+            let (sha256, length, received) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+            let (study, series) = (row.try_get(4)?, row.try_get(5)?);
+            let current = Identity { sha256, length, received, study, series };
+            let original = match row.try_get::<Option<Vec<u8>>, _>(6)? {
                 None => None,
                 Some(sha256) => {
-                    let (length, study, series) =
-                        (row.try_get(6)?, row.try_get(7)?, row.try_get(8)?);
-                    Some(Identity { sha256, length, study, series })
+                    let (length, received) = (row.try_get(7)?, row.try_get(8)?);
+                    let (study, series) = (row.try_get(9)?, row.try_get(10)?);
+                    Some(Identity { sha256, length, received, study, series })
                 }
             };
             existing.insert(row.try_get(0)?, Existing { current, original });

@@ -35,7 +35,7 @@ const PAGE: &str = concat!(
         d.length, d.sha256, coalesce(d.restorable_until > now(), false),
         ",
     one!("1", "instance", "sop_instance_uid", "d.sop_instance_uid"),
-    " IS NOT NULL
+    " IS NOT NULL, d.received_sha256
     FROM (SELECT * FROM deleted_instance
         WHERE partition_id = $1 AND version_of IS NULL AND study_instance_uid <= $2
             AND (study_instance_uid, series_instance_uid, sop_instance_uid) > ($2, $3, $4)
@@ -99,6 +99,8 @@ pub struct Tombstone {
     pub length: u64,
     /// SHA-256 of them.
     pub sha256: Vec<u8>,
+    /// SHA-256 of what came, where that was another file.
+    pub received: Option<Vec<u8>>,
     /// Whether it may come back.
     pub is_restorable: bool,
     /// Whether the partition holds its UID, by whatever bytes.
@@ -136,6 +138,7 @@ impl PartitionTx {
                 sha256: row.try_get(6)?,
                 is_restorable: row.try_get(7)?,
                 is_live: row.try_get(8)?,
+                received: row.try_get(9)?,
             };
             let key = |uid: &Uid| uid.as_str().to_owned();
             page.insert((key(&tombstone.series), key(&tombstone.instance)), tombstone);

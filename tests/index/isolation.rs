@@ -72,7 +72,7 @@ async fn two_partitions() -> Database {
 /// An instance that replaced its first version.
 async fn add_version(db: &Db, partition: &str) {
     let sample = Sample::new(6, 1, 1);
-    let stored = store(db, partition, &[sample.clone()]).await;
+    let stored = store(db, partition, std::slice::from_ref(&sample)).await;
     let [Stored::New { watermark }] = stored[..] else { panic!("{stored:?}") };
     let (blob, sample) = (NewBlob { id: Uuid::new_v4(), length: 1 << 20 }, sample.other_bytes());
     let mut tx = db.begin_in(&scope(partition)).await.unwrap();
@@ -86,6 +86,7 @@ async fn add_version(db: &Db, partition: &str) {
         offset: 0,
         length: sample.length,
         sha256: sample.sha256,
+        received: None,
     };
     let revision = Revision { replaces: watermark, new };
     let mut tx = db.begin_store(&scope(partition)).await.unwrap();

@@ -136,7 +136,7 @@ impl Form {
 }
 
 /// Whether values of this VR are characters.
-pub(super) fn is_text(vr: VR) -> bool {
+pub(in crate::dicom) fn is_text(vr: VR) -> bool {
     !vr::is_binary(vr) && vr != VR::SQ
 }
 

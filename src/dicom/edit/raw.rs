@@ -2,12 +2,18 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+
+/// Pieces below this size, in bytes, are copied together: each one that is kept costs memory of its
+/// own, and whoever sends chooses how he cuts.
+const SMALL: usize = 4 * 1024;
 
 /// A run of bytes; those before it were given away.
 #[derive(Default)]
 pub(super) struct Raw {
     chunks: VecDeque<Bytes>,
+    /// Small pieces that came last.
+    joined: BytesMut,
     base: u64,
     end: u64,
 }
@@ -28,14 +34,24 @@ impl Raw {
     }
 
     pub(super) fn push(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
-            self.end += chunk.len() as u64;
+        self.end += chunk.len() as u64;
+        if chunk.len() < SMALL {
+            self.joined.extend_from_slice(&chunk);
+        } else {
+            self.join();
             self.chunks.push_back(chunk);
+        }
+    }
+
+    fn join(&mut self) {
+        if !self.joined.is_empty() {
+            self.chunks.push_back(std::mem::take(&mut self.joined).freeze());
         }
     }
 
     /// Gives away what stands before `at`.
     pub(super) fn split_to(&mut self, at: u64) -> Vec<Bytes> {
+        self.join();
         let mut before = Vec::new();
         while self.base < at
             && let Some(mut chunk) = self.chunks.pop_front()
@@ -60,7 +76,8 @@ impl Raw {
 
     pub(super) fn copy_into(&self, out: &mut Vec<u8>, start: u64, end: u64) {
         let mut at = self.base;
-        for chunk in &self.chunks {
+        let joined = &self.joined[..];
+        for chunk in self.chunks.iter().map(|chunk| &chunk[..]).chain([joined]) {
             let place = |wanted: u64| {
                 usize::try_from(wanted.saturating_sub(at)).unwrap_or(usize::MAX).min(chunk.len())
             };

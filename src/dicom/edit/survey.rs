@@ -53,6 +53,8 @@ pub(super) struct Survey {
     /// But for (0002,0000).
     meta_elements: Vec<(u16, VR, Vec<u8>)>,
     entries: Vec<Entry>,
+    /// How many of them were looked at.
+    looked: usize,
     is_explicit: bool,
     depth: u32,
     /// Bytes of a deflated data set since they were last taken.
@@ -120,16 +122,19 @@ impl Survey {
         self.entries.iter().any(|entry| entry.start == at && entry.is_padding())
     }
 
-    /// Where the first attribute behind `tag` begins, or padding.
-    pub(super) fn first_beyond(&self, tag: Tag) -> Option<u64> {
-        let is_beyond = |entry: &&Entry| entry.is_padding() || !entry.is_stray() && entry.tag > tag;
-        self.entries.iter().find(is_beyond).map(|entry| entry.start)
+    /// Where the first attribute begins that is as `wanted` says, or padding, of those that were not
+    /// looked at.
+    pub(super) fn find(&mut self, wanted: impl Fn(Tag) -> bool) -> Option<u64> {
+        let is_wanted =
+            |entry: &&Entry| entry.is_padding() || !entry.is_stray() && wanted(entry.tag);
+        let found = self.entries.iter().skip(self.looked).find(is_wanted).map(|entry| entry.start);
+        self.looked = self.entries.len();
+        found
     }
 
-    /// As [`Survey::first_beyond`], with `tag` itself.
-    pub(super) fn first_at_least(&self, tag: Tag) -> Option<u64> {
-        let is_there = |entry: &&Entry| entry.is_padding() || !entry.is_stray() && entry.tag >= tag;
-        self.entries.iter().find(is_there).map(|entry| entry.start)
+    /// Has all be looked at again.
+    pub(super) fn look_again(&mut self) {
+        self.looked = 0;
     }
 
     /// Where the last attribute ends, if it ended before `end`; what follows may pad the file.
@@ -149,6 +154,7 @@ impl Survey {
         let gone = self.entries.partition_point(|entry| entry.start < at);
         let gone = if gone == self.entries.len() { gone.saturating_sub(1) } else { gone };
         self.entries.drain(..gone);
+        self.looked = self.looked.saturating_sub(gone);
     }
 
     /// From `end` on these may not come any more.
