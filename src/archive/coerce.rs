@@ -102,7 +102,7 @@ impl Coercion {
         Some(Arc::new(Self {
             rules: found.iter().map(|rule| rule.rule.clone()).collect(),
             through: through.max(SOP_INSTANCE),
-            system: config.system.clone(),
+            system: config.modifying_system.clone(),
             source: source.cloned().unwrap_or_default(),
         }))
     }

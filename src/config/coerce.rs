@@ -34,7 +34,7 @@ pub struct CoerceConfig {
     /// `store.coerce`, in their order.
     pub rules: Vec<CoerceRule>,
     /// `store.modifying_system`: (0400,0563).
-    pub system: String,
+    pub modifying_system: String,
 }
 
 impl CoerceConfig {
@@ -50,7 +50,7 @@ impl CoerceConfig {
                 Err(wrong) => wrong.into_iter().for_each(|what| r.conflict(what)),
             }
         }
-        Self { rules, system }
+        Self { rules, modifying_system: system }
     }
 }
 

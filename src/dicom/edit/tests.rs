@@ -1,3 +1,5 @@
+//! The editor: what it changes, what it leaves, and what it refuses.
+
 use proptest::prelude::*;
 
 use super::{super::reader::testing::*, *};
