@@ -12,15 +12,14 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use time::{
-    OffsetDateTime, UtcOffset, format_description::BorrowedFormatItem, macros::format_description,
-};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
     Archive, ArchiveError, Target,
     copied::{Copied, Hindered},
     repeated::repeated,
+    worklist,
 };
 use crate::{
     audit::Event,
@@ -38,8 +37,6 @@ use crate::{
 pub const MOST_STUDIES: usize = 50;
 /// (0020,000D).
 const STUDY_INSTANCE_UID: Tag = Tag(0x0020, 0x000D);
-/// (0400,0563) Modifying System.
-const MODIFYING_SYSTEM: &str = "COLLIMATOR";
 /// Bytes that a change may take, and items within items.
 const MOST_BYTES: u64 = 4 << 20;
 const MOST_DEPTH: u16 = 16;
@@ -107,19 +104,6 @@ impl Correction {
     fn tags(&self) -> Vec<&str> {
         let set = self.set.keys().chain(&self.remove);
         set.map(String::as_str).chain(self.into.as_ref().map(|_| "0020000D")).collect()
-    }
-
-    /// What is written down of them.
-    fn origin(now: OffsetDateTime) -> Origin {
-        const FORM: &[BorrowedFormatItem<'_>] = format_description!(
-            "[year][month][day][hour][minute][second].[subsecond digits:6]+0000"
-        );
-        Origin {
-            date_time: now.to_offset(UtcOffset::UTC).format(FORM).unwrap_or_default(),
-            system: MODIFYING_SYSTEM.to_owned(),
-            source: String::new(),
-            reason: Reason::Correct,
-        }
     }
 }
 
@@ -270,7 +254,12 @@ impl Archive {
         claim: &mut Claim<Updating>,
         owner: Uuid,
     ) -> Result<Outcome, ArchiveError> {
-        let origin = Correction::origin(OffsetDateTime::now_utc());
+        let origin = Origin {
+            date_time: worklist::now(),
+            system: self.0.store.coerce.modifying_system.clone(),
+            source: String::new(),
+            reason: Reason::Correct,
+        };
         let mut copied = Copied::new(self, scope, target, (edits, origin));
         let made = self.replace(&mut copied, into.as_ref(), claim, owner).await;
         if !matches!(made, Ok(Outcome::Committed(..))) {
