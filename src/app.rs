@@ -39,7 +39,8 @@ use crate::{
     outbound::Sender,
     telemetry::{self, Metrics},
     workers::{
-        self, Audit, AuditExport, Commit, Compact, Feed, Reindex, Remove, Scrub, Sweep, Webhooks,
+        self, Audit, AuditExport, Commit, Compact, Feed, Reindex, Remove, Scrub, Sweep, Update,
+        Webhooks,
     },
 };
 
@@ -111,7 +112,9 @@ impl Server {
             remove: archive.remove_wake(),
             compact: archive.compact_wake(),
             commit: archive.to_commit(),
+            update: archive.update_wake(),
         };
+        let updated = archive.clone();
         let news = archive.webhook_news();
         let sender = Sender::new(&config.webhooks);
         let webhooks =
@@ -168,7 +171,7 @@ impl Server {
             listen::serve(listener, router, &server, serving_tls, shutdown).await
         });
         let end = CancellationToken::new();
-        let mut background = background(config, &db, &blobs, metrics, wake, &end);
+        let mut background = background(config, &db, &blobs, updated, metrics, wake, &end);
         background.push(webhooks.start(news, end.clone()));
         background.extend(tls.map(|tls| tokio::spawn(tls.watch(end.clone()))));
         background.push(recorded.start(end.clone()));
@@ -218,6 +221,7 @@ struct Wake {
     remove: Arc<Notify>,
     compact: Arc<Notify>,
     commit: ToCommit,
+    update: Arc<Notify>,
 }
 
 /// Starts what runs beside requests, until `end`.
@@ -225,6 +229,7 @@ fn background(
     config: &Config,
     db: &Db,
     blobs: &BlobStore,
+    archive: Archive,
     metrics: Metrics,
     wake: Wake,
     end: &CancellationToken,
@@ -239,12 +244,14 @@ fn background(
     let remove = Remove::new(db.clone(), blobs.clone(), &config.delete);
     let compact = Compact::new(db.clone(), blobs.clone(), &config.compaction);
     let reindex = Reindex::new(db.clone(), &config.operations);
+    let update = Update::new(db.clone(), archive);
     let feed = Feed::new(db.clone(), &config.change_feed);
     let wake_commit = wake.commit.wake();
     let (commitment, noted) = (&config.commitment, wake.commit);
     let commit = Commit::new(db.clone(), blobs.clone(), commitment, &config.sweep, noted);
     // What another server, or this one before, left undone.
     wake.operations.notify_one();
+    wake.update.notify_one();
     // What is due is removed soon after, however long the rounds of the sweeper are.
     let soon = config.delete.grace_period.clamp(Duration::from_secs(1), REMOVE_AT_LEAST_EVERY);
     let start_remove = soon.min(config.sweep.interval);
@@ -254,6 +261,7 @@ fn background(
         workers::start(remove, start_remove, wake.remove, end.clone()),
         workers::start(compact, start_remove, wake.compact, end.clone()),
         workers::start(reindex, OPERATIONS_EVERY, wake.operations, end.clone()),
+        workers::start(update, OPERATIONS_EVERY, wake.update, end.clone()),
         workers::start(feed, FEED_EVERY, Arc::default(), end.clone()),
         workers::start(commit, COMMIT_EVERY, wake_commit, end.clone()),
     ];

@@ -6,7 +6,7 @@
 //!     cargo bench --bench micro -- --baseline before  # how much slower or faster than that
 //!     cargo bench --bench micro -- --test             # each once, for correctness
 //!
-//! Of what is made in memory (`header`, `json`, `frames`, `multipart`) the figures are processor
+//! Of what is made in memory (`header`, `edit`, `json`, `frames`, `multipart`) the figures are processor
 //! time of the thread that does it, which is nearly the same whatever else the machine does, and
 //! allocations, which are the same. Of the index (`statement`, `operation`) they are time in
 //! Postgres; a table at the end has the rest. A statement that nothing here runs is an error, in
@@ -14,6 +14,7 @@
 
 mod allocations;
 mod clock;
+mod edit;
 mod files;
 #[path = "../../examples/seed/fill.rs"]
 #[allow(dead_code, reason = "shared with what fills whole folders")]
@@ -49,6 +50,7 @@ fn main() -> anyhow::Result<()> {
         .without_plots()
         .configure_from_args();
     header::benches(&mut bench);
+    edit::benches(&mut bench);
     json::benches(&mut bench);
     frames::benches(&mut bench);
     multipart::benches(&mut bench);

@@ -41,6 +41,22 @@ INSERT INTO deleted_instance (partition_id, watermark, study_instance_uid, serie
         300, '\x00', now() - interval '2 days', now() - interval '1 day',
         CASE e WHEN 0 THEN now() + interval '1 day' END
     FROM generate_series(0, 1) e, generate_series(1, 1000 - 900 * e) n;
+-- First versions, of a hundred live instances and of a hundred that can come back.
+INSERT INTO original_instance (partition_id, watermark, of_watermark, study_instance_uid,
+        series_instance_uid, transfer_syntax_uid, blob_id, blob_offset, length, data_set_offset,
+        header_missing, sha256, stored_at)
+    SELECT partition_id, nextval('watermark'), watermark, '1.8', '1.8.2', transfer_syntax_uid,
+        'ffffffff-0000-4000-8000-000000000001', n * 1000, 1000, 300, 0, '\x00', now()
+    FROM (SELECT *, row_number() OVER (ORDER BY watermark) AS n FROM instance
+        WHERE partition_id = 'p0000' ORDER BY watermark LIMIT 100) i;
+INSERT INTO deleted_instance (partition_id, watermark, study_instance_uid, series_instance_uid,
+        sop_instance_uid, sop_class_uid, transfer_syntax_uid, blob_id, blob_offset, length,
+        data_set_offset, sha256, stored_at, deleted_at, restorable_until, version_of)
+    SELECT partition_id, nextval('watermark'), study_instance_uid, series_instance_uid,
+        sop_instance_uid, sop_class_uid, transfer_syntax_uid,
+        'ffffffff-0000-4000-8000-000000000002', blob_offset, length, data_set_offset, sha256,
+        stored_at, deleted_at, restorable_until, watermark
+    FROM deleted_instance WHERE restorable_until IS NOT NULL ORDER BY watermark LIMIT 100;
 INSERT INTO blob_removal (partition_id, blob_id, due_at, attempts, length, error, moved_to)
     SELECT 'p0000', md5('gone' || e)::uuid, now() - interval '1 hour', 0, 100000, NULL, NULL
         FROM generate_series(0, 1) e

@@ -162,6 +162,7 @@ pub fn batch(ready: &[Ready]) -> (NewBlob, Vec<NewInstance<'_>>) {
                 offset,
                 length: ready.length,
                 sha256: ready.sha256,
+                received: None,
             };
             offset += ready.length;
             new

@@ -6,7 +6,10 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-use super::{Archive, ArchiveError, ByteStream, Target, frames::in_place, streams::window};
+use super::{
+    Archive, ArchiveError, ByteStream, Target, frames::in_place, retrieve::refuse_changed,
+    streams::window,
+};
 use crate::{
     dicom::{Tag, Uid, VR, index::BulkEntry},
     index::{Located, Presence},
@@ -128,6 +131,9 @@ impl BulkValues {
             }
             let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
             let page = tx.bulk_page(&self.target, self.after, self.newest, PAGE).await?;
+            if page.is_empty() {
+                refuse_changed(&mut tx, &self.target, self.newest).await?;
+            }
             drop(tx);
             let Some((last, _)) = page.last() else { return Ok(None) };
             self.after = Some(last.watermark);

@@ -18,6 +18,8 @@ struct Counts {
     stored: u64,
     identical: u64,
     conflicting: u64,
+    /// Of those that were stored.
+    coerced: u64,
 }
 
 /// Tells the transaction what became of rows, which it stored.
@@ -42,16 +44,22 @@ pub(super) fn tell<'a>(
         let Some((_, event, counts)) = events.get_mut(place) else { continue };
         event.touch(row.indexed.instance.as_str());
         match stored {
-            Stored::New { .. } => counts.stored += 1,
+            Stored::New { .. } => {
+                counts.stored += 1;
+                counts.coerced += u64::from(row.coerced.is_some());
+            }
             Stored::Identical => counts.identical += 1,
             Stored::Conflict => counts.conflicting += 1,
         }
     }
     for (deed, mut event, counts) in events {
-        let Counts { stored, identical, conflicting } = counts;
-        for (name, count) in
-            [("stored", stored), ("identical", identical), ("conflicting", conflicting)]
-        {
+        let Counts { stored, identical, conflicting, coerced } = counts;
+        for (name, count) in [
+            ("stored", stored),
+            ("identical", identical),
+            ("conflicting", conflicting),
+            ("coerced", coerced),
+        ] {
             if count > 0 {
                 event.detail.insert(name.to_owned(), count.into());
             }

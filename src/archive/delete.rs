@@ -80,7 +80,7 @@ impl Archive {
     }
 
     /// Drops what caches of this server hold of versions that are gone.
-    fn forget(&self, scope: &PartitionScope, watermarks: &[i64]) {
+    pub(super) fn forget(&self, scope: &PartitionScope, watermarks: &[i64]) {
         self.0.headers.forget(scope.partition(), watermarks);
         self.0.thumbnails.forget(scope.partition(), watermarks);
     }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::{
     Archive, ArchiveError, Target,
     picture::{is_document, is_state},
+    retrieve::refuse_changed,
 };
 use crate::{
     codec,
@@ -150,6 +151,9 @@ impl Gallery {
         if self.page.is_empty() && !self.last_page {
             let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
             let rows = tx.pictures_page(&self.target, self.after, self.newest, PAGE).await?;
+            if rows.is_empty() {
+                refuse_changed(&mut tx, &self.target, self.newest).await?;
+            }
             self.last_page = i64::try_from(rows.len()).is_ok_and(|count| count < PAGE);
             self.page = rows.into_iter().map(Exhibit::from).collect();
             self.after = self.page.back().map_or(self.after, |last| Some(last.version));

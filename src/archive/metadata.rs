@@ -1,6 +1,7 @@
 //! Metadata of a study, series or instance (PS3.18 §10.4.1.1.5), from what Store prepared.
 //!
-//! Holds: no blob is read and nothing is parsed; metadata of one instance after the other, ascending
+//! Holds: but for first versions of what was changed here, which are read from their files, no blob is
+//! read and nothing is parsed; metadata of one instance after the other, ascending
 //! by watermark, is joined into one JSON array, or made into one XML document each, as the client
 //! takes it. Where from ([`crate::dicom::pack`], or rows) shows nowhere. Memory holds one page as it
 //! is kept, the packs that the instance at hand may be in, and one instance as it is sent.
@@ -13,9 +14,13 @@ use futures::{
     stream::{self, BoxStream},
 };
 
-use super::{Archive, ArchiveError, ByteStream, Target};
+use super::{
+    Archive, ArchiveError, ByteStream, Target, Version,
+    part::{SLICE, read_slice},
+    retrieve::{refuse_changed, unreadable},
+};
 use crate::{
-    dicom::{Uid, json, kept, pack::Pack, xml},
+    dicom::{Uid, index::Indexer, json, kept, pack::Pack, reader::Reader, xml},
     index::{Located, OneMetadata, PackedPage, Presence, Whole},
     tenancy::PartitionScope,
 };
@@ -71,6 +76,8 @@ struct Rows {
     open: Vec<Arc<Pack>>,
     /// Metadata that was read without a pack, ascending by watermark.
     alone: VecDeque<OneMetadata>,
+    /// Instances with their first versions, where those are wanted.
+    originals: Option<VecDeque<(Located, Option<Located>)>>,
 }
 
 /// The metadata of one instance.
@@ -78,6 +85,8 @@ enum One {
     /// In a pack, by its watermark.
     Packed(Arc<Pack>, i64),
     Alone(OneMetadata),
+    /// Read from the file of a first version: its series, its UID and its JSON.
+    Read(Uid, Uid, Vec<u8>),
 }
 
 impl Archive {
@@ -89,6 +98,7 @@ impl Archive {
         &self,
         scope: PartitionScope,
         target: Target,
+        version: Version,
         bulk_base: BulkBase,
     ) -> Result<Metadata, ArchiveError> {
         let mut tx = self.0.db.begin_in(&scope).await?;
@@ -121,8 +131,37 @@ impl Archive {
             page,
             open: Vec::new(),
             alone,
+            originals: None,
         };
-        Ok(Metadata { version: whole.version, rows })
+        Ok(match version {
+            Version::Current => Metadata { version: whole.version, rows },
+            Version::Original => {
+                let (originals, page) = (Some(VecDeque::new()), PackedPage::default());
+                let rows = Rows { originals, page, ..rows };
+                Metadata { version: format!("{} original", whole.version), rows }
+            }
+        })
+    }
+}
+
+impl Archive {
+    /// The metadata of a file, which is read from it: nothing else is kept of first versions.
+    async fn metadata_of_file(
+        &self,
+        scope: &PartitionScope,
+        located: &Located,
+    ) -> Result<Vec<u8>, ArchiveError> {
+        let limits = self.dicom_limits();
+        let mut reader = Reader::new(Indexer::new(limits), limits, self.bulk_threshold());
+        let range = located.offset..located.offset + located.length;
+        let mut bytes = self.blob_reads(scope).read(located.blob, range).await?;
+        while let Some(chunk) = bytes.next().await {
+            for slice in chunk?.chunks(SLICE) {
+                read_slice(&mut reader, slice).await.map_err(unreadable)?;
+            }
+        }
+        let indexed = reader.finish().and_then(Indexer::finish).map_err(unreadable)?;
+        Ok(indexed.metadata)
     }
 }
 
@@ -150,6 +189,10 @@ impl Metadata {
                         let json = away(&one.metadata, decompress).await?;
                         let (base, query) = rows.bulk_base_of(&one.series, &one.instance);
                         json::resolve_bulk(&mut out, &json, &base, &query);
+                    }
+                    One::Read(series, instance, json) => {
+                        let (base, query) = rows.bulk_base_of(series, instance);
+                        json::resolve_bulk(&mut out, json, &base, &query);
                     }
                 }
                 tokio::task::consume_budget().await;
@@ -186,6 +229,13 @@ impl Metadata {
                     let xml = xml.await?.into();
                     Document { study, series, instance, xml }
                 }
+                One::Read(series, instance, json) => {
+                    let (base, query) = rows.bulk_base_of(&series, &instance);
+                    let mut resolved = Vec::with_capacity(json.len() * 2);
+                    json::resolve_bulk(&mut resolved, &json, &base, &query);
+                    let xml = document(&resolved, encoding)?.into();
+                    Document { study, series, instance, xml }
+                }
             };
             tokio::task::consume_budget().await;
             Ok(Some((made, rows)))
@@ -197,10 +247,16 @@ impl Metadata {
 impl Rows {
     /// The metadata of the next instance.
     async fn next(&mut self) -> Result<Option<One>, ArchiveError> {
+        if self.originals.is_some() {
+            return self.next_original().await;
+        }
         loop {
             if self.page.live.is_empty() && self.left > 0 {
                 let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
                 self.page = tx.packed_more(&self.target, self.after, self.newest, PAGE).await?;
+                if self.page.live.is_empty() {
+                    refuse_changed(&mut tx, &self.target, self.newest).await?;
+                }
             }
             let Some(watermark) = self.page.live.pop_front() else { return Ok(None) };
             self.left -= 1;
@@ -216,7 +272,41 @@ impl Rows {
             if self.alone.front().is_some_and(|one| one.watermark == watermark) {
                 return Ok(self.alone.pop_front().map(One::Alone));
             }
-            // It was deleted since it was looked up.
+            // It was deleted since it was looked up, or another version took its place.
+            let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
+            refuse_changed(&mut tx, &self.target, self.newest).await?;
+        }
+    }
+
+    /// The metadata of the first version of the next instance.
+    async fn next_original(&mut self) -> Result<Option<One>, ArchiveError> {
+        loop {
+            let waiting = self.originals.get_or_insert_default();
+            let Some((current, original)) = waiting.pop_front() else {
+                if self.left <= 0 {
+                    return Ok(None);
+                }
+                let (after, newest) = (Some(self.after), self.newest);
+                let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
+                let page = tx.originals_page(&self.target, after, newest, PAGE).await?;
+                let Some((last, _)) = page.last() else {
+                    refuse_changed(&mut tx, &self.target, newest).await?;
+                    return Ok(None);
+                };
+                self.after = last.watermark;
+                self.left -= page.len() as i64;
+                self.originals = Some(page.into());
+                continue;
+            };
+            if let Some(original) = original {
+                let json = self.archive.metadata_of_file(&self.scope, &original).await?;
+                return Ok(Some(One::Read(original.series, original.instance, json)));
+            }
+            let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
+            if let Some(one) = tx.metadata_of_each(&[current.watermark]).await?.pop() {
+                return Ok(Some(One::Alone(one)));
+            }
+            refuse_changed(&mut tx, &self.target, self.newest).await?;
         }
     }
 

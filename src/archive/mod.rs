@@ -10,7 +10,10 @@ mod bulk;
 mod changes;
 mod chunks;
 mod codec_pool;
+mod coerce;
 mod commitment;
+mod copied;
+mod corrections;
 mod deeds;
 mod delete;
 mod error;
@@ -42,13 +45,14 @@ mod streams;
 mod thumbnails;
 mod transcode;
 mod undelete;
+mod update;
 mod uploads;
 mod wanted;
 mod webhooks;
 mod worklist;
 mod writer;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Notify;
@@ -58,6 +62,7 @@ pub use bulk::{Bulk, BulkValues, Values};
 pub use chunks::Chunks;
 pub use codec_pool::{CodecPool, Reserved};
 pub use commitment::{CommitmentRefusal, Committed, ToCommit};
+pub use corrections::{Corrected, MOST_MERGED, Patient};
 pub use error::ArchiveError;
 pub use feed::{Feed, FeedQuery, FeedReader, FeedScope, FeedTimes, Renew, Told};
 pub use feed_entry::{EntryStyle, entry};
@@ -74,7 +79,7 @@ pub use picture::{Kind, RENDERING, Rendering};
 pub use pixels::{Decoded, Given};
 pub use presentation::Shot;
 pub use query_tags::{TagRefusal, TagScope};
-pub use retrieve::{InstanceHead, Instances};
+pub use retrieve::{InstanceHead, Instances, Version};
 pub use search::{
     Extended, Filter, NonPatientPage, NonPatientQuery, NonPatientUrl, RetrieveUrl, Returned,
     SearchPage, Source,
@@ -82,6 +87,7 @@ pub use search::{
 pub use staged::{NoRoom, Staged};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
 pub use undelete::{Kept, Undeleted, WhyNot};
+pub use update::{Correction, MOST_STUDIES, Updated};
 pub use uploads::NoMemory;
 pub use wanted::{Encoding, Wanted};
 pub use webhooks::{LetterRest, WebhookHealth, WebhookNews, WebhookRefusal, WebhookStart};
@@ -127,6 +133,9 @@ struct Parts {
     wake_operations: Arc<Notify>,
     wake_remove: Arc<Notify>,
     wake_compact: Arc<Notify>,
+    wake_update: Arc<Notify>,
+    /// How long what was replaced stays for those who read it.
+    linger: Duration,
     webhooks: WebhooksConfig,
     commitment: CommitmentConfig,
     to_commit: ToCommit,
@@ -182,6 +191,8 @@ impl Archive {
             wake_operations: Arc::default(),
             wake_remove: Arc::default(),
             wake_compact: Arc::default(),
+            wake_update: Arc::default(),
+            linger: config.compaction.linger,
             webhooks: config.webhooks.clone(),
             commitment: config.commitment.clone(),
             to_commit: ToCommit::default(),
@@ -211,6 +222,11 @@ impl Archive {
     /// What is notified when there is something to rewrite at once.
     pub fn compact_wake(&self) -> Arc<Notify> {
         self.0.wake_compact.clone()
+    }
+
+    /// What is notified when there is something to update.
+    pub fn update_wake(&self) -> Arc<Notify> {
+        self.0.wake_update.clone()
     }
 
     /// Whether a Store may begin in a partition, or too much is held for those that have begun.

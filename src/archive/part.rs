@@ -2,7 +2,8 @@
 //!
 //! Holds: its bytes are read once; memory stays flat, whatever the instance's size: a small one is
 //! kept until it is complete, a large one goes to a blob of its own in pieces. A fault of the part
-//! is remembered, and the rest of the part is only counted.
+//! is remembered, and the rest of the part is only counted. What is coerced passes [`super::coerce`]
+//! first: all else here is about what comes out of it.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -10,6 +11,7 @@ use uuid::Uuid;
 
 use super::{
     ArchiveError, Chunks,
+    coerce::{Coercing, Hindered},
     store::{Failed, FailureReason, StoreSession},
     uploads::Held,
     writer::{Pending, Row},
@@ -51,7 +53,12 @@ impl State {
 pub struct PartSink<'a> {
     session: &'a mut StoreSession,
     reader: Reader<Indexer>,
+    /// Bytes that came.
+    came: u64,
+    /// Bytes of the instance so far.
     length: u64,
+    /// `None`: nothing is coerced, or nothing of this instance.
+    coercing: Option<Box<Coercing>>,
     state: State,
     held: Held,
 }
@@ -60,17 +67,68 @@ impl<'a> PartSink<'a> {
     pub(super) fn new(session: &'a mut StoreSession) -> Self {
         let reader = reader(session);
         let held = session.archive.0.uploads.part(session.scope.partition());
-        Self { session, reader, length: 0, state: State::start(), held }
+        let limits = session.archive.dicom_limits();
+        let coercing =
+            session.coercion.as_ref().map(|rules| Box::new(Coercing::new(rules, limits)));
+        Self { session, reader, came: 0, length: 0, coercing, state: State::start(), held }
     }
 
     /// Takes the next bytes of the part. Waits while the blob store is slower than the sender.
     pub async fn push(&mut self, bytes: Bytes) {
         self.session.submit_overdue().await;
-        self.length += bytes.len() as u64;
-        if matches!(self.state, State::Failed { .. }) {
+        self.came += bytes.len() as u64;
+        if self.has_failed() {
             return;
         }
-        if self.held.is_in_the_way(self.length) || !self.hold().await {
+        if self.held.is_in_the_way(self.came) {
+            return self.fail_for_memory().await;
+        }
+        match &mut self.coercing {
+            None => self.take(bytes).await,
+            Some(coercing) => {
+                coercing.push(bytes).await;
+                self.coerce().await;
+            }
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.state, State::Failed { .. })
+    }
+
+    /// Takes what can be had of the coerced instance.
+    async fn coerce(&mut self) {
+        if !self.hold().await {
+            return self.fail_for_memory().await;
+        }
+        while let Some(coercing) = &mut self.coercing {
+            let has_more = match coercing.step().await {
+                Ok(has_more) => has_more,
+                Err(error) => return self.fail_coercing(error.into()).await,
+            };
+            self.take_coerced().await;
+            if !has_more {
+                break;
+            }
+        }
+        if self.coercing.as_ref().is_some_and(|coercing| coercing.is_untouched()) {
+            self.coercing = None;
+        }
+    }
+
+    async fn take_coerced(&mut self) {
+        while let Some(bytes) = self.coercing.as_mut().and_then(|coercing| coercing.take()) {
+            self.take(bytes).await;
+        }
+    }
+
+    /// Takes the next bytes of the instance as it is stored.
+    async fn take(&mut self, bytes: Bytes) {
+        self.length += bytes.len() as u64;
+        if self.has_failed() {
+            return;
+        }
+        if !self.hold().await {
             return self.fail_for_memory().await;
         }
         for slice in bytes.chunks(SLICE) {
@@ -90,7 +148,8 @@ impl<'a> PartSink<'a> {
             State::Large { upload, .. } => upload.most_held(),
             State::Failed { .. } => 0,
         };
-        let bytes = bytes + self.reader.sink().held();
+        let coercing = self.coercing.as_ref().map_or(0, |coercing| coercing.held());
+        let bytes = bytes + self.reader.sink().held() + coercing;
         if self.held.hold_now(bytes) {
             return true;
         }
@@ -101,7 +160,7 @@ impl<'a> PartSink<'a> {
 
     async fn fail_for_memory(&mut self) {
         self.session.outcome.unavailable = true;
-        let sop = self.reader.sink().sop();
+        let sop = self.sop();
         let detail = "uploads hold as much memory as they may, or this one was too slow";
         self.fail_with(sop, FailureReason::OutOfResources, detail.to_owned()).await;
     }
@@ -134,11 +193,21 @@ impl<'a> PartSink<'a> {
 
     /// The part is complete: checks it, and stores it or hands it to the group.
     pub async fn finish(mut self) {
+        if let Some(coercing) = &mut self.coercing {
+            match coercing.end().await {
+                Ok(()) => self.take_coerced().await,
+                Err(error) => self.fail_coercing(error.into()).await,
+            }
+        }
+        let mut coerced = self.coercing.take().and_then(|coercing| coercing.coerced());
         match std::mem::replace(&mut self.state, State::start()) {
             State::Failed { sop, reason, detail } => self.session.fail(sop, reason, detail),
             State::Small(mut chunks) => {
                 match read_through(self.session.study.as_ref(), self.reader).await {
                     Ok((indexed, metadata)) => {
+                        if let Some(coerced) = &mut coerced {
+                            coerced.note_original(&metadata);
+                        }
                         if let Err(error) = self.session.prepare().await {
                             let sop = (indexed.sop_class, indexed.instance);
                             return self.session.fail_all(vec![sop], &error);
@@ -148,6 +217,7 @@ impl<'a> PartSink<'a> {
                             metadata,
                             chunks: chunks.take(),
                             length: self.length,
+                            coerced,
                             budget: None,
                         };
                         self.session.add(pending).await;
@@ -159,8 +229,12 @@ impl<'a> PartSink<'a> {
                 let (length, sha256) = (self.length, sha256.finalize().into());
                 match read_through(self.session.study.as_ref(), self.reader).await {
                     Ok((indexed, metadata)) => {
+                        if let Some(coerced) = &mut coerced {
+                            coerced.note_original(&metadata);
+                        }
                         let deed = self.session.scope.deed().cloned();
-                        let row = Row { indexed, metadata, offset: 0, length, sha256, deed };
+                        let row =
+                            Row { indexed, metadata, offset: 0, length, sha256, coerced, deed };
                         self.session.store_large(id, *upload, row).await;
                     }
                     Err(Failed { sop, reason, detail }) => {
@@ -185,7 +259,7 @@ impl<'a> PartSink<'a> {
 
     /// Fails the part for something that its bytes do not show, unless it failed already.
     pub async fn refuse(mut self, sop: Option<(Uid, Uid)>, reason: FailureReason, detail: String) {
-        if !matches!(self.state, State::Failed { .. }) {
+        if !self.has_failed() {
             self.fail_with(sop, reason, detail).await;
         }
         self.finish().await;
@@ -198,8 +272,23 @@ impl<'a> PartSink<'a> {
         }
     }
 
+    /// SOP Class and SOP Instance UID, once both were read.
+    fn sop(&self) -> Option<(Uid, Uid)> {
+        let coercing = || self.coercing.as_ref().and_then(|coercing| coercing.sop());
+        self.reader.sink().sop().or_else(coercing)
+    }
+
+    async fn fail_coercing(&mut self, hindered: Hindered) {
+        match hindered {
+            Hindered::Unreadable(error) => self.fail_reading(&error).await,
+            Hindered::Unfit(detail) => {
+                self.fail_with(self.sop(), FailureReason::Processing, detail).await;
+            }
+        }
+    }
+
     async fn fail_reading(&mut self, error: &DicomError) {
-        let sop = self.reader.sink().sop();
+        let sop = self.sop();
         let (reason, detail) = explain(error);
         self.fail_with(sop, reason, detail).await;
     }
@@ -207,7 +296,7 @@ impl<'a> PartSink<'a> {
     async fn fail_storing(&mut self, error: ArchiveError) {
         tracing::error!(partition = %self.session.scope.partition(), error = %error.chain(), "an instance could not be written");
         self.session.outcome.unavailable |= matches!(error, ArchiveError::Unavailable(_));
-        let sop = self.reader.sink().sop();
+        let sop = self.sop();
         let detail = "the archive could not store the instance now".to_owned();
         self.fail_with(sop, FailureReason::Processing, detail).await;
     }
@@ -218,6 +307,7 @@ impl<'a> PartSink<'a> {
             discard(*upload).await;
         }
         self.reader = reader(self.session);
+        self.coercing = None;
         self.held.hold_now(0);
     }
 }

@@ -26,7 +26,7 @@ use crate::{
         transfer_syntax::EXPLICIT_LITTLE,
         uid::InvalidUid,
     },
-    index::{Extent, Located, Presence},
+    index::{Extent, IndexError, Located, PartitionTx, Presence},
     tenancy::PartitionScope,
 };
 
@@ -51,6 +51,16 @@ pub struct InstanceHead {
     pub length: Option<u64>,
 }
 
+/// Which version of an instance is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// The last one.
+    #[default]
+    Current,
+    /// The one that was stored, before it was changed here.
+    Original,
+}
+
 /// The instances of a study, series or instance, one after another.
 pub struct Instances {
     archive: Archive,
@@ -59,6 +69,8 @@ pub struct Instances {
     /// In what forms instances are acceptable, the most wanted first.
     wanted: Vec<Wanted>,
     pub(super) page: VecDeque<Located>,
+    /// Whether first versions are given where there are any.
+    version: Version,
     after: Option<i64>,
     /// The newest instance when the answer began; later ones are not in it.
     newest: i64,
@@ -74,8 +86,8 @@ pub struct Instances {
     hindrance: Option<ArchiveError>,
     /// Whether instances had to be left out because they cannot be given as wanted.
     pub partial: bool,
-    /// Identifies what is given: changes whenever an instance is added or removed.
-    pub version: String,
+    /// Identifies what is given: changes whenever an instance is added, removed or changed.
+    pub tag: String,
     /// What all instances take, where each is given as it is stored and that is known.
     pub extent: Option<Extent>,
     /// The transfer syntaxes that could be had.
@@ -103,6 +115,7 @@ impl Archive {
         &self,
         scope: PartitionScope,
         target: Target,
+        version: Version,
         wanted: Vec<Wanted>,
     ) -> Result<Instances, ArchiveError> {
         let mut tx = self.0.db.begin_in(&scope).await?;
@@ -122,11 +135,12 @@ impl Archive {
             return Err(ArchiveError::NotAcceptable { available });
         }
         let newest = summary.newest;
-        let page = tx.instances_page(&target, None, newest, PAGE).await?;
+        let (page, after) = page_of(&mut tx, version, &target, None, newest).await?;
         let all_stored = syntaxes.iter().all(|stored| is_given_as_stored(&wanted, stored));
         let extent = match all_stored {
             false => None,
             true if page.len() as i64 >= summary.count => extent(&page),
+            true if version == Version::Original => None,
             true => tx.extent(&target, newest).await?,
         };
         drop(tx);
@@ -137,6 +151,7 @@ impl Archive {
             target,
             wanted,
             page: VecDeque::new(),
+            version,
             after: None,
             newest,
             left: summary.count,
@@ -146,13 +161,55 @@ impl Archive {
             begun: false,
             hindrance: None,
             partial: given < syntaxes.len(),
-            version: summary.version,
+            tag: match version {
+                Version::Current => summary.version,
+                Version::Original => format!("{} original", summary.version),
+            },
             extent,
             available,
         };
-        instances.take_page(page);
+        instances.take_page(page, after);
         Ok(instances)
     }
+}
+
+/// A page of what is given, and the watermark after which the next one begins.
+async fn page_of(
+    tx: &mut PartitionTx,
+    version: Version,
+    target: &Target,
+    after: Option<i64>,
+    newest: i64,
+) -> Result<(Vec<Located>, Option<i64>), IndexError> {
+    let page = match version {
+        Version::Current => tx.instances_page(target, after, newest, PAGE).await?,
+        Version::Original => {
+            let page = tx.originals_page(target, after, newest, PAGE).await?;
+            let after = page.last().map(|(current, _)| current.watermark);
+            let given = page.into_iter().map(|(current, original)| original.unwrap_or(current));
+            return Ok((given.collect(), after));
+        }
+    };
+    let after = page.last().map(|located| located.watermark);
+    Ok((page, after))
+}
+
+/// An answer that began with the instances up to `newest` does not find more of them: they were
+/// deleted meanwhile, and the answer ends, or other versions took their place, and it would be half
+/// of a study.
+///
+/// # Errors
+/// [`ArchiveError::Unavailable`] where there are newer ones.
+pub(super) async fn refuse_changed(
+    tx: &mut PartitionTx,
+    target: &Target,
+    newest: i64,
+) -> Result<(), ArchiveError> {
+    if tx.instances_page(target, Some(newest), i64::MAX, 1).await?.is_empty() {
+        return Ok(());
+    }
+    let error = anyhow::anyhow!("what was to be read was changed meanwhile");
+    Err(ArchiveError::Unavailable(error))
 }
 
 impl Instances {
@@ -176,6 +233,7 @@ impl Instances {
             wanted,
             available: available(&located.transfer_syntax),
             page: VecDeque::from([located]),
+            version: Version::Current,
             after: Some(newest),
             newest,
             left: 0,
@@ -185,7 +243,7 @@ impl Instances {
             begun: false,
             hindrance: None,
             partial: false,
-            version: newest.to_string(),
+            tag: newest.to_string(),
             extent,
         }
     }
@@ -195,8 +253,8 @@ impl Instances {
         &self.wanted
     }
 
-    fn take_page(&mut self, page: Vec<Located>) {
-        self.after = page.last().map(|located| located.watermark).or(self.after);
+    fn take_page(&mut self, page: Vec<Located>, after: Option<i64>) {
+        self.after = after.or(self.after);
         self.page = page.into();
         // What was committed since with an older watermark is not counted.
         self.page.truncate(usize::try_from(self.left).unwrap_or(0));
@@ -207,12 +265,14 @@ impl Instances {
     pub(super) async fn turn(&mut self) -> Result<bool, ArchiveError> {
         if self.page.is_empty() && self.left > 0 {
             let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
-            let page = tx.instances_page(&self.target, self.after, self.newest, PAGE).await?;
-            drop(tx);
+            let (page, after) =
+                page_of(&mut tx, self.version, &self.target, self.after, self.newest).await?;
             if page.is_empty() {
+                refuse_changed(&mut tx, &self.target, self.newest).await?;
                 self.left = 0;
             }
-            self.take_page(page);
+            drop(tx);
+            self.take_page(page, after);
         }
         Ok(!self.page.is_empty())
     }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{
     Archive, ArchiveError,
+    coerce::Coercion,
     part::PartSink,
     writer::{Answer, Pending, Row},
 };
@@ -23,7 +24,7 @@ use crate::{
     blob::Upload,
     config::Identical,
     dicom::{
-        Uid,
+        Tag, Uid,
         index::{Indexed, Warning},
     },
     index::{self, IndexError, NewBlob},
@@ -80,6 +81,10 @@ pub struct Stored {
     pub instance: Uid,
     /// What was wrong but did not hinder.
     pub warnings: Vec<Warning>,
+    /// Attributes that are stored otherwise than they came.
+    pub coerced: Vec<Tag>,
+    /// The item of (0400,0561) that tells of it, as DICOM JSON, where it was stored now.
+    pub original: Option<Box<str>>,
 }
 
 /// A part that was not stored.
@@ -120,6 +125,8 @@ pub struct StoreSession {
     prepare: Option<BoxFuture<'static, Result<(), IndexError>>>,
     /// `prepare` was tried and failed: nothing may be stored.
     unprepared: bool,
+    /// What is coerced of what comes here; `None`: nothing.
+    pub(super) coercion: Option<Arc<Coercion>>,
     group: Vec<Pending>,
     /// What the group holds in memory, and since when; see [`Pending::weight`].
     group_weight: u64,
@@ -161,6 +168,7 @@ impl Archive {
         prepare: BoxFuture<'static, Result<(), IndexError>>,
     ) -> StoreSession {
         StoreSession {
+            coercion: Coercion::of(&self.0.store.coerce, &scope),
             archive: self.clone(),
             scope,
             study,
@@ -310,6 +318,10 @@ impl StoreSession {
 
     fn note(&mut self, row: Row, stored: index::Stored) {
         let Indexed { sop_class, study, series, instance, warnings, .. } = row.indexed;
+        let (coerced, original) =
+            row.coerced.map(|coerced| (coerced.tags, coerced.original)).unwrap_or_default();
+        // What is there already was coerced at another time.
+        let original = original.filter(|_| matches!(stored, index::Stored::New { .. }));
         match stored {
             index::Stored::New { .. } => {
                 count("stored");
@@ -326,7 +338,15 @@ impl StoreSession {
                 self.fail(Some((sop_class, instance)), FailureReason::DuplicateInstance, detail);
             }
             index::Stored::New { .. } | index::Stored::Identical => {
-                self.outcome.stored.push(Stored { sop_class, study, series, instance, warnings });
+                self.outcome.stored.push(Stored {
+                    sop_class,
+                    study,
+                    series,
+                    instance,
+                    warnings,
+                    coerced,
+                    original,
+                });
             }
             index::Stored::Conflict => {
                 let detail = "other bytes are stored under this SOP Instance UID";

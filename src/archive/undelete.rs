@@ -257,6 +257,7 @@ impl Archive {
                 sha256: sha256.map_err(|_| {
                     ArchiveError::Internal(anyhow::anyhow!("a SHA-256 has another length"))
                 })?,
+                received: read.tombstone.received.as_deref().and_then(|one| one.try_into().ok()),
             });
         }
         let watermarks: Vec<i64> = batch.iter().map(|read| read.tombstone.watermark).collect();

@@ -75,7 +75,7 @@ pub enum CancelRequested {
 }
 
 /// This moment, as DT has it.
-fn now() -> String {
+pub(super) fn now() -> String {
     let now = OffsetDateTime::now_utc();
     let micros =
         format_description!("[year][month][day][hour][minute][second].[subsecond digits:6]+0000");

@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
-use super::{ArchiveError, deeds, part::hash};
+use super::{ArchiveError, coerce::Coerced, deeds, part::hash};
 use crate::{
     blob::BlobStore,
     config::StoreConfig,
@@ -52,6 +52,8 @@ pub(super) struct Pending {
     pub metadata: Vec<u8>,
     pub chunks: Vec<Bytes>,
     pub length: u64,
+    /// What was coerced, if something was.
+    pub coerced: Option<Coerced>,
     /// What [`Pending::weight`] took of the budget of all requests.
     pub budget: Option<OwnedSemaphorePermit>,
 }
@@ -60,21 +62,25 @@ impl Pending {
     /// What it holds in memory, about, in bytes. That can be far more than the file: a deflated
     /// one of some KB holds MB of attributes.
     pub fn weight(&self) -> u64 {
-        const FIXED: usize = 2 * 1024;
-        let indexed = &self.indexed;
-        let attributes: usize = indexed.level_attributes.iter().map(Vec::len).sum();
-        let keys: usize = indexed.keys.0.iter().map(|(_, value)| value.len()).sum();
-        let bulk: usize = indexed.bulk.iter().map(|b| size_of_val(b) + b.path.len()).sum();
-        let frames = match &indexed.frames {
-            None | Some(FrameTable::Native { .. }) => 0,
-            Some(FrameTable::Fragment { frames }) => size_of_val(&frames[..]),
-            Some(FrameTable::Fragments { frames }) => {
-                frames.iter().map(|f| size_of_val(f) + size_of_val(&f[..])).sum()
-            }
-        };
-        let beside = self.metadata.len() + attributes + keys + bulk + frames + FIXED;
-        self.length + beside as u64
+        let coerced = self.coerced.as_ref().map_or(0, Coerced::weight);
+        self.length + weight(&self.indexed, &self.metadata) + coerced as u64
     }
+}
+
+/// What the rows of an instance hold in memory, about, in bytes.
+pub(super) fn weight(indexed: &Indexed, metadata: &[u8]) -> u64 {
+    const FIXED: usize = 2 * 1024;
+    let attributes: usize = indexed.level_attributes.iter().map(Vec::len).sum();
+    let keys: usize = indexed.keys.0.iter().map(|(_, value)| value.len()).sum();
+    let bulk: usize = indexed.bulk.iter().map(|b| size_of_val(b) + b.path.len()).sum();
+    let frames = match &indexed.frames {
+        None | Some(FrameTable::Native { .. }) => 0,
+        Some(FrameTable::Fragment { frames }) => size_of_val(&frames[..]),
+        Some(FrameTable::Fragments { frames }) => {
+            frames.iter().map(|f| size_of_val(f) + size_of_val(&f[..])).sum()
+        }
+    };
+    (metadata.len() + attributes + keys + bulk + frames + FIXED) as u64
 }
 
 /// What the index is told of one instance whose bytes are in a blob.
@@ -86,6 +92,8 @@ pub(super) struct Row {
     pub offset: u64,
     pub length: u64,
     pub sha256: [u8; 32],
+    /// What was coerced, if something was.
+    pub coerced: Option<Coerced>,
     /// The request that it came with.
     pub deed: Option<Arc<Deed>>,
 }
@@ -282,10 +290,19 @@ impl Writers {
         let (mut rows, mut bytes, mut budget) = (Vec::new(), Vec::new(), Vec::new());
         let mut length = 0;
         for ((deed, pending), sha256) in pendings.into_iter().zip(hashes) {
-            let Pending { indexed, metadata, chunks, length: its, budget: permit } = pending;
+            let Pending { indexed, metadata, chunks, length: its, coerced, budget: permit } =
+                pending;
             budget.extend(permit);
             bytes.push(chunks);
-            rows.push(Row { indexed, metadata, offset: length, length: its, sha256, deed });
+            rows.push(Row {
+                indexed,
+                metadata,
+                offset: length,
+                length: its,
+                sha256,
+                coerced,
+                deed,
+            });
             length += its;
         }
         let blob = NewBlob { id, length };
@@ -417,6 +434,7 @@ impl Writers {
                 offset: row.offset,
                 length: row.length,
                 sha256: row.sha256,
+                received: row.coerced.as_ref().map(|coerced| coerced.received),
             })
             .collect();
         let mut tx = self.db.begin_store(scope).await?;

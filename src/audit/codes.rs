@@ -72,6 +72,7 @@ pub(super) fn kind_of(event: &Event) -> Kind {
         Some(Permission::Delete) if event.route.ends_with("$undelete") => kind(ACCESSED, 'C'),
         Some(Permission::Delete) if event.route.ends_with("/{study}") => kind(STUDY_DELETED, 'D'),
         Some(Permission::Delete) => kind(ACCESSED, 'D'),
+        Some(Permission::Update) => kind(ACCESSED, 'U'),
         Some(Permission::Search | Permission::ReadChanges) => kind(QUERY, 'E'),
         Some(Permission::ReadWorkitems) if event.route.ends_with("/workitems") => kind(QUERY, 'E'),
         Some(Permission::ReadWorkitems) => kind(PROCEDURE, 'R'),

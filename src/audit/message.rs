@@ -302,6 +302,7 @@ mod tests {
             (Permission::Delete, "/studies/{study}", "110105", "D"),
             (Permission::Delete, "/studies/{study}/series/{series}", "110103", "D"),
             (Permission::Delete, "/studies/{study}/$undelete", "110103", "C"),
+            (Permission::Update, "/studies/$bulkUpdate", "110103", "U"),
             (Permission::Search, "/studies", "110112", "E"),
             (Permission::ReadAudit, "/audit", "110101", "R"),
             (Permission::ReadWorkitems, "/workitems", "110112", "E"),

@@ -9,6 +9,7 @@
 
 mod audit;
 mod auth;
+mod coerce;
 mod fields;
 mod issuer;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use zeroize::Zeroize as _;
 
 pub use audit::{AuditConfig, AuditReads};
 pub use auth::AuthConfig;
+pub use coerce::{CoerceConfig, CoerceRule};
 pub use issuer::{Algorithm, ClaimPath, IssuerConfig, PartitionRule, SmartScopes, is_loopback};
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use links::LinksConfig;

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use ipnet::IpNet;
 use url::Url;
 
-use super::{Secret, reader::Reader};
+use super::{Secret, coerce::CoerceConfig, reader::Reader};
 use crate::{dicom, tenancy::Weights};
 
 const KIB: u64 = 1 << 10;
@@ -323,6 +323,8 @@ pub struct StoreConfig {
     pub buffer_bytes: u64,
     /// `store.upload_bytes`: bytes that parts hold while they arrive, all requests together.
     pub upload_bytes: u64,
+    /// `store.coerce`: what attributes become.
+    pub coerce: CoerceConfig,
 }
 
 impl StoreConfig {
@@ -334,6 +336,7 @@ impl StoreConfig {
             own_blob_bytes: r.size("store.own_blob_bytes", 64 * KIB..=GIB),
             buffer_bytes: r.size("store.buffer_bytes", 64 * KIB..=TIB),
             upload_bytes: r.size("store.upload_bytes", 64 * KIB..=TIB),
+            coerce: CoerceConfig::read(r),
         };
         if config.own_blob_bytes > config.batch_bytes {
             r.conflict("store.own_blob_bytes must not exceed store.batch_bytes");

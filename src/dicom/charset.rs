@@ -2,7 +2,7 @@
 //! §6.1).
 //!
 //! Owns [`Charset`]. Holds: decoding never fails; bytes that mean nothing become U+FFFD. Absent:
-//! encoding, padding, and which VRs the character set applies to.
+//! padding, and which VRs the character set applies to.
 //!
 //! Decisions where the standard is silent or senders deviate:
 //! - Bytes above 0x7F in the default repertoire are read as ISO 8859-1, as most readers do.
@@ -11,6 +11,7 @@
 //! - Delimiters reset to the sets of value 1 (PS3.5 §6.1.2.5.3), except that a designated G1 set
 //!   stays where value 1 has none: its bytes could mean nothing else.
 
+mod encode;
 mod sets;
 mod term;
 

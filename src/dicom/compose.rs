@@ -51,13 +51,13 @@ pub struct Flaw {
 /// An attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Element {
-    tag: Tag,
-    vr: VR,
-    value: Value,
+    pub(super) tag: Tag,
+    pub(super) vr: VR,
+    pub(super) value: Value,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Value {
+pub(super) enum Value {
     /// In little endian, not padded.
     Bytes(Vec<u8>),
     /// The items of a sequence.
@@ -105,6 +105,11 @@ impl Composition {
             insert(&mut elements, Element { tag: CHARACTER_SET, vr: VR::CS, value });
         }
         Self { elements, flaw }
+    }
+
+    /// The attributes, ascending.
+    pub(super) fn into_elements(self) -> Vec<Element> {
+        self.elements
     }
 
     /// What is wrong with it, if something is.

@@ -173,8 +173,8 @@ impl Sink for Explicit {
         let mut syntax = EXPLICIT_LITTLE;
         if let Some(rewritten) = &self.rewritten_as {
             syntax = rewritten.as_str();
-            elements.retain(|(element, ..)| !matches!(element, 0x0002 | 0x0003 | 0x0012 | 0x0013));
-            elements.push((0x0013, VR::SH, IMPLEMENTATION_VERSION.into()));
+            elements.retain(|(element, ..)| !matches!(element, 0x0002 | 0x0003));
+            written_by_us(&mut elements);
         }
         write_file_meta(&mut self.out, elements, syntax, self.identity.as_ref());
         Ok(())
@@ -286,6 +286,24 @@ pub fn file_meta(transfer_syntax: &Uid, identity: &Identity) -> Vec<u8> {
     let mut out = Out::default();
     write_file_meta(&mut out, Vec::new(), transfer_syntax.as_str(), Some(identity));
     out.current.to_vec()
+}
+
+/// The same of a file that changes, of whose File Meta Information these are the elements but for
+/// (0002,0000).
+pub(super) fn changed_file_meta(
+    mut elements: Vec<(u16, VR, Vec<u8>)>,
+    transfer_syntax: &Uid,
+) -> Vec<u8> {
+    written_by_us(&mut elements);
+    let mut out = Out::default();
+    write_file_meta(&mut out, elements, transfer_syntax.as_str(), None);
+    out.all().flatten().collect()
+}
+
+/// Has File Meta Information name us as the implementation that wrote the file.
+fn written_by_us(elements: &mut Vec<(u16, VR, Vec<u8>)>) {
+    elements.retain(|(element, ..)| !matches!(element, 0x0012 | 0x0013));
+    elements.push((0x0013, VR::SH, IMPLEMENTATION_VERSION.into()));
 }
 
 fn write_file_meta(

@@ -14,6 +14,11 @@ use serde_json::value::RawValue;
 
 use super::{Tag, attributes::Matching};
 
+/// Whether all of a text matches a pattern: `*` any characters, `?` any one.
+pub(super) fn is_like(pattern: &str, text: &str) -> bool {
+    pattern::matches(pattern, text)
+}
+
 /// A DICOM JSON object whose attributes are not looked into before they are wanted.
 pub type Object<'a> = BTreeMap<&'a str, &'a RawValue>;
 

@@ -5,9 +5,12 @@
 //! out; no I/O, no async, no database, no HTTP.
 
 pub mod attributes;
+pub mod changeable;
 pub mod charset;
+pub mod coerce;
 pub mod compose;
 pub mod data_set;
+pub mod edit;
 pub mod error;
 pub mod explicit;
 pub mod extract;

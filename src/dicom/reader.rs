@@ -72,6 +72,24 @@ pub trait Sink {
         let _ = (header, value);
         Ok(())
     }
+    /// Bytes of a deflated data set, inflated, before the sink hears what they say.
+    fn inflated(&mut self, bytes: &[u8]) {
+        let _ = bytes;
+    }
+    /// Something of the data set itself begins at `start`, which is heard next unless it is a group
+    /// length, a superfluous delimiter (FFFE,xxxx) or padding (0000,0000). `explicit`: elements of
+    /// the data set have VRs.
+    ///
+    /// # Errors
+    /// What ends the reading.
+    fn top_level(&mut self, start: u64, tag: Tag, explicit: bool) -> Result<(), DicomError> {
+        let _ = (start, tag, explicit);
+        Ok(())
+    }
+    /// A sequence, or encapsulated pixel data, of the data set itself ended before `end`.
+    fn top_level_end(&mut self, end: u64) {
+        let _ = end;
+    }
     /// The File Meta Information is complete: what follows is encoded so.
     fn data_set_start(&mut self, meta: &FileMeta) -> Result<(), DicomError>;
     /// A whole value that is not bulk, in the data set's byte order, padding included.

@@ -52,6 +52,8 @@ pub enum At {
 pub struct Read;
 /// Asks to delete.
 pub struct Remove;
+/// Asks to change what is stored.
+pub struct Update;
 /// Asks to have it checked that instances are safe.
 pub struct Commit;
 /// Asks to search.
@@ -99,6 +101,7 @@ macro_rules! asks_in_one {
 asks_in_one!(
     Read: Permission::Retrieve;
     Remove: Permission::Delete;
+    Update: Permission::Update;
     Commit: Permission::Commit;
     Store: Permission::Store;
     ReadWebhooks: Permission::ReadWebhooks;

@@ -49,6 +49,7 @@ pub async fn retrieve(
     let (parts, _) = request.into_parts();
     let query = parts.uri.query();
     let accept = AcceptSet::of(&parts.headers, query, app.retrieve.missing_accept);
+    let version = super::wado::version(&parts.headers)?;
     let offers = offers(&target);
     let chosen = choose(&accept, offers).map_err(|_| Problem::from(NotAcceptable::of(offers)));
     let chosen = chosen.and_then(|choice| {
@@ -67,7 +68,7 @@ pub async fn retrieve(
         let (before, after) = urls.bulk_data_around(study, series, instance);
         (before.trim_end_matches('/').to_owned(), after.to_owned())
     });
-    let metadata = app.archive.metadata(caller.scope, target, base).await?;
+    let metadata = app.archive.metadata(caller.scope, target, version, base).await?;
     let etag = etag(&metadata.version, &choice, charset, &caller.urls);
     if conditional::not_modified(&parts.headers, &etag) {
         return Ok(conditional::unchanged(&etag));

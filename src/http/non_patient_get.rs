@@ -91,7 +91,7 @@ impl Asked<'_> {
         let archive = &self.app.archive;
         let mut instances =
             archive.non_patient(scope, self.category, &self.instance, wanted).await?;
-        let version = instances.version.clone();
+        let version = instances.tag.clone();
         let head = instances.next().await?.ok_or(ArchiveError::NotFound)?;
         let content_type = media_type_with(DICOM, &head.transfer_syntax);
         let form = format!("{:?} {content_type}", choice.form);

@@ -86,7 +86,7 @@ fn filter(uri: &Uri) -> Result<OperationFilter, Problem> {
     for (name, value) in pairs(uri) {
         match &*name {
             "kind" => {
-                let rule = "reindex, purge, compact or erase, once";
+                let rule = "reindex, purge, compact, erase or update, once";
                 once(&mut filter.kind, OperationKind::named(&value), "kind", rule)?;
             }
             "status" => {
@@ -143,7 +143,9 @@ fn shown(app: &App, operation: &Operation, urls: &TagUrls, uri: &Uri) -> Value {
     if let Some(total) = operation.total {
         shown["total"] = json!(total);
     }
-    if let Some(error) = &operation.error {
+    if let Some(results) = &operation.results {
+        shown["results"] = results.clone();
+    } else if let Some(error) = &operation.error {
         shown["results"] = json!({ "errors": [error] });
     }
     shown
@@ -181,6 +183,7 @@ mod tests {
             updated_at: at,
             error: None,
             partition: None,
+            results: None,
         };
         assert_eq!(percent(&operation), 0);
         for (processed, total, expected) in [(0, 0, 0), (1, 3, 33), (3, 3, 99), (9, 3, 99)] {

@@ -107,6 +107,12 @@ pub const CHARSET: &[Parameter] = &[
 pub const CONDITIONAL: &[Parameter] =
     &[Parameter::header("If-None-Match", "Entity tags that the client has: 304 for one of them.")];
 
+/// Of what may have been changed here.
+pub const ORIGINAL: &[Parameter] = &[Parameter::header(
+    "msdicom-request-original",
+    "With `true` instances as they were stored, before attributes of them were changed here.",
+)];
+
 /// Byte ranges (RFC 9110 §14).
 pub const RANGES: &[Parameter] = &[
     Parameter::header("Range", "One range of the answer's bytes."),
@@ -207,7 +213,8 @@ pub const OVERLAP: &[Parameter] =
 
 /// Which operations.
 pub const OPERATIONS: &[Parameter] = &[
-    Parameter::query("kind", "What they do.").of(&["reindex", "purge", "compact", "erase"]),
+    Parameter::query("kind", "What they do.")
+        .of(&["reindex", "purge", "compact", "erase", "update"]),
     Parameter::query("status", "How far they are.").of(&[
         "notStarted",
         "running",

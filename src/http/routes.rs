@@ -17,7 +17,8 @@ use axum::{Router, http::Method, middleware};
 use super::{
     App,
     accept::{Offer, offers},
-    audit, bulkdata, capabilities, change_feed, commitment, delete, frames, health,
+    audit, bulk_update, bulkdata, capabilities, change_feed, commitment, corrections, delete,
+    frames, health,
     layers::{self, head::Security},
     metadata,
     openapi::{self, Routes},
@@ -27,8 +28,8 @@ use super::{
     },
     operations,
     parameters::{
-        AUDIT, CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, MATCHING, OPERATIONS as WHICH, PAGES,
-        RANGES, TAGS, THUMBNAIL, VIEW, WADO_URI,
+        AUDIT, CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, MATCHING, OPERATIONS as WHICH,
+        ORIGINAL, PAGES, RANGES, TAGS, THUMBNAIL, VIEW, WADO_URI,
     },
     partitions, pixeldata, qido, query_tags, removals, rendered, stow, thumbnail, wado, wado_uri,
     webhooks,
@@ -67,6 +68,11 @@ const OPERATIONS_OF: &str = "/operations";
 const OPERATION: &str = "/operations/{operation}";
 const REMOVALS: &str = "/removals";
 const RETRY: &str = "/removals/$retry";
+const BULK_UPDATE: &str = "/studies/$bulkUpdate";
+const MERGE: &str = "/patients/$merge";
+const ASSIGN: &str = "/studies/$assignPatient";
+const MOVE_STUDY: &str = "/studies/{study}/$move";
+const MOVE_SERIES: &str = "/studies/{study}/series/{series}/$move";
 const UNDELETE: &str = "/studies/{study}/$undelete";
 const WEBHOOKS: &str = "/webhooks";
 const WEBHOOK: &str = "/webhooks/{webhook}";
@@ -89,7 +95,8 @@ const SEARCH: &str = "§10.6";
 /// Groups of parameters, besides those that every route has.
 const NOTHING: &[&[Parameter]] = &[];
 const WHOLE: &[&[Parameter]] = &[CONDITIONAL];
-const TEXT: &[&[Parameter]] = &[CHARSET, CONDITIONAL];
+const TEXT: &[&[Parameter]] = &[CHARSET, ORIGINAL, CONDITIONAL];
+const FILES: &[&[Parameter]] = &[ORIGINAL, CONDITIONAL, RANGES];
 const BYTES: &[&[Parameter]] = &[CONDITIONAL, RANGES];
 
 /// Of what may have to be decoded, and of which a range may be asked.
@@ -109,7 +116,7 @@ fn read(
 fn retrieve(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
     read(path, "retrieve", summary, RETRIEVE)
         .gives(gives)
-        .parameters(BYTES)
+        .parameters(FILES)
         .statuses(&PIXEL_STATUSES)
 }
 
@@ -292,6 +299,23 @@ fn with_deletion(routes: Routes<App>) -> Routes<App> {
         .add(removals(Method::POST, RETRY, "Retry removals that failed"), removals::retry)
 }
 
+/// Every route of changes of what is stored.
+fn with_update(routes: Routes<App>) -> Routes<App> {
+    const STATUSES: &[u16] = &[202, 400, 404, 408, 413, 415, 429, 503];
+    const OF_ONE: &[u16] = &[202, 400, 404, 408, 410, 413, 415, 429, 503];
+    let of = |path, summary, statuses| {
+        managed(Method::POST, path, "update", summary, statuses)
+            .takes(&["application/json"])
+            .gives(&offers::OWN_JSON)
+    };
+    routes
+        .add(of(BULK_UPDATE, "Change attributes of studies", STATUSES), bulk_update::update)
+        .add(of(MERGE, "Merge two patients", STATUSES), corrections::merge)
+        .add(of(ASSIGN, "Give studies another patient", STATUSES), corrections::assign)
+        .add(of(MOVE_STUDY, "Move a study into another", OF_ONE), corrections::move_into)
+        .add(of(MOVE_SERIES, "Move a series into another study", OF_ONE), corrections::move_into)
+}
+
 /// Every route of storage commitment.
 fn with_commitment(routes: Routes<App>) -> Routes<App> {
     let of = |method, summary, section, statuses| {
@@ -433,7 +457,7 @@ pub fn routes() -> Routes<App> {
         .add(search(STUDY_SERIES, "Search for series of a study"), qido::series)
         .add(search(STUDY_INSTANCES, "Search for instances of a study"), qido::instances)
         .add(search(SERIES_INSTANCES, "Search for instances of a series"), qido::instances);
-    let routes = non_patient::with_non_patient(with_commitment(with_deletion(routes)));
+    let routes = non_patient::with_non_patient(with_commitment(with_update(with_deletion(routes))));
     let routes = worklist::with_worklist(with_webhooks(with_tags(routes)));
     links::with_links(access::with_access(routes))
         .add(

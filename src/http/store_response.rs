@@ -19,6 +19,10 @@ use crate::{
 /// match SOP class" (PS3.18 Table I.2-1).
 const WARNING_REASON: u16 = 0xB007;
 
+/// (0008,1196) where attributes of a stored instance are not as they came: B000H, "coercion of data
+/// elements".
+const COERCED: u16 = 0xB000;
+
 /// Longest (0000,0902) Error Comment, in characters: its VR is LO.
 const COMMENT: usize = 64;
 
@@ -87,7 +91,8 @@ pub fn answer_at(
 
 /// PS3.18 Table 10.5.3-1.
 fn status(outcome: &Outcome) -> StatusCode {
-    let clean = outcome.failed.is_empty() && outcome.stored.iter().all(|s| s.warnings.is_empty());
+    let is_clean = |stored: &Stored| stored.warnings.is_empty() && stored.coerced.is_empty();
+    let clean = outcome.failed.is_empty() && outcome.stored.iter().all(is_clean);
     match (outcome.stored.is_empty(), clean) {
         (true, _) => StatusCode::CONFLICT,
         (false, true) => StatusCode::OK,
@@ -98,9 +103,21 @@ fn status(outcome: &Outcome) -> StatusCode {
 fn success(stored: &Stored, url: String) -> Value {
     let mut item = references(&stored.sop_class, &stored.instance);
     item.insert("00081190".into(), one("UR", Some(json!(url))));
-    if !stored.warnings.is_empty() {
-        item.insert("00081196".into(), one("US", Some(json!(WARNING_REASON))));
-        item.insert("00741048".into(), comments(stored.warnings.iter().map(warning_text)));
+    let reason = match (stored.coerced.is_empty(), stored.warnings.is_empty()) {
+        (false, _) => Some(COERCED),
+        (true, false) => Some(WARNING_REASON),
+        (true, true) => None,
+    };
+    if let Some(reason) = reason {
+        let coerced = stored.coerced.iter().map(|tag| format!("{tag} was coerced"));
+        let texts = coerced.chain(stored.warnings.iter().map(warning_text));
+        item.insert("00081196".into(), one("US", Some(json!(reason))));
+        item.insert("00741048".into(), comments(texts));
+    }
+    let original = stored.original.as_ref().and_then(|item| serde_json::from_str(item).ok());
+    if let Some(original) = original {
+        let original: Value = original;
+        item.insert("04000561".into(), json!({ "vr": "SQ", "Value": [original] }));
     }
     Value::Object(item)
 }

@@ -25,11 +25,13 @@ use super::{
     urls::PartitionUrls,
 };
 use crate::{
-    archive::{ArchiveError, Extent, InstanceHead, Instances, Target, Values, Wanted},
+    archive::{ArchiveError, Extent, InstanceHead, Instances, Target, Values, Version, Wanted},
     dicom::transfer_syntax::OCTET_STREAM,
 };
 
 const DICOM: &str = "application/dicom";
+/// Asks for instances as they were stored, before they were changed here.
+const ORIGINAL: &str = "msdicom-request-original";
 
 /// Retrieves the instances of a study or series, or one instance. Who asks for octets gets their
 /// bulk values, as before these had resources of their own (PS3.18 Table 10.4.4-1).
@@ -45,6 +47,7 @@ pub async fn retrieve(
         Target::Study { .. } | Target::Series { .. } => &offers::INSTANCES,
     };
     let (parts, _) = request.into_parts();
+    let version = version(&parts.headers)?;
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
     let mut choices = candidates(&accept, offers);
     if choices.first().is_some_and(|choice| choice.media_type == OCTET_STREAM) {
@@ -62,7 +65,8 @@ pub async fn retrieve(
             headers: &parts.headers,
             only_head: parts.method == Method::HEAD,
         };
-        match app.archive.instances(caller.scope.clone(), target.clone(), wanted).await {
+        let (scope, target) = (caller.scope.clone(), target.clone());
+        match app.archive.instances(scope, target, version, wanted).await {
             Ok(instances) => return asked.answer(form, instances).await,
             Err(ArchiveError::NotAcceptable { available: syntaxes }) => available = syntaxes,
             Err(error) => return Err(error.into()),
@@ -80,6 +84,22 @@ pub async fn retrieve(
             .flat_map(|offer| available.iter().map(move |uid| describe(offer.form, uid)))
             .collect(),
     ))
+}
+
+/// Which version `msdicom-request-original` asks for, as with Microsoft's server.
+///
+/// # Errors
+/// 400 where that is neither `true` nor `false`.
+pub(super) fn version(headers: &HeaderMap) -> Result<Version, Problem> {
+    let rule = || Problem::invalid(ORIGINAL, "true or false, once");
+    let mut given = headers.get_all(ORIGINAL).iter();
+    let Some(value) = given.next() else { return Ok(Version::Current) };
+    let word = value.to_str().map_err(|_| rule())?.trim().to_ascii_lowercase();
+    match (&*word, given.next()) {
+        ("true", None) => Ok(Version::Original),
+        ("false", None) => Ok(Version::Current),
+        _ => Err(rule()),
+    }
 }
 
 fn describe(form: Form, syntax: &str) -> String {
@@ -117,7 +137,7 @@ impl Asked<'_> {
         let place = self.urls.at("/studies");
         let codecs = if instances.extent.is_some() { "" } else { env!("CARGO_PKG_VERSION") };
         let wanted = format!("{form:?} {:?}", instances.wanted());
-        let pieces = [&instances.version, &place, &wanted, codecs].map(str::as_bytes);
+        let pieces = [&instances.tag, &place, &wanted, codecs].map(str::as_bytes);
         let boundary = Boundary::of(&pieces);
         let etag = format!("\"{}\"", boundary.as_str());
         if conditional::not_modified(self.headers, &etag) {

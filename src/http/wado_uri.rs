@@ -21,7 +21,7 @@ use super::{
     wado,
 };
 use crate::{
-    archive::{ArchiveError, Kind, Rendering, Shot, Target, Wanted},
+    archive::{ArchiveError, Kind, Rendering, Shot, Target, Version, Wanted},
     config::MissingAccept,
     dicom::{Tag, Uid},
     render::{Annotations, Function, Window},
@@ -72,7 +72,8 @@ pub async fn retrieve(
         return Err(Problem::invalid("windowCenter", "not together with application/dicom"));
     }
     let wanted = asked.transfer_syntax.map_or(Wanted::Default, Wanted::Exactly);
-    let instances = app.archive.instances(caller.scope, asked.target, vec![wanted]).await?;
+    let instances =
+        app.archive.instances(caller.scope, asked.target, Version::Current, vec![wanted]).await?;
     let only_head = parts.method == Method::HEAD;
     let asked = wado::Asked { urls: caller.urls, headers: &parts.headers, only_head };
     asked.answer(Form::Single, instances).await

@@ -62,6 +62,14 @@ const LIVE: &str = concat!(
     " i"
 );
 
+/// First versions of live instances.
+const ORIGINALS: &str = concat!(
+    "-- compaction_originals
+    SELECT o.watermark, o.blob_offset, o.length, o.sha256, NULL::float8 FROM ",
+    one!("*", "original_instance", "blob_id", "$2"),
+    " o"
+);
+
 const RESTORABLE: &str = concat!(
     "-- compaction_restorable
     SELECT d.watermark, d.blob_offset, d.length, d.sha256,
@@ -71,8 +79,17 @@ const RESTORABLE: &str = concat!(
     WHERE d.restorable_until > now()"
 );
 
+const MOVE_ORIGINAL: &str = concat!(
+    "-- compaction_move_original
+    UPDATE original_instance t SET blob_id = $2, blob_offset = n.place
+    FROM unnest($3::bigint[], $4::bigint[]) AS n(key, place) CROSS JOIN LATERAL ",
+    one!("ctid AS at", "original_instance", "watermark", "n.key"),
+    " x
+    WHERE t.partition_id = $1 AND t.ctid = x.at"
+);
+
 /// The new blob, until rows name it.
-const QUEUE: &str = "-- compaction_queue
+pub(super) const QUEUE: &str = "-- compaction_queue
     INSERT INTO blob_removal (partition_id, blob_id, due_at, length)
     VALUES ($1, $2, now() + make_interval(secs => $3), $4)";
 
@@ -146,8 +163,24 @@ const FREE: &str = concat!(
 );
 
 pub(super) const STATEMENTS: &[&str] = &[
-    LOCK, LOCK_DEAD, CLAIM, INTO, LIVE, RESTORABLE, QUEUE, QUEUED, UNQUEUE, MOVE, MOVE_DEAD,
-    CREATE, REMOVE, REPLACED, MOVED_ON, FREE,
+    LOCK,
+    LOCK_DEAD,
+    CLAIM,
+    INTO,
+    LIVE,
+    ORIGINALS,
+    RESTORABLE,
+    QUEUE,
+    QUEUED,
+    UNQUEUE,
+    MOVE,
+    MOVE_ORIGINAL,
+    MOVE_DEAD,
+    CREATE,
+    REMOVE,
+    REPLACED,
+    MOVED_ON,
+    FREE,
 ];
 
 /// Time for copying one blob, after which the copy is removed if it is not named.
@@ -209,6 +242,8 @@ pub enum Planned {
 struct Content {
     /// Watermarks of live instances, with their offsets.
     live: Vec<(i64, u64)>,
+    /// Watermarks of first versions of live instances, with their offsets.
+    originals: Vec<(i64, u64)>,
     /// Watermarks of those that can come back, with their offsets.
     restorable: Vec<(i64, u64)>,
     /// Time until the first, and the last, of them cannot any more.
@@ -322,7 +357,11 @@ impl PartitionTx {
             places.insert(kept.offset, bigint(at));
             at += kept.length;
         }
-        for (sql, rows) in [(MOVE, &content.live), (MOVE_DEAD, &content.restorable)] {
+        for (sql, rows) in [
+            (MOVE, &content.live),
+            (MOVE_ORIGINAL, &content.originals),
+            (MOVE_DEAD, &content.restorable),
+        ] {
             let (watermarks, new): (Vec<i64>, Vec<i64>) = rows
                 .iter()
                 .filter_map(|(watermark, offset)| Some((*watermark, *places.get(offset)?)))
@@ -330,7 +369,8 @@ impl PartitionTx {
             let (query, conn) = self.statement(sql);
             query.bind(plan.into).bind(watermarks).bind(new).execute(conn).await?;
         }
-        if content.live.is_empty() {
+        let is_dead = content.live.is_empty() && content.originals.is_empty();
+        if is_dead {
             let wait = content.last.unwrap_or(0.0).max(0.0);
             let (query, conn) = self.statement(QUEUE);
             query.bind(plan.into).bind(wait).bind(bigint(at)).execute(conn).await?;
@@ -349,7 +389,7 @@ impl PartitionTx {
         query.bind(plan.into).execute(conn).await?;
         self.compaction_drop(plan.from).await?;
         // What can come back and does not is dead one day.
-        if let Some(wait) = content.first.filter(|_| !content.live.is_empty()) {
+        if let Some(wait) = content.first.filter(|_| !is_dead) {
             self.compaction_look(&[plan.into], Duration::from_secs_f64(wait.max(0.0))).await?;
         }
         Ok(true)
@@ -396,21 +436,24 @@ impl PartitionTx {
     async fn compaction_content(&mut self, blob: Uuid) -> Result<Content, IndexError> {
         let mut content = Content {
             live: Vec::new(),
+            originals: Vec::new(),
             restorable: Vec::new(),
             first: None,
             last: None,
             kept: BTreeMap::new(),
         };
-        for (sql, table) in [(LIVE, "instance"), (RESTORABLE, "deleted_instance")] {
+        for (sql, table) in
+            [(LIVE, "instance"), (ORIGINALS, "original_instance"), (RESTORABLE, "deleted_instance")]
+        {
             let (query, conn) = self.statement(sql);
             for row in query.bind(blob).fetch_all(conn).await? {
                 let offset = size(&row, 1, table, "blob_offset")?;
                 let length = size(&row, 2, table, "length")?;
                 let entry = (row.try_get(0)?, offset);
-                if table == "instance" {
-                    content.live.push(entry);
-                } else {
-                    content.restorable.push(entry);
+                match table {
+                    "instance" => content.live.push(entry),
+                    "original_instance" => content.originals.push(entry),
+                    _ => content.restorable.push(entry),
                 }
                 if let Some(wait) = row.try_get::<Option<f64>, _>(4)? {
                     content.first = Some(content.first.map_or(wait, |first| first.min(wait)));

@@ -11,8 +11,12 @@ use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    IndexError, NewBlob, NewInstance, PartitionTx, columns, db::Statement, frames, located::bigint,
+    IndexError, NewBlob, NewInstance, PartitionTx, columns,
+    db::Statement,
+    frames,
+    located::bigint,
     parents::ParentKeys,
+    store::{Replacing, Version},
 };
 use crate::dicom::{
     Uid,
@@ -32,7 +36,7 @@ macro_rules! into_instance {
         concat!(
             "INSERT INTO instance (partition_id, blob_id, sop_instance_uid, study_key, series_key,
         sop_class_uid, transfer_syntax_uid, blob_offset, length, data_set_offset, sha256,
-        attributes, instance_number, header_missing)
+        attributes, instance_number, header_missing, received_sha256)
     SELECT $1, ",
             $from,
             "
@@ -81,17 +85,17 @@ const INSTANCES_STORE: &str = concat!(
     "-- instances_store
     WITH n AS MATERIALIZED (SELECT * FROM unnest($4::uuid[], $5::text[], $6::bigint[],
             $7::bigint[], $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[],
-            $13::bytea[], $14::text[], $15::text[], $16::smallint[], $17::bytea[], $18::text[],
-            $19::text[], $20::text[]) WITH ORDINALITY
+            $13::bytea[], $14::text[], $15::text[], $16::smallint[], $17::bytea[], $18::bytea[],
+            $19::text[], $20::text[], $21::text[]) WITH ORDINALITY
         AS n(blob_id, uid, study_key, series_key, sop_class, transfer_syntax, blob_offset, length,
-            data_set_offset, sha256, attributes, number, header_missing, metadata, bulk, study,
-            series, place)),
+            data_set_offset, sha256, attributes, number, header_missing, received, metadata, bulk,
+            study, series, place)),
     b AS (",
     into_blob!(),
     "), i AS (",
     into_instance!(
         "blob_id, uid, study_key, series_key, sop_class, transfer_syntax, blob_offset, length,
-            data_set_offset, sha256, attributes, number, header_missing FROM n"
+            data_set_offset, sha256, attributes, number, header_missing, received FROM n"
     ),
     "), k AS MATERIALIZED (SELECT i.watermark, n.uid, n.study, n.series, n.metadata, n.bulk, n.place
         FROM i JOIN n ON n.uid = i.sop_instance_uid),
@@ -100,8 +104,8 @@ const INSTANCES_STORE: &str = concat!(
     "), f AS (",
     into_frames!(
         "k.watermark, t.frames, t.native_offset, t.native_length, t.bits, t.fragments, t.starts
-        FROM unnest($21::bigint[], $22::integer[], $23::bigint[], $24::bigint[], $25::bigint[],
-            $26::bytea[], $27::bytea[])
+        FROM unnest($22::bigint[], $23::integer[], $24::bigint[], $25::bigint[], $26::bigint[],
+            $27::bytea[], $28::bytea[])
             AS t(place, frames, native_offset, native_length, bits, fragments, starts)
         JOIN k ON k.place = t.place"
     ),
@@ -117,7 +121,7 @@ const INSTANCE_CREATE: &str = concat!(
     into_instance!(
         "* FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::text[],
             $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::text[], $13::text[],
-            $14::smallint[])"
+            $14::smallint[], $15::bytea[])"
     )
 );
 
@@ -139,26 +143,42 @@ const FEED_CREATE: &str = concat!(
     into_feed!("* FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[])")
 );
 
-pub(super) const STATEMENTS: &[&str] =
-    &[INSTANCES_STORE, BLOB_CREATE, INSTANCE_CREATE, METADATA_CREATE, FRAMES_CREATE, FEED_CREATE];
+/// Of what replaces other versions.
+const FEED_REPLACED: &str = "-- feed_replaced
+    INSERT INTO change_feed (partition_id, action, study_instance_uid, series_instance_uid,
+        sop_instance_uid, watermark, replaced)
+    SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[],
+        $7::bigint[])
+    RETURNING event_id";
+
+pub(super) const STATEMENTS: &[&str] = &[
+    INSTANCES_STORE,
+    BLOB_CREATE,
+    INSTANCE_CREATE,
+    METADATA_CREATE,
+    FRAMES_CREATE,
+    FEED_CREATE,
+    FEED_REPLACED,
+];
 
 /// Length of the preamble with its prefix, in bytes.
 const PREAMBLE: i16 = 132;
 
 impl PartitionTx {
-    /// Writes the rows of new `blobs` and of instances, ascending by UID; answers the watermarks of
-    /// those that were not there.
+    /// Writes the rows of new `blobs` and of instances, in their order; answers the watermarks of
+    /// those that were not there. `replaced`: what they replace, where that is something.
     pub(super) async fn create(
         &mut self,
         blobs: &[NewBlob],
         batch: &[&NewInstance<'_>],
         parents: &ParentKeys<'_>,
+        replaced: Option<&Replacing>,
     ) -> Result<HashMap<String, i64>, IndexError> {
-        if self.scoped().citus() {
+        if self.scoped().citus() || replaced.is_some() {
             if !blobs.is_empty() {
                 self.blobs_create(blobs).await?;
             }
-            return self.create_by_table(batch, parents).await;
+            return self.create_by_table(batch, parents, replaced).await;
         }
         let (query, conn) = self.statement(INSTANCES_STORE);
         let query = bind_instances(bind_blobs(query, blobs), batch, parents)?;
@@ -174,6 +194,7 @@ impl PartitionTx {
         &mut self,
         batch: &[&NewInstance<'_>],
         parents: &ParentKeys<'_>,
+        replaced: Option<&Replacing>,
     ) -> Result<HashMap<String, i64>, IndexError> {
         let (query, conn) = self.statement(INSTANCE_CREATE);
         let rows = bind_instances(query, batch, parents)?.fetch_all(conn).await?;
@@ -193,14 +214,37 @@ impl PartitionTx {
             let (query, conn) = self.statement(FRAMES_CREATE);
             frames.bind(query).execute(conn).await?;
         }
-        let (query, conn) = self.statement(FEED_CREATE);
-        query
+        let (query, conn) = match replaced {
+            Some(_) => self.statement(FEED_REPLACED),
+            None => self.statement(FEED_CREATE),
+        };
+        let uid = |new: &&NewInstance<'_>| new.indexed.instance.as_str().to_owned();
+        let versions: Option<Vec<Option<Version>>> = replaced
+            .map(|replaced| news.iter().map(|new| replaced.get(&uid(new)).copied()).collect());
+        let actions = versions.as_ref().map(|versions| {
+            let word = |version: &Option<Version>| match version {
+                Some(version) if !version.is_moved => "update",
+                _ => "create",
+            };
+            versions.iter().map(word).collect::<Vec<_>>()
+        });
+        let query = match actions {
+            Some(actions) => query.bind(actions),
+            None => query,
+        };
+        let query = query
             .bind(texts(&news, |indexed| &indexed.study))
             .bind(texts(&news, |indexed| &indexed.series))
             .bind(texts(&news, |indexed| &indexed.instance))
-            .bind(&keys)
-            .execute(conn)
-            .await?;
+            .bind(&keys);
+        let query = match versions {
+            Some(versions) => {
+                let old = versions.into_iter().map(|version| version.map(|old| old.watermark));
+                query.bind(old.collect::<Vec<Option<i64>>>())
+            }
+            None => query,
+        };
+        query.execute(conn).await?;
         Ok(created)
     }
 
@@ -251,6 +295,8 @@ fn bind_instances(
         batch.iter().map(|new| bigint(of(new))).collect()
     };
     let hashes: Vec<&[u8]> = batch.iter().map(|new| &new.sha256[..]).collect();
+    let received: Vec<Option<&[u8]>> =
+        batch.iter().map(|new| new.received.as_ref().map(|sha256| &sha256[..])).collect();
     let numbers: Vec<_> =
         batch.iter().map(|new| columns::value(new.indexed, "instance_number")).collect();
     let header = |indexed: &Indexed| header_missing(indexed.data_set_offset, indexed.has_preamble);
@@ -268,7 +314,8 @@ fn bind_instances(
         .bind(hashes)
         .bind(attributes)
         .bind(numbers)
-        .bind(headers))
+        .bind(headers)
+        .bind(received))
 }
 
 fn bind_metadata<'a>(

@@ -20,6 +20,7 @@ use super::{
     },
     tag_values::{DELETE_ERRORS, DELETE_VALUES},
 };
+use crate::dicom::Uid;
 
 const STUDY_LOCK: &str = concat!(
     "-- delete_study_lock
@@ -53,12 +54,13 @@ const TOMBSTONES: &str = concat!(
     "-- delete_tombstones
     INSERT INTO deleted_instance (partition_id, watermark, study_instance_uid,
         series_instance_uid, sop_instance_uid, sop_class_uid, transfer_syntax_uid, blob_id,
-        blob_offset, length, data_set_offset, sha256, stored_at, restorable_until)
+        blob_offset, length, data_set_offset, sha256, received_sha256, stored_at,
+        restorable_until)
     SELECT i.partition_id, i.watermark, $3, ",
     series_uid_of_i!(),
     ", i.sop_instance_uid,
         i.sop_class_uid, i.transfer_syntax_uid, i.blob_id, i.blob_offset, i.length,
-        i.data_set_offset, i.sha256, i.stored_at, now() + make_interval(secs => $4)
+        i.data_set_offset, i.sha256, i.received_sha256, i.stored_at, now() + make_interval(secs => $4)
     FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
     one!("*", "instance", "watermark", "n.key"),
     " i
@@ -101,6 +103,9 @@ pub(super) const BLOBS_QUEUE: &str = concat!(
     WHERE (SELECT 1 FROM instance i
         WHERE i.partition_id = $1 AND i.blob_id >= b.blob_id AND i.blob_id <= b.blob_id
         ORDER BY i.blob_id LIMIT 1) IS NULL
+        AND (SELECT 1 FROM original_instance o
+            WHERE o.partition_id = $1 AND o.blob_id >= b.blob_id AND o.blob_id <= b.blob_id
+            ORDER BY o.blob_id LIMIT 1) IS NULL
     RETURNING blob_id"
 );
 
@@ -129,6 +134,19 @@ pub(super) const STATEMENTS: &[&str] = &[
     BLOBS,
 ];
 
+/// Live instances of one study that go, whose study and blobs are locked.
+pub(super) struct Victims {
+    pub(super) study_key: i64,
+    /// Ascending.
+    pub(super) watermarks: Vec<i64>,
+    /// Keys of their series.
+    pub(super) series: Vec<i64>,
+    /// The blobs that hold them and their first versions.
+    pub(super) blobs: Vec<Uuid>,
+    /// Of those with an earlier version: their watermarks.
+    pub(super) revised: Vec<i64>,
+}
+
 impl PartitionTx {
     /// Deletes `target`; answers the watermarks of its instances (none: it is not there). They can
     /// come back for `grace`, after which blobs without a live instance become due for removal, and
@@ -142,12 +160,29 @@ impl PartitionTx {
         target: &Target,
         grace: Duration,
     ) -> Result<Vec<i64>, IndexError> {
+        let Some(victims) = self.victims(target).await? else { return Ok(Vec::new()) };
+        let watermarks = &victims.watermarks;
+        let (query, conn) = self.statement(TOMBSTONES);
+        let query = query.bind(watermarks).bind(target.study().as_str()).bind(grace.as_secs_f64());
+        query.execute(conn).await?;
+        let (query, conn) = self.statement(FEED);
+        query.bind(watermarks).execute(conn).await?;
+        self.originals_bury(&victims.revised, target.study(), grace).await?;
+        self.victims_remove(&victims).await?;
+        self.blobs_settle(&victims.blobs, grace).await?;
+        Ok(victims.watermarks)
+    }
+
+    /// Locks a study, for itself alone; its key, if it is there.
+    pub(super) async fn study_lock(&mut self, study: &Uid) -> Result<Option<i64>, IndexError> {
         let (query, conn) = self.statement(STUDY_LOCK);
-        let study = target.study().as_str();
-        let Some(row) = query.bind(study).fetch_optional(conn).await? else {
-            return Ok(Vec::new());
-        };
-        let study_key: i64 = row.try_get(0)?;
+        let row = query.bind(study.as_str()).fetch_optional(conn).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// Locks what is there of `target`, for itself alone: the study, then the blobs.
+    pub(super) async fn victims(&mut self, target: &Target) -> Result<Option<Victims>, IndexError> {
+        let Some(study_key) = self.study_lock(target.study()).await? else { return Ok(None) };
 
         let (query, conn) = self.statement(VICTIMS);
         let query = query
@@ -156,7 +191,7 @@ impl PartitionTx {
             .bind(target.instance().map(|uid| uid.as_str()));
         let rows = query.fetch_all(conn).await?;
         if rows.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let mut watermarks: Vec<i64> = Vec::with_capacity(rows.len());
         let (mut series, mut blobs): (Vec<i64>, Vec<Uuid>) = (Vec::new(), Vec::new());
@@ -167,6 +202,9 @@ impl PartitionTx {
         }
         series.sort_unstable();
         series.dedup();
+        let originals = self.originals_of(&watermarks).await?;
+        let revised = originals.iter().map(|(of, _)| *of).collect();
+        blobs.extend(originals.into_iter().map(|(_, blob)| blob));
         blobs.sort_unstable();
         blobs.dedup();
 
@@ -175,30 +213,41 @@ impl PartitionTx {
             // A compaction replaced one of them since they were read.
             return Err(IndexError::Busy);
         }
-        let (query, conn) = self.statement(TOMBSTONES);
-        let query = query.bind(&watermarks).bind(study).bind(grace.as_secs_f64());
-        query.execute(conn).await?;
-        for sql in [FEED, METADATA, FRAMES, DELETE_VALUES, DELETE_ERRORS, INSTANCES] {
-            let (query, conn) = self.statement(sql);
-            query.bind(&watermarks).execute(conn).await?;
-        }
-        self.packs_delete(study_key, &watermarks).await?;
-        let (query, conn) = self.statement(SERIES);
-        query.bind(&series).execute(conn).await?;
-        let (query, conn) = self.statement(STUDY);
-        query.bind([study_key]).execute(conn).await?;
-        let (query, conn) = self.statement(REQUESTS);
-        query.bind(&series).execute(conn).await?;
-        self.terms_gone(study_key).await?;
+        watermarks.sort_unstable();
+        Ok(Some(Victims { study_key, watermarks, series, blobs, revised }))
+    }
 
+    /// Removes the rows of instances, and of what nothing is left in.
+    pub(super) async fn victims_remove(&mut self, victims: &Victims) -> Result<(), IndexError> {
+        let Victims { study_key, watermarks, series, .. } = victims;
+        for sql in [METADATA, FRAMES, DELETE_VALUES, DELETE_ERRORS, INSTANCES] {
+            let (query, conn) = self.statement(sql);
+            query.bind(watermarks).execute(conn).await?;
+        }
+        self.packs_delete(*study_key, watermarks).await?;
+        let (query, conn) = self.statement(SERIES);
+        query.bind(series).execute(conn).await?;
+        let (query, conn) = self.statement(STUDY);
+        query.bind([*study_key]).execute(conn).await?;
+        let (query, conn) = self.statement(REQUESTS);
+        query.bind(series).execute(conn).await?;
+        self.terms_gone(*study_key).await
+    }
+
+    /// Of blobs that instances left, queues those without any for removal, and lets others be
+    /// looked at, after `grace`.
+    pub(super) async fn blobs_settle(
+        &mut self,
+        blobs: &[Uuid],
+        grace: Duration,
+    ) -> Result<(), IndexError> {
         let (query, conn) = self.statement(BLOBS_QUEUE);
-        let rows = query.bind(&blobs).bind(grace.as_secs_f64()).fetch_all(conn).await?;
+        let rows = query.bind(blobs).bind(grace.as_secs_f64()).fetch_all(conn).await?;
         let dead: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         if !dead.is_empty() {
             let (query, conn) = self.statement(BLOBS);
             query.bind(dead).execute(conn).await?;
         }
-        self.compaction_look(&blobs, grace).await?;
-        Ok(watermarks)
+        self.compaction_look(blobs, grace).await
     }
 }

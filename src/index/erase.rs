@@ -38,7 +38,7 @@ const LOCK_DEAD: &str = concat!(
 const WIPE: &str = concat!(
     "-- erase_wipe
     UPDATE deleted_instance t SET restorable_until = NULL, blob_offset = 0, length = 0,
-        sha256 = ''
+        sha256 = '', received_sha256 = NULL
     FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
     one!("ctid AS at", "deleted_instance", "watermark", "n.key"),
     " x

@@ -54,6 +54,7 @@ mod non_patient;
 mod operation_view;
 mod operations;
 mod order;
+mod originals;
 mod packs;
 mod parents;
 mod pictures;
@@ -81,6 +82,7 @@ mod tag_view;
 mod terms;
 mod turns;
 mod undelete;
+mod update;
 mod verify;
 mod verify_blobs;
 mod verify_feed;
@@ -110,7 +112,8 @@ pub use migrate::{AppLogin, app_login, migrate, migrate_for};
 pub use non_patient::{Had, NewNonPatient};
 pub use operation_view::{Operation, OperationFilter, OperationState};
 pub use operations::{
-    Claim, Compacting, LEASE, OperationKind, Progress, Purging, Reindexing, Work,
+    Claim, Compacting, LEASE, OperationKind, Progress, Purging, Reindexing, UpdateTally, Updating,
+    Work,
 };
 pub use packs::{OneMetadata, PackedPage, Whole};
 pub use pictures::PictureRow;
@@ -128,6 +131,7 @@ pub use summary::{Extent, Summary};
 pub use tag_values::{Derived, Deriver, Source};
 pub use tag_view::{QueryTag, TagError};
 pub use undelete::Tombstone;
+pub use update::{Replaced, Revision};
 pub use verify::{VerifyFrames, VerifyInstance, VerifyPlace};
 pub use verify_blobs::{VerifyBlob, VerifyContent};
 pub use verify_feed::{VerifyEvent, VerifyStanding};
@@ -136,12 +140,13 @@ pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookS
 pub use workitems::{FoundWorkitem, LockedWorkitem, WorkitemChange, WorkitemWalk};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 36] = [
+pub const TENANT_TABLES: [&str; 37] = [
     "study",
     "study_term",
     "series",
     "series_request",
     "instance",
+    "original_instance",
     "blob",
     "blob_removal",
     "instance_metadata",
@@ -205,12 +210,14 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             store::STATEMENTS,
             summary::STATEMENTS,
             operations::STATEMENTS,
+            originals::STATEMENTS,
             query_tags::STATEMENTS,
             reindex::STATEMENTS,
             tag_lock::STATEMENTS,
             tag_values::STATEMENTS,
             terms::STATEMENTS,
             undelete::STATEMENTS,
+            update::STATEMENTS,
             webhooks::STATEMENTS,
             workitems::STATEMENTS,
             verify::STATEMENTS,

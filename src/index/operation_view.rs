@@ -25,7 +25,7 @@ const LIST: &str = "-- operations_list
         FROM (SELECT operation_id, min(kind), min(created_at) AS created_at, max(updated_at),
                 min(resources), sum(processed)::bigint, sum(total)::bigint, sum(failed)::bigint,
                 min(error), bool_and(total IS NOT NULL) AND min(n.count) IS NULL,
-                min(partition_id),
+                min(partition_id), min(results::text),
                 count(*) FILTER (WHERE state = 'running') AS running,
                 count(*) FILTER (WHERE state = 'notStarted') + coalesce(min(n.count), 0) AS waiting,
                 count(*) FILTER (WHERE state = 'failed') AS failures,
@@ -95,9 +95,9 @@ pub struct Operation {
     pub kind: OperationKind,
     /// How far it is.
     pub state: OperationState,
-    /// What it works on: paths of tags of a reindex; of an erasure the resource that was erased.
+    /// What it works on: paths of tags of a reindex; else the paths of resources.
     pub resources: Vec<String>,
-    /// Things dealt with: instances of a reindex, else blobs.
+    /// Things dealt with: instances of a reindex, studies of an update, else blobs.
     pub processed: i64,
     /// Things to deal with; `None`: not counted yet.
     pub total: Option<i64>,
@@ -109,6 +109,8 @@ pub struct Operation {
     pub updated_at: OffsetDateTime,
     /// Why it failed.
     pub error: Option<String>,
+    /// What it tells of its work besides.
+    pub results: Option<serde_json::Value>,
     /// A partition that it works in: the only one, but for a reindex at the root.
     pub partition: Option<PartitionId>,
 }
@@ -124,7 +126,7 @@ pub struct OperationFilter {
 
 fn read(row: &PgRow) -> Result<Operation, IndexError> {
     let wrong = |column| IndexError::Inconsistent { table: "operation", column };
-    let state: &str = row.try_get(16)?;
+    let state: &str = row.try_get(17)?;
     let state = OperationState::ALL.into_iter().find(|known| known.name() == state);
     let is_counted = row.try_get(9)?;
     Ok(Operation {
@@ -138,6 +140,11 @@ fn read(row: &PgRow) -> Result<Operation, IndexError> {
         failed: row.try_get(7)?,
         error: row.try_get(8)?,
         partition: Some(registry::partition(row, 10)?),
+        results: row
+            .try_get::<Option<&str>, _>(11)?
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(|_| wrong("results"))?,
         state: state.ok_or(wrong("state"))?,
     })
 }
@@ -183,6 +190,7 @@ impl ScopedTx {
             updated_at: created_at,
             error: None,
             partition: None,
+            results: None,
         }))
     }
 

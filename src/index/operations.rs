@@ -8,7 +8,7 @@
 //! removal.
 //!
 //! A kind is a type of cursor ([`Progress`]) and a step that moves it: [`Reindexing`] (`reindex`),
-//! [`Purging`] (`removal`), [`Compacting`] (`compaction`). An erasure holds no lease: it ends when
+//! [`Purging`] (`removal`), [`Compacting`] (`compaction`), [`Updating`] (`update`). An erasure holds no lease: it ends when
 //! others have done its work (`erase`).
 //!
 //! Holds: what has ended does not change. Absent: what an operation does; how it is shown
@@ -21,6 +21,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::{IndexError, OperationState, PartitionTx, lookup::one};
+use crate::audit::Event;
 
 /// How long a claim holds without a sign of life. A batch takes a second or two.
 pub const LEASE: Duration = Duration::from_secs(20);
@@ -118,8 +119,15 @@ const FORGET: &str = "-- operations_forget
         ORDER BY ended_at LIMIT 1000) x
     WHERE t.partition_id = $1 AND t.ctid = x.at";
 
-pub(super) const STATEMENTS: &[&str] =
-    &[CREATE, PENDING, TAKE, ADVANCE, RENEW, TOTAL, RELEASE, END, CANCEL, FAILURES, FORGET];
+const RESULTS: &str = concat!(
+    "-- operation_results
+    UPDATE operation t SET results = $3::text::jsonb WHERE t.partition_id = $1 AND t.ctid = ",
+    one!("ctid", "operation", "operation_id", "$2")
+);
+
+pub(super) const STATEMENTS: &[&str] = &[
+    CREATE, PENDING, TAKE, ADVANCE, RENEW, TOTAL, RELEASE, END, CANCEL, FAILURES, FORGET, RESULTS,
+];
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,11 +140,14 @@ pub enum OperationKind {
     Compact,
     /// Waits until no byte of what was erased is in the store.
     Erase,
+    /// Changes attributes of studies.
+    Update,
 }
 
 impl OperationKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Reindex, Self::Purge, Self::Compact, Self::Erase];
+    pub const ALL: [Self; 5] =
+        [Self::Reindex, Self::Purge, Self::Compact, Self::Erase, Self::Update];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -145,6 +156,7 @@ impl OperationKind {
             Self::Purge => "purge",
             Self::Compact => "compact",
             Self::Erase => "erase",
+            Self::Update => "update",
         }
     }
 
@@ -155,7 +167,7 @@ impl OperationKind {
 
     /// Whether it can be cancelled: removal of what was deleted goes on.
     pub fn can_be_canceled(self) -> bool {
-        matches!(self, Self::Reindex | Self::Compact)
+        matches!(self, Self::Reindex | Self::Compact | Self::Update)
     }
 }
 
@@ -192,6 +204,41 @@ pub struct Compacting {}
 
 impl Progress for Compacting {
     const KIND: OperationKind = OperationKind::Compact;
+}
+
+/// An update of studies, one after the other.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Updating {
+    /// Study Instance UIDs.
+    pub studies: Vec<String>,
+    /// What is to be done to each of them; its form is that of `archive`.
+    pub correction: serde_json::Value,
+    /// How many were dealt with.
+    pub done: usize,
+    /// What came of it so far.
+    pub tally: UpdateTally,
+    /// The request that asked for it, as the audit log has it.
+    pub asked: Option<Event>,
+}
+
+/// What came of an update.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateTally {
+    /// Studies that were dealt with.
+    pub study_processed: u64,
+    /// Those that were changed.
+    pub study_updated: u64,
+    /// Those that could not be.
+    pub study_failed: u64,
+    /// Instances that were changed.
+    pub instance_updated: u64,
+    /// Why studies could not be changed, in words that tell nothing of a patient.
+    pub errors: Vec<String>,
+}
+
+impl Progress for Updating {
+    const KIND: OperationKind = OperationKind::Update;
 }
 
 /// A claimed operation.
@@ -323,6 +370,20 @@ impl PartitionTx {
         let (query, conn) = self.statement(RENEW);
         let query = query.bind(id).bind(owner).bind(LEASE.as_secs_f64());
         Ok(query.execute(conn).await?.rows_affected() > 0)
+    }
+
+    /// Notes what an operation tells of its work besides the counts.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn operation_results(
+        &mut self,
+        id: Uuid,
+        results: &serde_json::Value,
+    ) -> Result<(), IndexError> {
+        let (query, conn) = self.statement(RESULTS);
+        query.bind(id).bind(results.to_string()).execute(conn).await?;
+        Ok(())
     }
 
     pub(super) async fn operation_total(&mut self, id: Uuid, total: i64) -> Result<(), IndexError> {

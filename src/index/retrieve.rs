@@ -134,6 +134,36 @@ const INSTANCES_OF_SERIES: &str =
     page!("instances_of_series", "", "", "series_key", series_key!("$6"));
 const INSTANCES_OF_INSTANCE: &str = page_of_one!("instances_of_instance", "", "");
 
+/// The first version of instance `i`, where that is another, as `o`.
+macro_rules! original {
+    () => {
+        concat!(
+            " LEFT JOIN LATERAL ",
+            one!("*", "original_instance", "of_watermark", "i.watermark"),
+            " o ON true"
+        )
+    };
+}
+
+/// Where it is.
+macro_rules! original_columns {
+    () => {
+        ", o.watermark, o.blob_id, o.blob_offset, o.length, o.data_set_offset, o.header_missing"
+    };
+}
+
+const ORIGINALS_OF_STUDY: &str = page!(
+    "originals_of_study",
+    concat!(original_columns!(), ", ", series_uid_of_i!()),
+    original!(),
+    "study_key",
+    study_key!()
+);
+const ORIGINALS_OF_SERIES: &str =
+    page!("originals_of_series", original_columns!(), original!(), "series_key", series_key!("$6"));
+const ORIGINALS_OF_INSTANCE: &str =
+    page_of_one!("originals_of_instance", original_columns!(), original!());
+
 const METADATA_OF_INSTANCE: &str =
     page_of_one!("metadata_of_instance", ", m.metadata", metadata!());
 
@@ -186,6 +216,9 @@ pub(super) const STATEMENTS: &[&str] = &[
     INSTANCES_OF_STUDY,
     INSTANCES_OF_SERIES,
     INSTANCES_OF_INSTANCE,
+    ORIGINALS_OF_STUDY,
+    ORIGINALS_OF_SERIES,
+    ORIGINALS_OF_INSTANCE,
     METADATA_OF_INSTANCE,
     BULK_OF_STUDY,
     BULK_OF_SERIES,
@@ -241,6 +274,41 @@ impl PartitionTx {
         let sql = [INSTANCES_OF_STUDY, INSTANCES_OF_SERIES, INSTANCES_OF_INSTANCE];
         let rows = self.page(sql, target, after, up_to, limit, |_| Ok(false)).await?;
         rows.iter().map(|row| located(row, target, 0)).collect()
+    }
+
+    /// As [`PartitionTx::instances_page`], with the first version of each instance where that is
+    /// another.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn originals_page(
+        &mut self,
+        target: &Target,
+        after: Option<i64>,
+        up_to: i64,
+        limit: i64,
+    ) -> Result<Vec<(Located, Option<Located>)>, IndexError> {
+        let sql = [ORIGINALS_OF_STUDY, ORIGINALS_OF_SERIES, ORIGINALS_OF_INSTANCE];
+        let rows = self.page(sql, target, after, up_to, limit, |_| Ok(false)).await?;
+        let read = |row: &PgRow| {
+            const TABLE: &str = "original_instance";
+            let current = located(row, target, 6)?;
+            let Some(watermark) = row.try_get::<Option<i64>, _>(LOCATED_COLUMNS)? else {
+                return Ok((current, None));
+            };
+            let missing: Option<i16> = row.try_get(LOCATED_COLUMNS + 5)?;
+            let original = Located {
+                watermark,
+                blob: row.try_get(LOCATED_COLUMNS + 1)?,
+                offset: size(row, LOCATED_COLUMNS + 2, TABLE, "blob_offset")?,
+                length: size(row, LOCATED_COLUMNS + 3, TABLE, "length")?,
+                data_set_offset: size(row, LOCATED_COLUMNS + 4, TABLE, "data_set_offset")?,
+                header_missing: missing.and_then(|n| u64::try_from(n).ok()),
+                ..current.clone()
+            };
+            Ok((current, Some(original)))
+        };
+        rows.iter().map(read).collect()
     }
 
     /// An instance, in the version `version` if one is given, with its DICOM JSON as it is kept.

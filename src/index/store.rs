@@ -21,14 +21,17 @@ use crate::dicom::index::Indexed;
 
 const INSTANCE_EXISTING: &str = concat!(
     "-- instance_existing
-    SELECT i.sop_instance_uid, i.sha256, i.length, ",
+    SELECT i.sop_instance_uid, i.sha256, i.length, i.received_sha256, ",
     study_uid_of_i!(),
     ", ",
     series_uid_of_i!(),
-    "
+    ",
+        o.sha256, o.length, o.received_sha256, o.study_instance_uid, o.series_instance_uid
     FROM unnest($2::text[]) AS n(uid) CROSS JOIN LATERAL ",
     one!("*", "instance", "sop_instance_uid", "n.uid"),
-    " i"
+    " i LEFT JOIN LATERAL ",
+    one!("*", "original_instance", "of_watermark", "i.watermark"),
+    " o ON true"
 );
 
 const BLOB_TAKE_BACK: &str = concat!(
@@ -54,17 +57,31 @@ pub struct NewBlob {
     pub length: u64,
 }
 
-/// Where the blobs of a batch come from.
+/// Where the blobs of a batch come from, and what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum Origin<'a> {
     /// They were written for the batch: nothing names them.
     New,
     /// They have been there, live or awaiting removal (see `undelete`).
     Kept,
+    /// They were written for versions that replace others (see `update`).
+    Replacing(&'a Replacing),
 }
 
+/// The version of an instance that another one replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    /// Its id.
+    pub(super) watermark: i64,
+    /// Whether it was in another series.
+    pub(super) is_moved: bool,
+}
+
+/// What a batch replaces, by SOP Instance UID.
+pub(super) type Replacing = HashMap<String, Version>;
+
 /// An instance whose bytes are in a blob of its batch.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct NewInstance<'a> {
     /// The blob that holds its file.
     pub blob: Uuid,
@@ -78,6 +95,8 @@ pub struct NewInstance<'a> {
     pub length: u64,
     /// SHA-256 of the file.
     pub sha256: [u8; 32],
+    /// SHA-256 of what came, where that was another file.
+    pub received: Option<[u8; 32]>,
 }
 
 /// What became of one instance of a batch.
@@ -88,17 +107,19 @@ pub enum Stored {
         /// The id of this version.
         watermark: i64,
     },
-    /// The partition, or the batch before it, holds the same bytes in the same series.
+    /// The partition, or the batch before it, holds the same bytes in the same series, or what the
+    /// same bytes were made into.
     Identical,
     /// The partition, or the batch before it, holds other bytes or another place under its UID.
     Conflict,
 }
 
 /// What tells two stores of one SOP Instance UID apart.
-#[derive(PartialEq, Eq)]
 struct Identity {
     sha256: Vec<u8>,
     length: i64,
+    /// Of what came, where that was another file.
+    received: Option<Vec<u8>>,
     study: String,
     series: String,
 }
@@ -108,13 +129,42 @@ impl Identity {
         Self {
             sha256: new.sha256.to_vec(),
             length: bigint(new.length),
+            received: new.received.map(|sha256| sha256.to_vec()),
             study: new.indexed.study.as_str().to_owned(),
             series: new.indexed.series.as_str().to_owned(),
         }
     }
 
     fn compare(&self, new: &NewInstance<'_>) -> Stored {
-        if *self == Self::of(new) { Stored::Identical } else { Stored::Conflict }
+        let new = Self::of(new);
+        let is_there = self.study == new.study && self.series == new.series;
+        let is_same = self.sha256 == new.sha256 && self.length == new.length;
+        if is_there && (is_same || self.came() == new.came()) {
+            Stored::Identical
+        } else {
+            Stored::Conflict
+        }
+    }
+
+    /// SHA-256 of what came.
+    fn came(&self) -> &[u8] {
+        self.received.as_ref().unwrap_or(&self.sha256)
+    }
+}
+
+/// What the partition holds under a UID: the version that is given out, and the first one where that
+/// is another. Who sends that again sends what is stored.
+struct Existing {
+    current: Identity,
+    original: Option<Identity>,
+}
+
+impl Existing {
+    fn compare(&self, new: &NewInstance<'_>) -> Stored {
+        match (self.current.compare(new), &self.original) {
+            (Stored::Conflict, Some(original)) => original.compare(new),
+            (compared, _) => compared,
+        }
     }
 }
 
@@ -139,10 +189,14 @@ impl PartitionTx {
     pub(super) async fn store_rows(
         &mut self,
         blobs: &[NewBlob],
-        origin: Origin,
+        origin: Origin<'_>,
         news: &[NewInstance<'_>],
     ) -> Result<Vec<Stored>, IndexError> {
         let tags = self.tags_to_write().await?;
+        let replaced = match origin {
+            Origin::Replacing(replaced) => Some(replaced),
+            Origin::New | Origin::Kept => None,
+        };
         // Ascending by SOP Instance UID: the order in which every store inserts. Of several with
         // one UID the first counts.
         let mut pending: BTreeMap<&str, &NewInstance<'_>> = BTreeMap::new();
@@ -161,17 +215,25 @@ impl PartitionTx {
             if pending.is_empty() {
                 break;
             }
-            let batch: Vec<&NewInstance<'_>> = pending.values().copied().collect();
+            let mut batch: Vec<&NewInstance<'_>> = pending.values().copied().collect();
+            if let Some(replaced) = replaced {
+                // In the order in which they came at first, since the first value of a study wins.
+                // Nobody else stores them: their studies are held.
+                batch.sort_by_key(|new| {
+                    let old = replaced.get(new.indexed.instance.as_str());
+                    old.map(|old| old.watermark)
+                });
+            }
             let parents = self.parents(&batch, &mut made).await?;
             let mut create: &[NewBlob] = &[];
             if !has_blobs {
                 match origin {
-                    Origin::New => create = blobs,
+                    Origin::New | Origin::Replacing(_) => create = blobs,
                     Origin::Kept => self.blobs_hold(blobs).await?,
                 }
                 has_blobs = true;
             }
-            let created = self.create(create, &batch, &parents).await?;
+            let created = self.create(create, &batch, &parents, replaced).await?;
             for new in &batch {
                 let Some(watermark) = created.get(new.indexed.instance.as_str()) else { continue };
                 let parents = parents.get(&(&new.indexed.study, &new.indexed.series));
@@ -217,7 +279,7 @@ impl PartitionTx {
     }
 
     /// Which of `uids` the partition holds, and as what.
-    async fn existing(&mut self, uids: Vec<&str>) -> Result<HashMap<String, Identity>, IndexError> {
+    async fn existing(&mut self, uids: Vec<&str>) -> Result<HashMap<String, Existing>, IndexError> {
         if uids.is_empty() {
             return Ok(HashMap::new());
         }
@@ -225,9 +287,18 @@ impl PartitionTx {
         let rows = query.bind(uids).fetch_all(conn).await?;
         let mut existing = HashMap::with_capacity(rows.len());
         for row in rows {
-            let (sha256, length) = (row.try_get(1)?, row.try_get(2)?);
-            let (study, series) = (row.try_get(3)?, row.try_get(4)?);
-            existing.insert(row.try_get(0)?, Identity { sha256, length, study, series });
+            let (sha256, length, received) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+            let (study, series) = (row.try_get(4)?, row.try_get(5)?);
+            let current = Identity { sha256, length, received, study, series };
+            let original = match row.try_get::<Option<Vec<u8>>, _>(6)? {
+                None => None,
+                Some(sha256) => {
+                    let (length, received) = (row.try_get(7)?, row.try_get(8)?);
+                    let (study, series) = (row.try_get(9)?, row.try_get(10)?);
+                    Some(Identity { sha256, length, received, study, series })
+                }
+            };
+            existing.insert(row.try_get(0)?, Existing { current, original });
         }
         Ok(existing)
     }
@@ -238,7 +309,7 @@ impl PartitionTx {
 fn answers(
     news: &[NewInstance<'_>],
     first: &BTreeMap<&str, &NewInstance<'_>>,
-    existing: &HashMap<String, Identity>,
+    existing: &HashMap<String, Existing>,
     watermarks: &HashMap<String, i64>,
 ) -> Vec<Stored> {
     let mut told: HashSet<&str> = HashSet::new();

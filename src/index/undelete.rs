@@ -8,7 +8,10 @@
 //!
 //! Absent: bytes, and reading them (`archive`).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -32,14 +35,15 @@ const PAGE: &str = concat!(
         d.length, d.sha256, coalesce(d.restorable_until > now(), false),
         ",
     one!("1", "instance", "sop_instance_uid", "d.sop_instance_uid"),
-    " IS NOT NULL
+    " IS NOT NULL, d.received_sha256
     FROM (SELECT * FROM deleted_instance
-        WHERE partition_id = $1 AND study_instance_uid <= $2
+        WHERE partition_id = $1 AND version_of IS NULL AND study_instance_uid <= $2
             AND (study_instance_uid, series_instance_uid, sop_instance_uid) > ($2, $3, $4)
         ORDER BY study_instance_uid, series_instance_uid, sop_instance_uid LIMIT $5) p
     CROSS JOIN LATERAL (SELECT max(n.watermark + 0) AS watermark FROM (
         SELECT * FROM deleted_instance
-        WHERE partition_id = $1 AND study_instance_uid = p.study_instance_uid
+        WHERE partition_id = $1 AND version_of IS NULL
+            AND study_instance_uid = p.study_instance_uid
             AND series_instance_uid = p.series_instance_uid
             AND sop_instance_uid >= p.sop_instance_uid
             AND sop_instance_uid <= p.sop_instance_uid
@@ -95,6 +99,8 @@ pub struct Tombstone {
     pub length: u64,
     /// SHA-256 of them.
     pub sha256: Vec<u8>,
+    /// SHA-256 of what came, where that was another file.
+    pub received: Option<Vec<u8>>,
     /// Whether it may come back.
     pub is_restorable: bool,
     /// Whether the partition holds its UID, by whatever bytes.
@@ -132,6 +138,7 @@ impl PartitionTx {
                 sha256: row.try_get(6)?,
                 is_restorable: row.try_get(7)?,
                 is_live: row.try_get(8)?,
+                received: row.try_get(9)?,
             };
             let key = |uid: &Uid| uid.as_str().to_owned();
             page.insert((key(&tombstone.series), key(&tombstone.instance)), tombstone);
@@ -155,17 +162,30 @@ impl PartitionTx {
         news: &[NewInstance<'_>],
         watermarks: &[i64],
     ) -> Result<Vec<Stored>, IndexError> {
-        let held = [NewBlob { id: blob, length: 0 }];
+        let originals = self.originals_buried(watermarks).await?;
+        let held: BTreeSet<Uuid> = originals.iter().copied().chain([blob]).collect();
+        let held: Vec<NewBlob> = held.into_iter().map(|id| NewBlob { id, length: 0 }).collect();
         let stored = self.store_rows(&held, Origin::Kept, news).await?;
-        let back: Vec<i64> = stored
+        let back: Vec<(i64, i64)> = stored
             .iter()
             .zip(watermarks)
-            .filter(|(stored, _)| matches!(stored, Stored::New { .. }))
-            .map(|(_, watermark)| *watermark)
+            .filter_map(|(stored, old)| match stored {
+                Stored::New { watermark } => Some((*old, *watermark)),
+                Stored::Identical | Stored::Conflict => None,
+            })
             .collect();
+        let old: Vec<i64> = back.iter().map(|(old, _)| *old).collect();
         let (query, conn) = self.statement(TAKE);
-        let taken = query.bind(&back).bind(blob).fetch_all(conn).await?.len();
-        if taken < back.len() { Err(IndexError::Spent) } else { Ok(stored) }
+        let taken = query.bind(old).bind(blob).fetch_all(conn).await?.len();
+        if taken < back.len() {
+            return Err(IndexError::Spent);
+        }
+        if !originals.is_empty() {
+            self.originals_exhume(&back).await?;
+            // Those of instances that were stored anew leave their blobs dead again.
+            self.blobs_settle(&originals, Duration::ZERO).await?;
+        }
+        Ok(stored)
     }
 
     /// Holds blobs that were there before.

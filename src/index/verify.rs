@@ -73,6 +73,16 @@ const PLACE: &str = concat!(
         i.length, i.sha256
     FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
     one!("*", "non_patient_instance", "watermark", "n.key"),
+    " i
+    UNION ALL SELECT o.watermark, i.sop_instance_uid, ",
+    study_uid_of_i!(),
+    ", ",
+    series_uid_of_i!(),
+    ", o.blob_id, o.blob_offset, o.length, o.sha256
+    FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
+    one!("*", "original_instance", "watermark", "n.key"),
+    " o CROSS JOIN LATERAL ",
+    one!("*", "instance", "watermark", "o.of_watermark"),
     " i"
 );
 

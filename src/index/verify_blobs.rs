@@ -1,4 +1,5 @@
-//! What is read to hold blobs against the store: of studies and of Non-Patient Instances alike. See `verify` for the manner.
+//! What is read to hold blobs against the store: of studies, of first versions and of
+//! Non-Patient Instances alike. See `verify` for the manner.
 
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
@@ -20,6 +21,9 @@ const BLOBS: &str = "-- verify_blobs
             ORDER BY blob_id)
         UNION ALL (SELECT 1 FROM non_patient_instance
             WHERE partition_id = $1 AND blob_id >= b.blob_id AND blob_id <= b.blob_id
+            ORDER BY blob_id)
+        UNION ALL (SELECT 1 FROM original_instance
+            WHERE partition_id = $1 AND blob_id >= b.blob_id AND blob_id <= b.blob_id
             ORDER BY blob_id)) x) i";
 
 const CONTENT: &str = "-- verify_content
@@ -30,6 +34,10 @@ const CONTENT: &str = "-- verify_content
         UNION ALL (SELECT blob_id, watermark, blob_offset, length, sha256
             FROM non_patient_instance
             WHERE partition_id = $1 AND blob_id >= n.key AND blob_id <= n.key
+            ORDER BY blob_id)
+        UNION ALL (SELECT blob_id, watermark, blob_offset, length, sha256
+            FROM original_instance
+            WHERE partition_id = $1 AND blob_id >= n.key AND blob_id <= n.key
             ORDER BY blob_id)) i";
 
 const ROW: &str = concat!(
@@ -39,6 +47,9 @@ const ROW: &str = concat!(
             WHERE partition_id = $1 AND blob_id >= b.blob_id AND blob_id <= b.blob_id
             ORDER BY blob_id)
         UNION ALL (SELECT 1 FROM non_patient_instance
+            WHERE partition_id = $1 AND blob_id >= b.blob_id AND blob_id <= b.blob_id
+            ORDER BY blob_id)
+        UNION ALL (SELECT 1 FROM original_instance
             WHERE partition_id = $1 AND blob_id >= b.blob_id AND blob_id <= b.blob_id
             ORDER BY blob_id)) x)
     FROM ",
@@ -55,7 +66,8 @@ pub struct VerifyBlob {
     pub id: Uuid,
     /// Its length in bytes.
     pub length: i64,
-    /// Number of live instances in it, those without a patient among them.
+    /// Number of live instances in it, those without a patient and first versions of others among
+    /// them.
     pub instances: i64,
 }
 

@@ -21,7 +21,7 @@ macro_rules! events {
             "
     SELECT f.event_id, f.sequence, f.position, f.occurred_at, f.action = 'delete', f.watermark,
         f.study_instance_uid, f.series_instance_uid, f.sop_instance_uid, i.sop_instance_uid,
-        d.sop_instance_uid, r.watermark
+        d.sop_instance_uid, r.watermark, f.replaced
     FROM (SELECT * FROM change_feed WHERE partition_id = $1 AND ",
             $which,
             " > $2 ORDER BY ",
@@ -45,20 +45,23 @@ const UNNUMBERED: &str =
     events!("verify_events_unnumbered", "sequence IS NULL AND event_id", "event_id");
 
 macro_rules! watermarks {
-    ($name:literal, $table:literal) => {
+    ($name:literal, $table:literal, $also:literal) => {
         concat!(
             "-- ",
             $name,
             "
     SELECT watermark FROM ",
             $table,
-            " WHERE partition_id = $1 AND watermark > $2 ORDER BY watermark LIMIT $3"
+            " WHERE partition_id = $1 AND watermark > $2 ",
+            $also,
+            " ORDER BY watermark LIMIT $3"
         )
     };
 }
 
-const LIVE: &str = watermarks!("verify_live", "instance");
-const DELETED: &str = watermarks!("verify_deleted", "deleted_instance");
+const LIVE: &str = watermarks!("verify_live", "instance", "");
+/// Without versions that had been replaced: the deletion is told of the last one.
+const DELETED: &str = watermarks!("verify_deleted", "deleted_instance", "AND version_of IS NULL");
 
 const FIRST: &str = "-- verify_first_event
     SELECT sequence, occurred_at FROM change_feed WHERE partition_id = $1 AND sequence > 0
@@ -106,6 +109,8 @@ pub struct VerifyEvent {
     pub deleted: Option<String>,
     /// The live version of the instance.
     pub now: Option<i64>,
+    /// The version that it replaced, where it did.
+    pub replaced: Option<i64>,
 }
 
 /// What there is under a watermark.
@@ -145,6 +150,7 @@ impl PartitionTx {
                 live: row.try_get(9)?,
                 deleted: row.try_get(10)?,
                 now: row.try_get(11)?,
+                replaced: row.try_get(12)?,
             })
         };
         rows.iter().map(read).collect()

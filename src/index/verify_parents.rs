@@ -88,6 +88,15 @@ macro_rules! of_parents {
 
 const OF_METADATA: &str = of_instances!("verify_of_metadata", "instance_metadata");
 const OF_PACKS: &str = of_parents!("verify_of_packs", "metadata_pack", "study_key", "study");
+/// First versions, which belong to the last ones.
+const OF_ORIGINALS: &str = concat!(
+    "-- verify_of_originals
+    SELECT t.key, ",
+    one!("1", "instance", "watermark", "t.of_watermark"),
+    " IS NOT NULL
+    FROM (SELECT watermark AS key, of_watermark FROM original_instance
+        WHERE partition_id = $1 AND watermark > $2 ORDER BY watermark LIMIT $3) t"
+);
 const OF_FRAMES: &str = of_instances!("verify_of_frames", "frame_table");
 const OF_VALUES: &str = of_instances!("verify_of_values", "query_tag_value");
 const OF_ERRORS: &str = of_instances!("verify_of_errors", "query_tag_error");
@@ -99,6 +108,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     SERIES,
     STUDIES,
     OF_METADATA,
+    OF_ORIGINALS,
     OF_PACKS,
     OF_FRAMES,
     OF_VALUES,
@@ -156,11 +166,13 @@ pub enum Belonging {
     Terms,
     /// Request attributes of series.
     Requests,
+    /// First versions of instances.
+    Originals,
 }
 
 impl Belonging {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Metadata,
         Self::Packs,
         Self::Frames,
@@ -168,6 +180,7 @@ impl Belonging {
         Self::TagErrors,
         Self::Terms,
         Self::Requests,
+        Self::Originals,
     ];
 
     /// The table.
@@ -180,6 +193,7 @@ impl Belonging {
             Self::TagErrors => "query_tag_error",
             Self::Terms => "study_term",
             Self::Requests => "series_request",
+            Self::Originals => "original_instance",
         }
     }
 
@@ -197,6 +211,7 @@ impl Belonging {
             Self::TagErrors => OF_ERRORS,
             Self::Terms => OF_TERMS,
             Self::Requests => OF_REQUESTS,
+            Self::Originals => OF_ORIGINALS,
         }
     }
 }

@@ -119,6 +119,7 @@ fn describe() {
     describe_histogram!(names::WORKER_SECONDS, Unit::Seconds, "Time of a background round");
     describe_counter!(names::WORKER_ITEMS, "Things that background rounds dealt with");
     describe_counter!(names::REINDEX_INSTANCES, "Instances read again for tags, by outcome");
+    describe_counter!(names::UPDATE_INSTANCES, "Instances with a new version, by outcome");
     describe_counter!(names::PURGE_BLOBS, "Removals of deleted blobs, by outcome");
     describe_gauge!(names::PURGE_AWAITING, "Blobs that await removal");
     describe_gauge!(names::PURGE_FAILED, "Blobs that could not be removed again and again");

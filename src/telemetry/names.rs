@@ -42,6 +42,9 @@ pub const WORKER_ITEMS: &str = "collimator_worker_items_total";
 /// Instances read again for extended query tags. Counter. Label: [`OUTCOME`] (`indexed`, `failed`:
 /// a value could not be indexed).
 pub const REINDEX_INSTANCES: &str = "collimator_reindex_instances_total";
+/// Instances that got a new version by an update. Counter. Label: [`OUTCOME`] (`updated`; `failed`
+/// counts studies that could not be changed).
+pub const UPDATE_INSTANCES: &str = "collimator_update_instances_total";
 /// Removals of deleted blobs. Counter. Label: [`OUTCOME`] (`removed`, `failed`: tried again later).
 pub const PURGE_BLOBS: &str = "collimator_purge_blobs_total";
 /// Blobs that await removal, their grace period included. Gauge.

@@ -58,6 +58,8 @@ permissions!(
     Store = "studies.store", One, Changes;
     /// Delete studies, series and instances, and undelete them.
     Delete = "studies.delete", One, Changes;
+    /// Change attributes of studies, and move what is stored.
+    Update = "studies.update", One, Changes;
     /// Search one or more partitions.
     Search = "studies.search", Some, Reads;
     /// Have it checked that instances are safe (storage commitment).
@@ -305,6 +307,7 @@ mod tests {
             Retrieve,
             Store,
             Delete,
+            Update,
             Search,
             Commit,
             Export,

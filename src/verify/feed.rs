@@ -94,6 +94,10 @@ impl Pass {
     /// Takes the marks of what an event explains.
     fn explain(&mut self, event: &VerifyEvent) {
         let watermark = event.watermark;
+        if let Some(replaced) = event.replaced {
+            // What became of it is told of its successor.
+            self.lost.clear(replaced);
+        }
         if watermark - self.from >= WINDOW {
             self.beyond = Some(self.beyond.map_or(watermark, |beyond| beyond.min(watermark)));
         } else if event.is_deletion {
@@ -331,6 +335,7 @@ mod tests {
             live: None,
             deleted: None,
             now: None,
+            replaced: None,
         }
     }
 

@@ -167,6 +167,7 @@ pub async fn store_in(
                 offset: offset - sample.length,
                 length: sample.length,
                 sha256: sample.sha256,
+                received: None,
             }
         })
         .collect();

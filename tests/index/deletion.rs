@@ -137,6 +137,7 @@ async fn undelete(db: &Db, number: u32) -> Result<u64, IndexError> {
                 offset: tombstone.offset,
                 length: tombstone.length,
                 sha256: tombstone.sha256.as_slice().try_into().unwrap(),
+                received: None,
             })
             .collect();
         let watermarks: Vec<i64> = tombstones.iter().map(|one| one.watermark).collect();

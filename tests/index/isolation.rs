@@ -5,9 +5,9 @@ use std::time::Duration;
 use collimator::{
     dicom::{VR, attributes::Level, index::NonPatient, ups::Keys},
     index::{
-        DamageNote, Db, DeadLetter, FeedAction, KeySettings, LinkSecret, NewBlob, NewMember,
-        NewNonPatient, NewRevocation, Reference, RevocationKind, SecretHash, TENANT_TABLES,
-        WebhookSecret, WebhookSettings,
+        DamageNote, Db, DeadLetter, FeedAction, KeySettings, LinkSecret, NewBlob, NewInstance,
+        NewMember, NewNonPatient, NewRevocation, Reference, Replaced, Revision, RevocationKind,
+        SecretHash, Stored, TENANT_TABLES, WebhookSecret, WebhookSettings,
     },
     tenancy::{Permissions, Policy, PrincipalKind},
 };
@@ -55,6 +55,7 @@ async fn two_partitions() -> Database {
         let mut tx = it.db.begin_in(&scope(partition)).await.unwrap();
         tx.erase(&study(5), uuid::Uuid::new_v4(), "/studies/1.2.5").await.unwrap();
         tx.commit().await.unwrap();
+        add_version(&it.db, partition).await;
     }
     let mut conn = it.superuser().await;
     for table in TENANT_TABLES {
@@ -66,6 +67,32 @@ async fn two_partitions() -> Database {
         }
     }
     it
+}
+
+/// An instance that replaced its first version.
+async fn add_version(db: &Db, partition: &str) {
+    let sample = Sample::new(6, 1, 1);
+    let stored = store(db, partition, std::slice::from_ref(&sample)).await;
+    let [Stored::New { watermark }] = stored[..] else { panic!("{stored:?}") };
+    let (blob, sample) = (NewBlob { id: Uuid::new_v4(), length: 1 << 20 }, sample.other_bytes());
+    let mut tx = db.begin_in(&scope(partition)).await.unwrap();
+    tx.update_blob(blob.id).await.unwrap();
+    tx.commit().await.unwrap();
+    let metadata = sample.metadata();
+    let new = NewInstance {
+        blob: blob.id,
+        indexed: &sample.indexed,
+        metadata: &metadata,
+        offset: 0,
+        length: sample.length,
+        sha256: sample.sha256,
+        received: None,
+    };
+    let revision = Revision { replaces: watermark, new };
+    let mut tx = db.begin_store(&scope(partition)).await.unwrap();
+    let replaced = tx.study_replace((&study(6), None), &[blob], &[revision], Duration::ZERO).await;
+    assert_eq!(replaced.unwrap(), Replaced::Done(vec![watermark]));
+    tx.commit().await.unwrap();
 }
 
 /// A key of signed URLs.

@@ -438,6 +438,8 @@ async fn lookups_find_their_index_without_statistics() {
         "position",
         "deleted_at",
         "moved_to",
+        "version_of",
+        "patient_id",
         "webhook_id",
         "seen_at",
         "cleared_at",

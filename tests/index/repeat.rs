@@ -23,6 +23,7 @@ async fn a_store_whose_commit_was_lost_can_be_repeated() {
             offset: 0,
             length: sample.length,
             sha256: sample.sha256,
+            received: None,
         })
         .collect();
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
@@ -50,8 +51,15 @@ async fn a_repetition_of_what_never_committed_stores_it() {
     let sample = Sample::new(1, 1, 1);
     let (indexed, sha256) = (&sample.indexed, sample.sha256);
     let blob = new_blob();
-    let news =
-        [NewInstance { blob: blob.id, indexed, metadata: b"", offset: 0, length: 1, sha256 }];
+    let news = [NewInstance {
+        blob: blob.id,
+        indexed,
+        metadata: b"",
+        offset: 0,
+        length: 1,
+        sha256,
+        received: None,
+    }];
     for _ in 0..2 {
         let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
         let stored = tx.store_batch_again(&[blob], &news).await.unwrap();

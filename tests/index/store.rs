@@ -250,6 +250,7 @@ async fn a_transaction_has_the_rows_of_several_blobs() {
             offset: 0,
             length: sample.length,
             sha256: sample.sha256,
+            received: None,
         })
         .collect();
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
@@ -297,6 +298,7 @@ async fn a_blob_whose_files_all_came_with_another_leaves_no_row() {
         offset: 0,
         length: sample.length,
         sha256: sample.sha256,
+        received: None,
     });
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
     let stored = tx.store_batch(&blobs, &news).await.unwrap();

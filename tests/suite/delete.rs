@@ -1,6 +1,6 @@
 //! Delete: what is gone, what is left, and when the bytes leave.
 
-use collimator::archive::{ArchiveError, Target, Wanted};
+use collimator::archive::{ArchiveError, Target, Version, Wanted};
 use futures::future::join;
 use serde_json::json;
 
@@ -112,7 +112,8 @@ async fn what_is_deleted_between_being_found_and_being_read_is_no_alarm() {
     let archive = server.archive().await;
     let find = async || {
         let target = Target::Study { study: "1.2.1".parse().unwrap() };
-        archive.instances(scope("microsoft.default"), target, vec![Wanted::Any]).await.unwrap()
+        let (scope, version) = (scope("microsoft.default"), Version::Current);
+        archive.instances(scope, target, version, vec![Wanted::Any]).await.unwrap()
     };
     server.store("/studies", &[ct(1)]).await.is(200);
     let mut found = find().await;

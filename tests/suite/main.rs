@@ -29,6 +29,7 @@ mod smuggling;
 mod store;
 mod tls;
 mod undelete;
+mod update;
 mod verify;
 mod webhooks;
 mod worklist;

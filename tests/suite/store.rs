@@ -1,6 +1,7 @@
 //! Store (PS3.18 §10.5): what is taken, what is refused, and how each is told.
 
 mod bodies;
+mod coercion;
 mod instances;
 mod limits;
 mod metadata;

@@ -44,7 +44,7 @@ impl Write for Lines {
 }
 
 /// Verifies all partitions, or those named, and answers the lines of the report.
-async fn verified(db: &Db, blobs: &BlobStore, only: &[&str], bytes: bool) -> Vec<Value> {
+pub async fn verified(db: &Db, blobs: &BlobStore, only: &[&str], bytes: bool) -> Vec<Value> {
     let mut registry = db.registry().await.unwrap();
     let listed = registry.partition_list().await.unwrap();
     drop(registry);

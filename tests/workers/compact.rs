@@ -212,6 +212,7 @@ async fn what_stays_dead_of_a_blob_that_came_back_is_rewritten() {
         offset: tombstone.offset,
         length: tombstone.length,
         sha256: back.sha256,
+        received: None,
     };
     tx.undelete_batch(blob, &[new], &[tombstone.watermark]).await.unwrap();
     tx.commit().await.unwrap();

@@ -197,6 +197,7 @@ impl DataSet {
     fn header<S: Sink>(&mut self, sink: &mut S, input: &mut &[u8]) -> Result<(), DicomError> {
         let Some((raw, size)) = self.gather(input) else { return Ok(()) };
         if self.outer.is_empty() && raw.starts_with(&[0; 8]) {
+            sink.top_level(self.pos, Tag(0, 0), self.top.form.explicit)?;
             self.pos = self.pos.saturating_add(8);
             self.state = State::Zeros;
             return Ok(());
@@ -205,6 +206,9 @@ impl DataSet {
         let end = self.pos + size as u64 + u64::from(head.length.unwrap_or(0));
         if end > self.top.bound {
             return self.malformed(0, "an element reaches beyond the item or sequence around it");
+        }
+        if self.outer.is_empty() {
+            sink.top_level(self.pos, head.tag, self.top.form.explicit)?;
         }
         match self.top.kind {
             Kind::Elements => self.element(sink, &head, size, input),
@@ -424,13 +428,17 @@ impl DataSet {
         let Some(around) = self.outer.pop() else { return Ok(()) };
         let left = std::mem::replace(&mut self.top, around);
         match left.kind {
-            Kind::Elements => sink.item_end(),
-            Kind::Fragments => sink.fragments_end(),
+            Kind::Elements => sink.item_end()?,
+            Kind::Fragments => sink.fragments_end()?,
             Kind::Sequence => {
                 self.depth = self.depth.saturating_sub(1);
-                sink.sequence_end()
+                sink.sequence_end()?;
             }
         }
+        if self.outer.is_empty() {
+            sink.top_level_end(self.pos);
+        }
+        Ok(())
     }
 
     /// Closes the levels whose defined length is used up.

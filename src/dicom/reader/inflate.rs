@@ -52,6 +52,7 @@ impl Inflate {
         self.pos += taken;
         *input = input.get(taken as usize..).unwrap_or_default();
         let inflated = self.buffer.get(..given as usize).unwrap_or_default();
+        sink.inflated(inflated);
         data_set.push(sink, inflated)?;
         self.ended = status == Status::StreamEnd;
         if !self.ended && taken == 0 && given == 0 && !input.is_empty() {

@@ -78,7 +78,7 @@ pub(in crate::dicom) fn has_long_length(vr: VR) -> bool {
 }
 
 /// Whether values are binary, so that long ones are bulk.
-pub(super) fn is_binary(vr: VR) -> bool {
+pub(in crate::dicom) fn is_binary(vr: VR) -> bool {
     swap_unit(vr) > 1 || matches!(vr, VR::OB | VR::UN)
 }
 

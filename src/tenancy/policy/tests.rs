@@ -11,6 +11,7 @@ const TABLE: &str = "
     studies.retrieve   looks    r  x p
     studies.store      changes  w p
     studies.delete     changes  d p
+    studies.update     changes  p
     studies.search     looks    r x p
     studies.commit     looks    w p
     studies.export     changes  x p

@@ -74,6 +74,12 @@ impl Server {
         Self::on(self.database, self.dir, settings).await
     }
 
+    /// Stops the server and starts one on the same data, with what only a file can hold.
+    pub async fn restart_with(self, file: &str, settings: &[(&str, &str)]) -> Self {
+        std::fs::write(self.dir.path().join(FILE), file).unwrap();
+        self.restart(settings).await
+    }
+
     /// Why a second server on the same data does not start.
     pub async fn refusal(&self, settings: &[(&str, &str)]) -> String {
         let config = config(self.dir.path(), settings);

@@ -132,6 +132,11 @@ pub const MATRIX: &[(&str, &str, &str, Expect)] = &[
     ("PATCH", "/extendedquerytags/{tag}", "", Absent),
     ("DELETE", "/extendedquerytags/{tag}", "", Absent),
     ("POST", "/studies/{study}/$undelete", "", Absent),
+    ("POST", "/studies/$bulkUpdate", "", Added),
+    ("POST", "/studies/$assignPatient", "", Added),
+    ("POST", "/patients/$merge", "", Absent),
+    ("POST", "/studies/{study}/$move", "", Absent),
+    ("POST", "/studies/{study}/series/{series}/$move", "", Absent),
     ("GET", "/removals", "", Empty),
     ("POST", "/removals/$retry", "", Empty),
     ("GET", "/operations", "", Empty),
@@ -310,6 +315,10 @@ fn every_published_route_is_attacked() {
 fn change_of(template: &str) -> &'static str {
     if template.ends_with("/links") {
         r#"{"path":"/studies/{study}"}"#
+    } else if template.ends_with("/$move") {
+        r#"{"studyInstanceUid":"1.2.999"}"#
+    } else if template.ends_with("/$merge") {
+        r#"{"source":{"patientId":"THEIRS"},"target":{"patientId":"OURS"}}"#
     } else if template.ends_with("/state") {
         r#"{"00081195":{"vr":"UI","Value":["1.2.999"]},"00741000":{"vr":"CS","Value":["IN PROGRESS"]}}"#
     } else if template.contains("/workitems/") {
@@ -349,7 +358,11 @@ pub async fn attack_on(
     let is_of_store = template.ends_with("/studies") || template.ends_with("/studies/{study}");
     let is_store = method == Method::POST && is_of_store;
     let changes_workitem = template.contains("/workitems/") && method != Method::GET;
-    let is_change = method == Method::PATCH || template.ends_with("/links") || changes_workitem;
+    let is_correction = ["/$move", "/$merge"].iter().any(|end| template.ends_with(end));
+    let is_change = method == Method::PATCH
+        || template.ends_with("/links")
+        || is_correction
+        || changes_workitem;
     let mut request = client.request(method, &path);
     match carrier {
         Carrier::Header => request = request.header("microsoft.partitionId", partition),

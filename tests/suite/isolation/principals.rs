@@ -59,9 +59,11 @@ fn permission_of(method: &str, path: &str) -> Permission {
             "GET" => Permission::Retrieve,
             "DELETE" => Permission::Delete,
             "POST" if path.ends_with("$undelete") => Permission::Delete,
+            "POST" if path.contains('$') => Permission::Update,
             "POST" => Permission::Store,
             _ => panic!("{method} {path}"),
         },
+        "patients" => Permission::Update,
         "commitment-requests" => Permission::Commit,
         category if Category::named(category).is_some() => match method {
             "GET" if path == format!("/{category}") => Permission::Search,
