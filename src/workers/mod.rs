@@ -3,8 +3,9 @@
 //! Owns the one loop that every task runs in ([`start`]) and the tasks: [`Sweep`] (blobs that no
 //! row knows), [`Remove`] (blobs whose last instance was deleted), [`Compact`] (blobs that are
 //! mostly dead), [`Reindex`] (extended query tags), [`Feed`] (events of change feeds), [`Scrub`]
-//! (damage), [`Commit`] (storage commitment) and [`Audit`] (the chain of the audit log); and [`Webhooks`] and [`AuditExport`], which have
-//! loops of their own. Holds:
+//! (damage), [`Commit`] (storage commitment), [`Worklist`] (workitems that have ended) and [`Audit`]
+//! (the chain of the audit log); and [`Webhooks`] and [`AuditExport`], which have loops of their own.
+//! Holds:
 //! - A task takes no input, works from the database, and may be stopped or killed at any point and
 //!   run again; several servers may run the same task at once.
 //! - A task visits one partition at a time, with that partition's scope. (What finds out which of
@@ -25,6 +26,7 @@ mod scrub;
 mod sweep;
 mod webhook_delivery;
 mod webhooks;
+mod worklist;
 
 use std::{error::Error, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -43,6 +45,7 @@ pub use remove::Remove;
 pub use scrub::Scrub;
 pub use sweep::Sweep;
 pub use webhooks::Webhooks;
+pub use worklist::Worklist;
 
 use crate::{
     blob::BlobError,
