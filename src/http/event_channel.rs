@@ -86,7 +86,9 @@ fn not_an_upgrade() -> Problem {
         "Upgrade required",
         "an event channel is a WebSocket (RFC 6455), opened over HTTP/1.1",
     );
-    problem.with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
+    problem
+        .with_header(header::CONNECTION, HeaderValue::from_static("upgrade"))
+        .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
 }
 
 /// Whether a request comes from no page of a browser, or from one that may read answers.

@@ -70,16 +70,33 @@ const BORN: &str = "-- workitem_subscribe_born
     FROM unnest($3::text[], $4::boolean[], $5::text[]) AS n(aetitle, has_lock, origin)
     ON CONFLICT (partition_id, workitem_uid, aetitle) DO NOTHING";
 
-const SUBSCRIBE_ALL: &str = "-- workitem_subscribe_all
+/// Subscribes to workitems that there are; subscriptions that there are stay as they are.
+macro_rules! subscribe_to {
+    ($name:literal, $origin:literal, $workitems:literal) => {
+        concat!(
+            "-- ",
+            $name,
+            "
     INSERT INTO workitem_subscription (partition_id, workitem_uid, aetitle, has_lock, origin)
-    SELECT $1, w.workitem_uid, $2, $3, 'all' FROM (SELECT workitem_uid FROM workitem
-        WHERE partition_id = $1 AND workitem_uid > '' ORDER BY workitem_uid) w
-    ON CONFLICT (partition_id, workitem_uid, aetitle) DO NOTHING";
+    SELECT $1, w.uid, $2, $3, '",
+            $origin,
+            "' FROM ",
+            $workitems,
+            "
+    ON CONFLICT (partition_id, workitem_uid, aetitle) DO NOTHING"
+        )
+    };
+}
 
-const SUBSCRIBE_EACH: &str = "-- workitem_subscribe_each
-    INSERT INTO workitem_subscription (partition_id, workitem_uid, aetitle, has_lock, origin)
-    SELECT $1, n.uid, $2, $3, 'filtered' FROM unnest($4::text[]) AS n(uid)
-    ON CONFLICT (partition_id, workitem_uid, aetitle) DO NOTHING";
+const SUBSCRIBE_ALL: &str = subscribe_to!(
+    "workitem_subscribe_all",
+    "all",
+    "(SELECT workitem_uid AS uid FROM workitem
+        WHERE partition_id = $1 AND workitem_uid > '' ORDER BY workitem_uid) w"
+);
+
+const SUBSCRIBE_EACH: &str =
+    subscribe_to!("workitem_subscribe_each", "filtered", "unnest($4::text[]) AS w(uid)");
 
 const UNSUBSCRIBE_ALL: &str = "-- workitem_unsubscribe_all
     DELETE FROM workitem_subscription t

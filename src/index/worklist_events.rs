@@ -87,17 +87,21 @@ const TOLD: &str = concat!(
     one!("ctid", "workitem_subscriber", "aetitle", "$2")
 );
 
+/// No more reports than a MiB, but for the first.
 const PAGE: &str = "-- workitem_events_page
     SELECT e.sequence, e.workitem_uid, e.kind, e.report, w.state, w.readiness
-    FROM (SELECT sequence, workitem_uid, kind, report FROM workitem_event
-        WHERE partition_id = $1 AND (aetitle, sequence) > ($2, $3)
-            AND (aetitle, sequence) <= ($2, 9223372036854775807)
-        ORDER BY aetitle, sequence LIMIT $4) e
+    FROM (SELECT *, coalesce(sum(octet_length(report))
+            OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS before
+        FROM (SELECT sequence, workitem_uid, kind, report FROM workitem_event
+            WHERE partition_id = $1 AND (aetitle, sequence) > ($2, $3)
+                AND (aetitle, sequence) <= ($2, 9223372036854775807)
+            ORDER BY aetitle, sequence LIMIT $4) p) e
     LEFT JOIN LATERAL (SELECT (attributes::json -> '00741000')::text AS state,
             (attributes::json -> '00404041')::text AS readiness
         FROM workitem WHERE partition_id = $1 AND workitem_uid >= e.workitem_uid
             AND workitem_uid <= e.workitem_uid AND e.report IS NULL
-        ORDER BY workitem_uid) w ON true";
+        ORDER BY workitem_uid) w ON true
+    WHERE e.before < 1048576";
 
 /// Who has events that are too old, and the last of these.
 const STALE: &str = "-- workitem_events_stale
@@ -286,7 +290,7 @@ impl PartitionTx {
         Ok(query.bind(vec![aetitle.as_str()]).bind(vec![last]).execute(conn).await?.rows_affected())
     }
 
-    /// Events of an Application Entity above a sequence.
+    /// The next events of an Application Entity above a sequence; none where there are none.
     ///
     /// # Errors
     /// [`IndexError`].
@@ -298,7 +302,10 @@ impl PartitionTx {
     ) -> Result<Vec<WorkitemEvent>, IndexError> {
         let (query, conn) = self.statement(PAGE);
         let query = query.bind(aetitle.as_str().to_owned()).bind(after).bind(limit);
-        query.fetch_all(conn).await?.iter().map(read).collect()
+        let rows = query.fetch_all(conn).await?;
+        let mut events: Vec<WorkitemEvent> = rows.iter().map(read).collect::<Result<_, _>>()?;
+        events.sort_unstable_by_key(|event| event.sequence);
+        Ok(events)
     }
 
     /// Application Entities with events that were written `age` ago, and the last of these.

@@ -206,7 +206,7 @@ impl EventChannel {
         let mut tx = self.archive.0.db.begin_in(&self.scope).await?;
         let events = tx.workitem_events(&self.aetitle, self.told, PAGE).await?;
         drop(tx);
-        self.is_at_end = (events.len() as i64) < PAGE;
+        self.is_at_end = events.is_empty();
         let last = events.last().map_or(self.told, |event| event.sequence);
         // What is missing was dropped: who is told so looks for himself.
         let has_gap = events.first().is_some_and(|first| first.sequence != self.told + 1);

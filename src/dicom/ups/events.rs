@@ -1,7 +1,7 @@
 //! Reports of events of workitems (PS3.4 §CC.2.4, PS3.18 §11.13): when there is one, and what it says.
 //!
-//! Holds: a report has the attributes of Table CC.2.4-1 and no others, so no Transaction UID. Absent:
-//! to whom it goes.
+//! Holds: a report has the attributes of Table CC.2.4-1, and that of Assigned the sequence of which
+//! the text beside it speaks; so none has a Transaction UID. Absent: to whom it goes.
 
 use serde_json::{Map, Value};
 

@@ -280,6 +280,12 @@ async fn a_channel_tells_nothing_of_other_partitions() {
     state(&server, "/partitions/north/workitems/1.2.5", "IN PROGRESS", Some("1.3.1")).await.is(200);
     assert_eq!(told(&north.next().await.unwrap()), (1, "1.2.5", 3));
     assert!(south.is_silent().await);
+    // Nor is there anything of them to be left or suspended.
+    let of_north = format!("/workitems/{GLOBAL}/subscribers/NORTH");
+    subscribe(&server, &format!("/partitions/north{of_north}")).await.is(201);
+    server.delete(&format!("/partitions/south{of_north}")).await.problem(404);
+    let suspend = format!("/partitions/south{of_north}/suspend");
+    subscribe(&server, &suspend).await.problem(404);
     // The partition is named as for any other route.
     let by_query = format!("{}/subscribers/AE?microsoft.partitionId=south", server.base);
     let mut again = Socket::open(&by_query).await;
@@ -331,11 +337,11 @@ async fn frames_of_a_channel_are_not_read_as_requests() {
     }
     subscribe(&server, &format!("/workitems/{GLOBAL}/subscribers/AE")).await.is(201);
     let mut item = workitem("P", "20260101");
-    let long: Vec<Value> = (0..400).map(|n| code(&format!("{n}{}", "x".repeat(200)))).collect();
+    let long: Vec<Value> = (0..3_000).map(|n| code(&n.to_string())).collect();
     item["00404025"] = of("SQ", json!(long));
     post(&server, "/workitems?1.2.5", &item).await.is(201);
     let messages = channel.take(2).await;
-    assert_eq!(messages[1]["00404025"]["Value"].as_array().unwrap().len(), 400);
+    assert_eq!(messages[1]["00404025"]["Value"].as_array().unwrap().len(), 3_000);
     // What is longer than a client has to say ends it.
     channel.send(&"x".repeat(10_000)).await;
     assert!(channel.next().await.is_err());

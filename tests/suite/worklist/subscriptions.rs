@@ -144,7 +144,7 @@ async fn those_that_pass_a_filter_and_those_to_come() {
     subscribe(&server, &format!("/workitems/{GLOBAL}/subscribers/A")).await.is(201);
     post(&server, "/workitems?1.2.8", &item).await.is(201);
     create(&server, "1.2.9", "P1").await;
-    assert_eq!(watches(&server).await[5..], ["1.2.8 A lock", "1.2.9 A"]);
+    assert_eq!(watches(&server).await[7..], ["1.2.8 A lock", "1.2.9 A"]);
     subscribe(&server, &format!("/workitems/{GLOBAL}/subscribers/A/suspend")).await.is(200);
     // Suspended and left.
     subscribe(&server, &format!("{filtered}/suspend")).await.is(200);
