@@ -40,7 +40,7 @@ use crate::{
     telemetry::{self, Metrics},
     workers::{
         self, Audit, AuditExport, Commit, Compact, Feed, Reindex, Remove, Scrub, Sweep, Update,
-        Webhooks,
+        Webhooks, Worklist,
     },
 };
 
@@ -66,6 +66,9 @@ const COMMIT_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest time between two looks of the scrubber for passes that are due.
 const SCRUB_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// Longest time between two rounds of the task that removes workitems which have ended.
+const WORKLIST_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest time between two rounds of the task that chains the audit log.
 const AUDIT_EVERY: Duration = Duration::from_secs(5);
@@ -246,6 +249,7 @@ fn background(
     let reindex = Reindex::new(db.clone(), &config.operations);
     let update = Update::new(db.clone(), archive);
     let feed = Feed::new(db.clone(), &config.change_feed);
+    let worklist = Worklist::new(db.clone(), &config.worklist);
     let wake_commit = wake.commit.wake();
     let (commitment, noted) = (&config.commitment, wake.commit);
     let commit = Commit::new(db.clone(), blobs.clone(), commitment, &config.sweep, noted);
@@ -264,6 +268,7 @@ fn background(
         workers::start(update, OPERATIONS_EVERY, wake.update, end.clone()),
         workers::start(feed, FEED_EVERY, Arc::default(), end.clone()),
         workers::start(commit, COMMIT_EVERY, wake_commit, end.clone()),
+        workers::start(worklist, WORKLIST_EVERY, Arc::default(), end.clone()),
     ];
     if !config.scrub.interval.is_zero() {
         let scrub = Scrub::new(db.clone(), blobs.clone(), &config.scrub, &config.sweep);

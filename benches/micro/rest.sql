@@ -117,6 +117,20 @@ INSERT INTO workitem (partition_id, workitem_uid, state, start_at, patient_id, a
         'P' || n % 1000, repeat('{"00741204":{"vr":"LO","Value":["a workitem of some KiB"]}},', 50)
     FROM generate_series(1, 10000) n;
 
+-- Ten watch the first thousand, who are told of some; forty have nothing any more.
+INSERT INTO workitem_subscriber (partition_id, aetitle, last_event, channel)
+    SELECT 'p0000', 'AE' || n, CASE WHEN n <= 10 THEN 1000 ELSE 0 END,
+        CASE WHEN n <= 10 THEN ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid END
+    FROM generate_series(1, 60) n;
+INSERT INTO workitem_global (partition_id, aetitle, kind, has_lock)
+    SELECT 'p0000', 'AE' || n, 'all', false FROM generate_series(1, 20) n;
+INSERT INTO workitem_subscription (partition_id, workitem_uid, aetitle, has_lock, origin)
+    SELECT 'p0000', '1.7.' || n, 'AE' || a, n % 2 = 0, 'all'
+    FROM generate_series(1, 1000) n, generate_series(1, 10) a;
+INSERT INTO workitem_event (partition_id, aetitle, sequence, workitem_uid, kind, report)
+    SELECT 'p0000', 'AE' || a, n, '1.7.' || n, 1, '{"00741000":{"vr":"CS","Value":["SCHEDULED"]}}'
+    FROM generate_series(1, 1000) n, generate_series(1, 10) a;
+
 -- Who may do what.
 INSERT INTO partition_policy (partition_id, state, updated_by) VALUES ('p0000', 'active', 'bench');
 INSERT INTO role (partition_id, name, permissions)

@@ -91,7 +91,10 @@ pub use update::{Correction, MOST_STUDIES, Updated};
 pub use uploads::NoMemory;
 pub use wanted::{Encoding, Wanted};
 pub use webhooks::{LetterRest, WebhookHealth, WebhookNews, WebhookRefusal, WebhookStart};
-pub use worklist::{CancelRequested, FoundWorkitems, WorkitemRefusal, WorkitemsWanted};
+pub use worklist::{
+    CancelRequested, EventChannel, FoundWorkitems, Subscribed, Telling, WatchFilter, Watched,
+    WorkitemRefusal, WorkitemsWanted,
+};
 
 pub use crate::index::{
     Condition, DeadLetter, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation,
@@ -149,6 +152,7 @@ struct Parts {
     thumbnails: thumbnails::Thumbnails,
     feed_closed: feed::Closed,
     feed_watch: feed_watch::Watch,
+    event_channels: worklist::Channels,
 }
 
 /// A stream whose first bytes are there: what cannot be read at all is known before an answer
@@ -175,6 +179,7 @@ impl Archive {
         let turns = search::Turns::default();
         let thumbnails = thumbnails::Thumbnails::new(retrieve.thumbnail_cache);
         let feed_watch = feed_watch::Watch::new(db.clone());
+        let event_channels = worklist::Channels::new(db.clone());
         Self(Arc::new(Parts {
             db,
             blobs,
@@ -206,6 +211,7 @@ impl Archive {
             thumbnails,
             feed_closed: feed::Closed::default(),
             feed_watch,
+            event_channels,
         }))
     }
 

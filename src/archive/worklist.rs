@@ -1,21 +1,28 @@
 //! The Worklist Service (PS3.18 chapter 11, PS3.4 Annex CC), free of transport: what becomes of
-//! workitems, each within one transaction.
+//! workitems, each within one transaction, with the events that tell of it.
 //!
 //! Holds: whoever changes a workitem has locked its row, so that of several who claim it at once one
 //! does and the others are told so; what is shown has no Transaction UID. Absent: the rules
-//! (`dicom::ups`), what of a worklist matches ([`search`]).
+//! (`dicom::ups`), what of a worklist matches ([`search`]), who is told ([`watching`]) and how
+//! ([`channel`]).
 
+mod channel;
 mod search;
+mod watching;
 
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, macros::format_description};
 
-pub use self::search::{FoundWorkitems, WorkitemsWanted};
+pub use self::{
+    channel::{Channels, EventChannel, Telling},
+    search::{FoundWorkitems, WorkitemsWanted},
+    watching::{Subscribed, WatchFilter, Watched},
+};
 use super::{Archive, ArchiveError};
 use crate::{
     dicom::{
         Uid,
-        ups::{self, Action, Keys, Refusal, State, Wrong},
+        ups::{self, Action, Keys, Refusal, State, Wrong, events},
     },
     index::{LockedWorkitem, PartitionTx, WorkitemChange},
     tenancy::PartitionScope,
@@ -42,6 +49,12 @@ pub enum WorkitemRefusal {
     /// It is in the hands of somebody who cannot be told (C312).
     #[error("whoever performs the workitem cannot be told")]
     Unreachable,
+    /// There would be more Application Entities that watch than the partition may have.
+    #[error("the partition has as many subscribers as it may have")]
+    TooMany {
+        /// `worklist.max_subscribers`.
+        limit: u32,
+    },
     /// The archive failed.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -70,6 +83,8 @@ impl From<Refusal> for WorkitemRefusal {
 pub enum CancelRequested {
     /// Nobody had claimed the workitem: it is cancelled.
     Canceled,
+    /// It is in progress, and its subscribers are told.
+    Told,
     /// It was cancelled already.
     Already,
 }
@@ -95,11 +110,12 @@ impl Archive {
     ) -> Result<bool, WorkitemRefusal> {
         let made = ups::create(sent, uid, self.0.worklist.default_label.trim(), &now())?;
         let keys = Keys::of(&made.attributes)?;
-        let json = self.bounded(ups::written(made.attributes, State::Scheduled))?;
-        let mut tx = self.0.db.begin_in(scope).await?;
+        let json = self.bounded(ups::written(made.attributes.clone(), State::Scheduled))?;
+        let mut tx = self.0.db.begin_worklist(scope).await?;
         if !tx.workitem_create(uid, &keys, &json).await? {
             return Err(WorkitemRefusal::Exists);
         }
+        self.announce(&mut tx, uid, &made.attributes, &json).await?;
         tx.audit_note("workitem", uid.as_str());
         tx.commit().await?;
         Ok(made.is_modified)
@@ -129,11 +145,12 @@ impl Archive {
         key: Option<&str>,
         sent: Map<String, Value>,
     ) -> Result<(), WorkitemRefusal> {
-        let mut tx = self.0.db.begin_in(scope).await?;
-        let (LockedWorkitem { state, lock, .. }, attributes) = locked(&mut tx, uid).await?;
+        let mut tx = self.0.db.begin_worklist(scope).await?;
+        let (LockedWorkitem { state, lock, .. }, before) = locked(&mut tx, uid).await?;
         ups::may_update(state, lock.as_deref(), key)?;
-        let attributes = ups::update(attributes, sent, &now())?;
-        self.put(&mut tx, uid, (state, lock.as_deref()), attributes).await?;
+        let after = ups::update(before.clone(), sent, &now())?;
+        self.tell_change(&mut tx, uid, (state, &before), (state, &after)).await?;
+        self.put(&mut tx, uid, (state, lock.as_deref()), after).await?;
         Ok(tx.commit().await?)
     }
 
@@ -148,12 +165,13 @@ impl Archive {
         wanted: State,
         key: Option<&str>,
     ) -> Result<Action, WorkitemRefusal> {
-        let mut tx = self.0.db.begin_in(scope).await?;
-        let (LockedWorkitem { state, lock, .. }, attributes) = locked(&mut tx, uid).await?;
+        let mut tx = self.0.db.begin_worklist(scope).await?;
+        let (LockedWorkitem { state, lock, .. }, before) = locked(&mut tx, uid).await?;
         let action = ups::change(state, lock.as_deref(), wanted, key)?;
         if action == Action::Enter {
             let ended =
-                ups::end(attributes, wanted, &now()).map_err(WorkitemRefusal::Unfinished)?;
+                ups::end(before.clone(), wanted, &now()).map_err(WorkitemRefusal::Unfinished)?;
+            self.tell_change(&mut tx, uid, (state, &before), (wanted, &ended)).await?;
             self.put(&mut tx, uid, (wanted, key), ended).await?;
             tx.audit_note("state", wanted.as_str());
             tx.commit().await?;
@@ -161,7 +179,8 @@ impl Archive {
         Ok(action)
     }
 
-    /// Cancels a workitem that nobody has claimed.
+    /// Cancels a workitem that nobody has claimed; of one that is in progress, tells those who watch
+    /// it, among whom whoever performs it may be, that somebody wants it cancelled.
     ///
     /// # Errors
     /// [`WorkitemRefusal`].
@@ -172,16 +191,29 @@ impl Archive {
         asked: &Map<String, Value>,
     ) -> Result<CancelRequested, WorkitemRefusal> {
         ups::cancel_request(asked)?;
-        let mut tx = self.0.db.begin_in(scope).await?;
-        let (LockedWorkitem { state, .. }, mut attributes) = locked(&mut tx, uid).await?;
+        let mut tx = self.0.db.begin_worklist(scope).await?;
+        let (LockedWorkitem { state, .. }, before) = locked(&mut tx, uid).await?;
         match state {
             State::Completed => return Err(WorkitemRefusal::Completed),
             State::Canceled => return Ok(CancelRequested::Already),
-            State::InProgress => return Err(WorkitemRefusal::Unreachable),
-            State::Scheduled => {}
+            State::Scheduled | State::InProgress => {}
         }
+        let is_heard = self.tell(&mut tx, uid, &[events::cancel_requested(asked)]).await?;
+        if state == State::InProgress {
+            if !is_heard {
+                return Err(WorkitemRefusal::Unreachable);
+            }
+            tx.audit_note("cancel", "requested");
+            tx.commit().await?;
+            return Ok(CancelRequested::Told);
+        }
+        // It goes by way of IN PROGRESS (PS3.4 §CC.2.2.3), of which subscribers are told as well.
+        let claimed = State::InProgress;
+        self.tell_change(&mut tx, uid, (state, &before), (claimed, &before)).await?;
+        let mut attributes = before.clone();
         ups::cancel_for(&mut attributes, asked);
         let ended = ups::end(attributes, State::Canceled, &now())?;
+        self.tell_change(&mut tx, uid, (claimed, &before), (State::Canceled, &ended)).await?;
         // The server claims it itself, and lets nobody have it.
         let own = format!("2.25.{}", uuid::Uuid::new_v4().as_u128());
         self.put(&mut tx, uid, (State::Canceled, Some(&own)), ended).await?;

@@ -22,7 +22,7 @@ pub enum Level {
 }
 
 /// How a search key is matched (PS3.4 §C.2.2.2) and so how its column is typed and normalised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub enum Matching {
     /// UI: equality, lists.
     Uid,

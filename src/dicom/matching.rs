@@ -2,14 +2,15 @@
 //!
 //! Owns [`Test`], which the index says in SQL and [`KeyTest`] applies to DICOM JSON, and [`Element`],
 //! the name of an attribute inside one data set. Holds: values and tests are normalised by the same
-//! functions ([`super::normalise`]), so that equal by meaning is equal as text. Absent: reading
-//! queries, SQL.
+//! functions ([`super::normalise`]), so that equal by meaning is equal as text. As JSON a [`KeyTest`]
+//! is kept by the index: what it is called there stays. Absent: reading queries, SQL.
 
 mod evaluate;
 mod pattern;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Tag, attributes::Matching};
@@ -23,7 +24,7 @@ pub(super) fn is_like(pattern: &str, text: &str) -> bool {
 pub type Object<'a> = BTreeMap<&'a str, &'a RawValue>;
 
 /// How a value is tested. Values of the test are normalised as keys are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Test {
     /// It is this value.
     Equals(String),
@@ -50,7 +51,7 @@ pub enum Test {
 }
 
 /// A word of a fuzzy search for a person name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Word {
     /// Folded; words of a name are compared with it as a prefix.
     pub text: String,
@@ -59,10 +60,10 @@ pub struct Word {
 }
 
 /// The name of an attribute in a data set.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum Element {
     /// An attribute of PS3.6.
-    Standard(Tag),
+    Standard(#[serde(with = "pair")] Tag),
     /// A private attribute (PS3.5 §7.8): which block of the group its creator reserved, each data
     /// set says for itself.
     Private {
@@ -73,6 +74,21 @@ pub enum Element {
         /// The element within the block.
         element: u8,
     },
+}
+
+/// A tag, as its two numbers.
+mod pair {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use super::Tag;
+
+    pub(super) fn serialize<S: Serializer>(tag: &Tag, to: S) -> Result<S::Ok, S::Error> {
+        (tag.0, tag.1).serialize(to)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Tag, D::Error> {
+        <(u16, u16)>::deserialize(from).map(|(group, element)| Tag(group, element))
+    }
 }
 
 impl Element {
@@ -92,7 +108,7 @@ impl Element {
 
 /// The block of a group that a creator reserved: the first one, where it reserved several.
 pub fn reserved(object: &Object<'_>, group: u16, creator: &str) -> Option<u8> {
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Creator {
         #[serde(rename = "Value", default)]
         value: Vec<Option<String>>,
@@ -114,7 +130,7 @@ pub fn reserved(object: &Object<'_>, group: u16, creator: &str) -> Option<u8> {
 }
 
 /// What a search asks of an object: of an attribute, or of one item of a sequence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum KeyTest {
     /// The attribute passes the test by one of its values; without any, only [`Test::Empty`] passes.
     Value {

@@ -4,6 +4,7 @@
 //! attribute table of the index, and the DICOM JSON Model. Pure and synchronous: bytes in, values
 //! out; no I/O, no async, no database, no HTTP.
 
+pub mod ae_title;
 pub mod attributes;
 pub mod changeable;
 pub mod charset;
@@ -33,6 +34,7 @@ pub mod uid;
 pub mod ups;
 pub mod xml;
 
+pub use ae_title::AeTitle;
 pub use dicom_core::{Tag, VR};
 pub use error::{DicomError, Limits};
 pub use uid::Uid;

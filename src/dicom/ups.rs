@@ -1,12 +1,13 @@
 //! Unified Procedure Steps, as PS3.4 Annex CC has them: states, what a workitem is made of, and what
 //! it needs in the end.
 //!
-//! Owns [`State`] and its transitions, and what Table CC.2.5-3 demands where a workitem is created
+//! Owns [`State`] and its transitions, reports of events ([`events`]), and what Table CC.2.5-3 demands where a workitem is created
 //! ([`create`]), changed ([`update`]) and ended ([`end`]). Holds: a data set that comes out of here
 //! has no Transaction UID, which is the lock of who claimed the workitem; its state, UIDs and time of
 //! modification are the server's. Pure: who has a workitem, and where it is kept, is not known here.
 //! Absent: reading what clients send ([`super::sent`]).
 
+pub mod events;
 mod state;
 
 use serde_json::{Map, Value, json};

@@ -224,6 +224,7 @@ impl Operation {
 /// What a status means, in words that fit every route.
 pub const fn meaning(status: u16) -> &'static str {
     match status {
+        101 => "The connection is a WebSocket from here on.",
         200 => "Everything that was asked for.",
         201 => "Made; a secret in the body is shown this once.",
         202 => {
@@ -247,6 +248,7 @@ pub const fn meaning(status: u16) -> &'static str {
         413 => "The request, or what it asks for, exceeds a limit.",
         415 => "The media type of the request is not taken; the body lists those that are.",
         416 => "The range lies outside the representation.",
+        426 => "The request does not ask for a WebSocket, or cannot have one over HTTP/2.",
         429 => {
             "Too many credentials have failed from there, or too much is asked for at a time; \
              see Retry-After."

@@ -150,6 +150,17 @@ pub const TRANSACTION: &[Parameter] = &[
     Parameter::query("transaction", "The same."),
 ];
 
+/// Subscriptions to workitems (PS3.18 §11.10.1.2).
+pub const SUBSCRIPTION: &[Parameter] = &[
+    Parameter::query("deletionlock", "Whether workitems are to stay when they have ended.")
+        .or("false")
+        .of(&["true", "false"]),
+    Parameter::query(
+        "filter",
+        "Of the Filtered Worklist: attributes of workitems with their values, by commas.",
+    ),
+];
+
 /// Search for workitems (PS3.18 §11.9.1.2).
 pub const WORKLIST: &[Parameter] = &[
     Parameter::query(

@@ -39,11 +39,12 @@ impl Reading {
     }
 }
 
-/// One who reads a feed.
+/// One who reads a feed, or the like.
 pub struct Still {
     app: App,
     caller: Caller,
     reading: Reading,
+    permission: Permission,
     every: Duration,
     /// When it was last decided that he may, and when it was last tried to decide.
     decided: Instant,
@@ -51,12 +52,17 @@ pub struct Still {
 }
 
 impl Still {
-    /// One who may just now.
+    /// One who may read changes just now.
     pub fn new(app: &App, caller: &Caller, reading: &Reading) -> Self {
+        Self::reading(app, caller, reading, Permission::ReadChanges)
+    }
+
+    /// One who has a permission just now.
+    pub fn reading(app: &App, caller: &Caller, reading: &Reading, permission: Permission) -> Self {
         let every = app.access.life().clamp(EVERY.0, EVERY.1);
         let now = Instant::now();
         let (app, caller, reading) = (app.clone(), caller.clone(), reading.clone());
-        Self { app, caller, reading, every, decided: now, tried: now }
+        Self { app, caller, reading, permission, every, decided: now, tried: now }
     }
 
     /// When it is to be decided again.
@@ -95,7 +101,7 @@ impl Still {
         self.tried = Instant::now();
         let Caller { who, around, .. } = self.caller.again(&self.app).await?;
         let (partitions, named) = (&self.app.partitions, self.reading.named());
-        partitions.scope(&who, &around, &named, Permission::ReadChanges).await?;
+        partitions.scope(&who, &around, &named, self.permission).await?;
         self.decided = self.tried;
         Ok(())
     }

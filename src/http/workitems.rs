@@ -12,12 +12,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::stream;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
 use super::{
     App,
     accept::{
-        AcceptSet, Form, choose,
+        AcceptSet, Choice, Form, Offer, choose,
         offers::{METADATA_ONE, SEARCH},
     },
     admit::{Admitted, Asks, At, one},
@@ -35,7 +36,7 @@ use super::{
 use crate::{
     archive::{ArchiveError, CancelRequested, FoundWorkitems, WorkitemRefusal},
     dicom::{
-        Tag, Uid, attributes,
+        AeTitle, Tag, Uid, attributes,
         sent::name,
         ups::{self, Action, Refusal, State as Step, Wrong, tags},
         xml,
@@ -57,6 +58,19 @@ pub struct WorklistUrls {
 impl WorklistUrls {
     fn workitem(&self, uid: &Uid) -> String {
         self.within.at(&format!("/workitems/{uid}"))
+    }
+
+    /// Where the service begins.
+    pub(super) fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// That of the event channel of an Application Entity: a WebSocket.
+    pub(super) fn channel(&self, aetitle: &AeTitle) -> String {
+        let title = utf8_percent_encode(aetitle.as_str(), NON_ALPHANUMERIC);
+        let url = self.within.at(&format!("/subscribers/{title}"));
+        // `http` becomes `ws`, `https` becomes `wss`.
+        url.strip_prefix("http").map_or_else(|| url.clone(), |rest| format!("ws{rest}"))
     }
 }
 
@@ -81,7 +95,7 @@ asks!(
 );
 
 /// `{workitem}` of a path: its UID.
-pub struct Named(Uid);
+pub struct Named(pub Uid);
 
 impl<S: Send + Sync> FromRequestParts<S> for Named {
     type Rejection = Problem;
@@ -95,7 +109,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
 }
 
 /// What PS3.18 has as texts of `Warning: 299`.
-mod said {
+pub(super) mod said {
     pub const CREATED: &str = "The Workitem was created with modifications.";
     pub const UNCLAIMED: &str = "The target URI did not reference a claimed Workitem.";
     pub const UPDATE: &str =
@@ -117,7 +131,7 @@ fn warned(problem: Problem, text: &str) -> Problem {
 }
 
 /// An answer without a body.
-fn bare(status: StatusCode, said: Option<&str>) -> Response {
+pub(super) fn bare(status: StatusCode, said: Option<&str>) -> Response {
     let mut response = status.into_response();
     if let Some(text) = said {
         response.headers_mut().insert(header::WARNING, warning(text));
@@ -162,9 +176,7 @@ pub async fn retrieve(
 ) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let json = app.archive.workitem(&caller.scope, &uid).await?;
-    let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
-    let choice = choose(&accept, &METADATA_ONE)?;
-    let charset = Charset::of(&parts.headers, parts.uri.query(), choice.media_type)?;
+    let (choice, charset) = negotiated(&app, &parts, &METADATA_ONE)?;
     let url = caller.urls.workitem(&uid);
     if choice.media_type == XML && choice.form == Form::Multipart {
         let document = native(json.as_bytes(), charset)?;
@@ -245,7 +257,7 @@ pub async fn request_cancel(
     let asked = read(&app, &parts.headers, body).await?.unwrap_or_default();
     let asked = app.archive.request_workitem_cancel(&caller.scope, &uid, &asked).await;
     let said = match asked.map_err(|refusal| refused(refusal, said::STATE))? {
-        CancelRequested::Canceled => None,
+        CancelRequested::Canceled | CancelRequested::Told => None,
         CancelRequested::Already => Some(said::CANCELED),
     };
     Ok(bare(StatusCode::ACCEPTED, said))
@@ -259,9 +271,7 @@ pub async fn search(
 ) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
-    let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
-    let media_type = choose(&accept, &SEARCH)?.media_type;
-    let charset = Charset::of(&parts.headers, parts.uri.query(), media_type)?;
+    let (Choice { media_type, .. }, charset) = negotiated(&app, &parts, &SEARCH)?;
     let (wanted, mut warnings) = worklist::read(query, app.worklist.max_workitems)?;
     let page = (wanted.limit, wanted.offset);
     let found = app.archive.search_workitems(&caller.scope, wanted).await.map_err(too_broad)?;
@@ -323,6 +333,19 @@ fn native(json: &[u8], charset: Charset) -> Result<Vec<u8>, Problem> {
     xml::write(&mut out, json, charset.xml())
         .map_err(|error| Problem::internal(anyhow::Error::new(error)))?;
     Ok(out)
+}
+
+/// What an answer is, of what can be given.
+fn negotiated(
+    app: &App,
+    parts: &Parts,
+    offers: &'static [Offer],
+) -> Result<(Choice, Charset), Problem> {
+    let query = parts.uri.query();
+    let accept = AcceptSet::of(&parts.headers, query, app.retrieve.missing_accept);
+    let choice = choose(&accept, offers)?;
+    let charset = Charset::of(&parts.headers, query, choice.media_type)?;
+    Ok((choice, charset))
 }
 
 async fn read(
@@ -387,9 +410,9 @@ fn invalid(wrong: Wrong) -> Problem {
 }
 
 /// A refusal, as it is answered; `said` is what the transaction says of the state of a workitem.
-fn refused(refusal: WorkitemRefusal, said: &str) -> Problem {
+pub(super) fn refused(refusal: WorkitemRefusal, said: &str) -> Problem {
     match refusal {
-        WorkitemRefusal::Archive(error) => error.into(),
+        WorkitemRefusal::Archive(error) => too_broad(error),
         WorkitemRefusal::Exists => Problem::conflict("there is a workitem of this UID"),
         WorkitemRefusal::Wrong(wrong) => invalid(wrong),
         WorkitemRefusal::Unfinished(wrong) => {
@@ -401,6 +424,10 @@ fn refused(refusal: WorkitemRefusal, said: &str) -> Problem {
             Problem::conflict("the workitem is in progress, and who performs it cannot be told"),
             said,
         ),
+        WorkitemRefusal::TooMany { limit } => {
+            Problem::bad_request("there would be more subscribers than this server allows")
+                .with_error("worklist.max_subscribers", format!("at most {limit}"))
+        }
         WorkitemRefusal::State(refusal) => {
             let own = |text| if said == said::STATE { text } else { said };
             match refusal {

@@ -87,9 +87,11 @@ mod verify;
 mod verify_blobs;
 mod verify_feed;
 mod verify_parents;
+mod watchers;
 mod webhook_row;
 mod webhooks;
 mod workitems;
+mod worklist_events;
 
 pub use access::{Acquaintance, Asker, OwnRole, PolicyRow};
 pub use api_keys::{ApiKey, KeySettings, SecretHash};
@@ -136,11 +138,13 @@ pub use verify::{VerifyFrames, VerifyInstance, VerifyPlace};
 pub use verify_blobs::{VerifyBlob, VerifyContent};
 pub use verify_feed::{VerifyEvent, VerifyStanding};
 pub use verify_parents::{Belonging, VerifySeries, VerifyStudy};
+pub use watchers::{GlobalWatch, WatchKind};
 pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookSettings};
 pub use workitems::{FoundWorkitem, LockedWorkitem, WorkitemChange, WorkitemWalk};
+pub use worklist_events::{LockedSubscriber, OpenChannel, Subscriber, WorkitemEvent};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 37] = [
+pub const TENANT_TABLES: [&str; 41] = [
     "study",
     "study_term",
     "series",
@@ -163,6 +167,10 @@ pub const TENANT_TABLES: [&str; 37] = [
     "webhook",
     "webhook_dead_letter",
     "workitem",
+    "workitem_subscriber",
+    "workitem_global",
+    "workitem_subscription",
+    "workitem_event",
     "scrub_pass",
     "damage",
     "commitment",
@@ -219,7 +227,9 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             undelete::STATEMENTS,
             update::STATEMENTS,
             webhooks::STATEMENTS,
+            watchers::STATEMENTS,
             workitems::STATEMENTS,
+            worklist_events::STATEMENTS,
             verify::STATEMENTS,
             verify_blobs::STATEMENTS,
             verify_feed::STATEMENTS,
@@ -239,6 +249,7 @@ pub fn scoped_statements() -> impl Iterator<Item = &'static str> {
         tag_search::SCOPED_STATEMENTS,
         tag_view::SCOPED_STATEMENTS,
         webhooks::SCOPED_STATEMENTS,
+        worklist_events::SCOPED_STATEMENTS,
     ]
     .into_iter()
     .flatten()

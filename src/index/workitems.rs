@@ -31,7 +31,7 @@ const CREATE: &str = "-- workitem_create
 const CHANGE: &str = concat!(
     "-- workitem_change
     UPDATE workitem t SET state = $3, transaction_uid = $4, start_at = $5, patient_id = $6,
-        attributes = $7
+        attributes = $7, state_at = CASE WHEN t.state = $3 THEN t.state_at ELSE now() END
     WHERE t.partition_id = $1 AND t.ctid = ",
     one!("ctid", "workitem", "workitem_uid", "$2")
 );

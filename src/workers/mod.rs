@@ -2,9 +2,10 @@
 //!
 //! Owns the one loop that every task runs in ([`start`]) and the tasks: [`Sweep`] (blobs that no
 //! row knows), [`Remove`] (blobs whose last instance was deleted), [`Compact`] (blobs that are
-//! mostly dead), [`Reindex`] (extended query tags), [`Update`] (changes of attributes), [`Feed`] (events of change feeds), [`Scrub`]
-//! (damage), [`Commit`] (storage commitment) and [`Audit`] (the chain of the audit log); and [`Webhooks`] and [`AuditExport`], which have
-//! loops of their own. Holds:
+//! mostly dead), [`Reindex`] (extended query tags), [`Update`] (changes of attributes), [`Feed`]
+//! (events of change feeds), [`Scrub`] (damage), [`Commit`] (storage commitment), [`Worklist`]
+//! (workitems that have ended) and [`Audit`] (the chain of the audit log); and [`Webhooks`] and
+//! [`AuditExport`], which have loops of their own. Holds:
 //! - A task takes no input, works from the database, and may be stopped or killed at any point and
 //!   run again; several servers may run the same task at once.
 //! - A task visits one partition at a time, with that partition's scope. (What finds out which of
@@ -26,6 +27,7 @@ mod sweep;
 mod update;
 mod webhook_delivery;
 mod webhooks;
+mod worklist;
 
 use std::{error::Error, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -45,6 +47,7 @@ pub use scrub::Scrub;
 pub use sweep::Sweep;
 pub use update::Update;
 pub use webhooks::Webhooks;
+pub use worklist::Worklist;
 
 use crate::{
     blob::BlobError,

@@ -5,9 +5,10 @@ use std::time::Duration;
 use collimator::{
     dicom::{VR, attributes::Level, index::NonPatient, ups::Keys},
     index::{
-        DamageNote, Db, DeadLetter, FeedAction, KeySettings, LinkSecret, NewBlob, NewInstance,
-        NewMember, NewNonPatient, NewRevocation, Reference, Replaced, Revision, RevocationKind,
-        SecretHash, Stored, TENANT_TABLES, WebhookSecret, WebhookSettings,
+        DamageNote, Db, DeadLetter, FeedAction, GlobalWatch, KeySettings, LinkSecret, NewBlob,
+        NewInstance, NewMember, NewNonPatient, NewRevocation, Reference, Replaced, Revision,
+        RevocationKind, SecretHash, Stored, TENANT_TABLES, WatchKind, WebhookSecret,
+        WebhookSettings,
     },
     tenancy::{Permissions, Policy, PrincipalKind},
 };
@@ -128,8 +129,16 @@ async fn add_non_patient(db: &Db, partition: &str) {
 
 async fn add_workitem(db: &Db, partition: &str) {
     let keys = Keys { start: "20240101120000".to_owned(), patient_id: Some("P1".to_owned()) };
-    let mut tx = db.begin_in(&scope(partition)).await.unwrap();
-    assert!(tx.workitem_create(&"1.2.9".parse().unwrap(), &keys, "{}").await.unwrap());
+    let (uid, title) = ("1.2.9".parse().unwrap(), "AE".parse().unwrap());
+    let mut tx = db.begin_worklist(&scope(partition)).await.unwrap();
+    assert!(tx.workitem_create(&uid, &keys, "{}").await.unwrap());
+    assert!(tx.workitem_subscriber_ensure(&title, 1).await.unwrap());
+    let (aetitle, kind) = ("AE".to_owned(), WatchKind::All);
+    let watch = GlobalWatch { aetitle, kind, has_lock: true, filter: None };
+    tx.workitem_global_put(&watch).await.unwrap();
+    tx.workitem_subscribe(&uid, &title, true).await.unwrap();
+    let subscribers = tx.workitem_subscribers(&uid).await.unwrap();
+    tx.workitem_events_add(&subscribers, &[(uid.as_str(), None)], 9).await.unwrap();
     tx.commit().await.unwrap();
 }
 

@@ -458,11 +458,15 @@ async fn lookups_find_their_index_without_statistics() {
         "target",
         "workitem_uid",
         "start_at",
+        "state_at",
+        "aetitle",
         // Few instances, and a list of all of them.
         "category",
     ];
     let of_feed = scoped_statements().filter(|sql| {
-        ["-- feed_", "-- webhooks_", "-- access_look"].iter().any(|name| sql.contains(name))
+        ["-- feed_", "-- webhooks_", "-- access_look", "-- workitem_"]
+            .iter()
+            .any(|name| sql.contains(name))
     });
     for sql in statements().chain(of_feed).filter(|sql| !sql.contains("-- partition_in_use")) {
         let explained = explain(&mut conn, sql).await;

@@ -123,6 +123,7 @@ fn good(name: &str) -> String {
             "00000000000000000000000000000051"
         }
         "letter" => "7",
+        "aetitle" => "AE",
         _ => "7FE00010",
     }
     .to_owned()

@@ -38,6 +38,7 @@ fn path(template: &str, there: bool) -> String {
         .replace("{revocation}", "00000000000000000000000000000151")
         .replace("{role}", "role-1")
         .replace("{workitem}", instance)
+        .replace("{aetitle}", "AE")
         .replace("{partition}", "microsoft.default")
 }
 
@@ -49,7 +50,7 @@ fn read_paths() -> Vec<String> {
 
 /// The headers but for those that differ from answer to answer.
 fn headers(answer: &Answer) -> BTreeMap<String, String> {
-    let varying = ["date", "x-request-id", "connection", "transfer-encoding"];
+    let varying = ["date", "x-request-id", "connection", "transfer-encoding", "upgrade"];
     let headers = answer.headers.iter().filter(|(name, _)| !varying.contains(&name.as_str()));
     headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().into())).collect()
 }

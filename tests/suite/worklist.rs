@@ -1,7 +1,9 @@
 //! The Worklist Service as its clients see it: created, claimed, worked off and found.
 
 mod body;
+mod channel;
 mod search;
+mod subscriptions;
 
 use reqwest::Method;
 use serde_json::{Value, json};

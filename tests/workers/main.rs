@@ -16,6 +16,7 @@ mod reindex;
 mod remove;
 mod sweep;
 mod webhooks;
+mod worklist;
 
 use std::{
     collections::BTreeSet,

@@ -19,13 +19,14 @@ use super::super::{
     search::{Fields, inconsistent},
 };
 use crate::{
+    config::SearchConfig,
     dicom::{
         Tag,
         matching::{Element, KeyTest, Object, Test},
         sent::name,
         ups::{State, tags},
     },
-    index::{FoundWorkitem, WorkitemWalk},
+    index::{FoundWorkitem, PartitionTx, WorkitemWalk},
     tenancy::PartitionScope,
 };
 
@@ -169,7 +170,9 @@ impl Archive {
             (FoundWorkitems::default(), 0, 0, 0_u64);
         let mut behind = None;
         loop {
-            let rows = self.bite(scope, &mut way, behind.as_ref()).await?;
+            let mut tx = self.0.db.begin_in(scope).await?;
+            let rows = next(&mut tx, &mut way, behind.as_ref()).await?;
+            drop(tx);
             let Some(last) = rows.last() else { return Ok(found) };
             behind = Some(last.place.clone());
             looked += rows.len() as i64;
@@ -212,33 +215,71 @@ impl Archive {
             }
         }
     }
+}
 
-    /// The next rows of a walk; none at its end.
-    async fn bite(
-        &self,
-        scope: &PartitionScope,
-        way: &mut Walk,
-        behind: Option<&(String, String)>,
-    ) -> Result<Vec<FoundWorkitem>, ArchiveError> {
-        match way {
-            Walk::Uids(uids) => loop {
-                let next: Vec<String> = uids.drain(..uids.len().min(BITE)).collect();
-                if next.is_empty() {
-                    return Ok(Vec::new());
+/// The UIDs of all workitems that pass, read within a transaction.
+pub(super) async fn passing_uids(
+    tx: &mut PartitionTx,
+    tests: Arc<[KeyTest]>,
+    names: Vec<String>,
+    config: &SearchConfig,
+) -> Result<Vec<String>, ArchiveError> {
+    let mut way = Walk::of(&tests);
+    let deadline = Instant::now() + config.timeout;
+    let (mut passed, mut looked, mut behind) = (Vec::new(), 0, None);
+    loop {
+        let rows = next(tx, &mut way, behind.as_ref()).await?;
+        let Some(last) = rows.last() else { return Ok(passed) };
+        behind = Some(last.place.clone());
+        looked += rows.len();
+        let tests = Arc::clone(&tests);
+        let bite = tokio::task::spawn_blocking(move || {
+            let passes = |row: &FoundWorkitem| -> Result<bool, ArchiveError> {
+                let object: Object<'_> =
+                    serde_json::from_str(&row.attributes).map_err(inconsistent)?;
+                Ok(tests.iter().all(|test| test.matches(&object)))
+            };
+            let mut uids = Vec::new();
+            for row in rows {
+                if passes(&row)? {
+                    uids.push(row.place.1);
                 }
-                let rows = self.0.db.begin_in(scope).await?.workitems_of(&next).await?;
-                if !rows.is_empty() {
-                    return Ok(rows);
-                }
-            },
-            Walk::From { walk, first, last } => {
-                let place = match behind {
-                    Some((start, uid)) => (start.as_str(), uid.as_str()),
-                    None => (first.as_str(), ""),
-                };
-                let mut tx = self.0.db.begin_in(scope).await?;
-                Ok(tx.workitems(walk, place, last, BITE as i64).await?)
             }
+            Ok::<_, ArchiveError>(uids)
+        });
+        passed.extend(bite.await.map_err(|error| ArchiveError::Internal(error.into()))??);
+        if looked >= config.max_filtered as usize {
+            return Err(ArchiveError::TooBroad { names, limit: config.max_filtered });
+        }
+        if Instant::now() > deadline {
+            return Err(ArchiveError::TooSlow);
+        }
+    }
+}
+
+/// The next rows of a walk; none at its end.
+async fn next(
+    tx: &mut PartitionTx,
+    way: &mut Walk,
+    behind: Option<&(String, String)>,
+) -> Result<Vec<FoundWorkitem>, ArchiveError> {
+    match way {
+        Walk::Uids(uids) => loop {
+            let next: Vec<String> = uids.drain(..uids.len().min(BITE)).collect();
+            if next.is_empty() {
+                return Ok(Vec::new());
+            }
+            let rows = tx.workitems_of(&next).await?;
+            if !rows.is_empty() {
+                return Ok(rows);
+            }
+        },
+        Walk::From { walk, first, last } => {
+            let place = match behind {
+                Some((start, uid)) => (start.as_str(), uid.as_str()),
+                None => (first.as_str(), ""),
+            };
+            Ok(tx.workitems(walk, place, last, BITE as i64).await?)
         }
     }
 }

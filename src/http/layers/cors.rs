@@ -61,6 +61,11 @@ impl Cors {
         !self.0.listed.is_empty()
     }
 
+    /// Whether pages of an origin may read answers.
+    pub fn lists(&self, origin: &str) -> bool {
+        self.0.every || self.0.listed.contains(&normal(origin))
+    }
+
     /// The value of `Access-Control-Allow-Origin` for a request.
     fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
         let origin = request.get(header::ORIGIN)?;
@@ -68,7 +73,7 @@ impl Cors {
             return Some(HeaderValue::from_static("*"));
         }
         let text = origin.to_str().ok()?;
-        self.0.listed.contains(&normal(text)).then(|| origin.clone())
+        self.lists(text).then(|| origin.clone())
     }
 }
 

@@ -7,7 +7,8 @@
 //! each header (`server.header_timeout` each), for a client that takes nothing
 //! (`server.write_timeout`), for one that sends nothing of its body (`limits.body_idle`, in
 //! [`super::multipart`]); after the shutdown signal nothing new is accepted, handshakes end, and
-//! what is in flight has `server.drain_timeout`; of HTTP/1.1 nothing is served whose end could be
+//! what is in flight has `server.drain_timeout`, and so has what a connection was upgraded to
+//! ([`Stay`]); of HTTP/1.1 nothing is served whose end could be
 //! seen in two places (`strict`).
 
 mod io;
@@ -16,9 +17,17 @@ mod strict;
 mod tests;
 mod tls;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use axum::{Router, extract::ConnectInfo};
+use axum::{Router, extract::ConnectInfo, http::StatusCode};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -30,7 +39,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 use tokio_rustls::server::TlsStream;
@@ -72,9 +81,17 @@ pub struct Drained {
     pub cut_off: usize,
 }
 
+/// In the extensions of requests: who goes on with the connection after the answer (a WebSocket) keeps
+/// it. Until then the connection counts, and the drain waits for it.
+#[derive(Clone)]
+pub struct Stay(
+    #[expect(dead_code, reason = "what counts is that there is one")] watch::Receiver<()>,
+);
+
 /// What every request of a connection is told in its extensions.
 #[derive(Clone)]
 struct Facts {
+    stay: Stay,
     address: SocketAddr,
     local: Option<LocalAddress>,
     is_encrypted: bool,
@@ -86,6 +103,7 @@ impl Facts {
     fn tell(self, request: &mut Request<Incoming>) {
         let extensions = request.extensions_mut();
         extensions.insert(ConnectInfo::<SocketAddr>(self.address));
+        extensions.insert(self.stay);
         if let Some(local) = self.local {
             extensions.insert(local);
         }
@@ -138,7 +156,9 @@ pub async fn serve(
         }
         let watcher = graceful.watcher();
         let local = stream.local_addr().ok().map(LocalAddress);
-        let facts = Facts { address, local, is_encrypted: tls.is_some(), peer: None, is_crowded };
+        let (stays, stay) = watch::channel(());
+        let (is_encrypted, stay) = (tls.is_some(), Stay(stay));
+        let facts = Facts { stay, address, local, is_encrypted, peer: None, is_crowded };
         let connection = Connection { builder: builder.clone(), router: router.clone(), facts };
         let timeouts = (config.header_timeout, config.write_timeout);
         let (tls, closing) = (tls.clone(), closing.clone());
@@ -157,6 +177,7 @@ pub async fn serve(
                 false => served.await,
                 true => _ = tokio::time::timeout(CROWD_TIME, served).await,
             }
+            stays.closed().await;
             drop(place);
         });
     }
@@ -209,13 +230,22 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { builder, router, facts } = self;
-        let stream = Strict::new(Timed::new(stream, timeouts.0, timeouts.1));
+        let is_upgraded = Arc::new(AtomicBool::new(false));
+        let timed = Timed::new(stream, timeouts.0, timeouts.1);
+        let stream = Strict::new(timed, is_upgraded.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             facts.clone().tell(&mut request);
-            let mut router = router.clone();
-            async move { Ok::<_, Infallible>(infallible(router.call(request).await)) }
+            let (mut router, is_upgraded) = (router.clone(), is_upgraded.clone());
+            async move {
+                let response = infallible(router.call(request).await);
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    is_upgraded.store(true, Ordering::Release);
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection =
+            builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         // A connection that breaks is the client's matter: it has been told, or is gone.
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(cause = %error, "a connection ended early");

@@ -10,11 +10,15 @@
 //!
 //! Refused: CR or LF alone within a head or between chunks, lines that go on in the next one, both
 //! or repeated lengths, transfer codings other than `chunked`, any in HTTP/1.0. HTTP/2 passes as it
-//! is.
+//! is, and so does what a connection is upgraded to, once that was answered with 101.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -30,11 +34,13 @@ const LINE: usize = 256;
 pub(super) struct Strict<S> {
     socket: S,
     scan: Scan,
+    is_upgraded: Arc<AtomicBool>,
 }
 
 impl<S> Strict<S> {
-    pub(super) fn new(socket: S) -> Self {
-        Self { socket, scan: Scan::new() }
+    /// `is_upgraded` says that HTTP has ended.
+    pub(super) fn new(socket: S, is_upgraded: Arc<AtomicBool>) -> Self {
+        Self { socket, scan: Scan::new(), is_upgraded }
     }
 }
 
@@ -48,6 +54,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
         if this.scan.is_broken {
             // As if the client had closed.
             return Poll::Ready(Ok(()));
+        }
+        if this.is_upgraded.load(Ordering::Acquire) {
+            return Pin::new(&mut this.socket).poll_read(context, buffer);
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.socket).poll_read(context, buffer))?;

@@ -93,6 +93,7 @@ fn path(operation: &Operation, instance: &str) -> String {
         .replace("{series}", &series)
         .replace("{instance}", instance)
         .replace("{workitem}", instance)
+        .replace("{aetitle}", "AE")
         .replace("{frames}", "1")
         .replace("{*path}", "7FE00010")
 }

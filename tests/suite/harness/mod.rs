@@ -14,7 +14,9 @@ pub mod process;
 #[expect(dead_code, reason = "shared with the tests of workers")]
 pub mod receiver;
 pub mod server;
+pub mod socket;
 
 pub use client::{Answer, Client, http, send};
 pub use corpus::Dicom;
 pub use server::{PARTITIONS, Server, until};
+pub use socket::Socket;

@@ -5,6 +5,7 @@ use std::{
     ffi::OsString,
     ops::Deref,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -38,7 +39,7 @@ pub struct Server {
     client: Client,
     app: app::Server,
     database: String,
-    dir: TempDir,
+    dir: Arc<TempDir>,
 }
 
 impl Server {
@@ -50,17 +51,17 @@ impl Server {
     /// A server with settings, `("section.key", value)`.
     pub async fn with(settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::on(postgres::migrated().await, dir, settings).await
+        Self::on(postgres::migrated().await, Arc::new(dir), settings).await
     }
 
     /// A server with settings, and with what only a file can hold.
     pub async fn with_file(file: &str, settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(FILE), file).unwrap();
-        Self::on(postgres::migrated().await, dir, settings).await
+        Self::on(postgres::migrated().await, Arc::new(dir), settings).await
     }
 
-    async fn on(database: String, dir: TempDir, settings: &[(&str, &str)]) -> Self {
+    async fn on(database: String, dir: Arc<TempDir>, settings: &[(&str, &str)]) -> Self {
         let config = config(dir.path(), settings);
         let app = app::Server::start(&config, postgres::owner(&database)).await.unwrap();
         let scheme = if config.tls.is_on() { "https" } else { "http" };
@@ -78,6 +79,11 @@ impl Server {
     pub async fn restart_with(self, file: &str, settings: &[(&str, &str)]) -> Self {
         std::fs::write(self.dir.path().join(FILE), file).unwrap();
         self.restart(settings).await
+    }
+
+    /// A second server on the same data.
+    pub async fn beside(&self, settings: &[(&str, &str)]) -> Self {
+        Self::on(self.database.clone(), self.dir.clone(), settings).await
     }
 
     /// Why a second server on the same data does not start.

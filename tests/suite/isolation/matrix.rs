@@ -31,8 +31,10 @@ pub enum Expect {
     Own,
     /// 200 with what every partition has.
     Common,
+    /// 426: what is opened is the caller's own.
+    Opened,
 }
-use Expect::{Absent, Added, Common, Empty, Nothing, Own, Stored};
+use Expect::{Absent, Added, Common, Empty, Nothing, Opened, Own, Stored};
 
 /// Every route that answers with what a partition holds, and the query it is attacked with.
 pub const MATRIX: &[(&str, &str, &str, Expect)] = &[
@@ -163,6 +165,10 @@ pub const MATRIX: &[(&str, &str, &str, Expect)] = &[
     ("POST", "/workitems/{workitem}", "", Absent),
     ("PUT", "/workitems/{workitem}/state", "", Absent),
     ("POST", "/workitems/{workitem}/cancelrequest", "", Absent),
+    ("POST", "/workitems/{workitem}/subscribers/{aetitle}", "deletionlock=true", Absent),
+    ("DELETE", "/workitems/{workitem}/subscribers/{aetitle}", "", Absent),
+    ("POST", "/workitems/{workitem}/subscribers/{aetitle}/suspend", "", Absent),
+    ("GET", "/subscribers/{aetitle}", "", Opened),
     ("GET", "/principals", "", Empty),
     ("POST", "/principals", "", Added),
     ("GET", "/principals/{principal}", "", Absent),
@@ -275,6 +281,7 @@ impl Uids {
             .replace("{operation}", self.operation)
             .replace("{webhook}", self.webhook)
             .replace("{workitem}", self.instance)
+            .replace("{aetitle}", "AE")
             .replace("{letter}", "7")
             .replace("{principal}", self.webhook)
             .replace("{key}", self.webhook)
@@ -450,6 +457,7 @@ async fn attack_every_route(server: &Server) {
             let status = match expect {
                 Absent => 404,
                 Nothing => 204,
+                Opened => 426,
                 Empty | Stored | Added | Own | Common => 200,
             };
             assert_eq!(absent.status, status, "{case}: {}", absent.text());

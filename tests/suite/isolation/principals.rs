@@ -79,6 +79,7 @@ fn permission_of(method: &str, path: &str) -> Permission {
         "operations" | "removals" => Permission::ManageOperations,
         "workitems" if reads => Permission::ReadWorkitems,
         "workitems" => Permission::ManageWorkitems,
+        "subscribers" => Permission::ReadWorkitems,
         "webhooks" if reads => Permission::ReadWebhooks,
         "webhooks" => Permission::ManageWebhooks,
         "principals" | "roles" | "apikeys" | "revocations" if reads => Permission::ReadPrincipals,

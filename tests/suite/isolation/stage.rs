@@ -29,6 +29,11 @@ async fn workitem(server: &Server) {
     let path = LIVE.fill("/partitions/north/workitems?{instance}");
     let item = crate::worklist::workitem("THEIRS", "20260101");
     server.post(&path, "application/dicom+json", item.to_string().into_bytes()).await.is(201);
+    // Somebody watches it, and all others.
+    for watched in [LIVE.instance, "1.2.840.10008.5.1.4.34.5"] {
+        let path = format!("/partitions/north/workitems/{watched}/subscribers/AE");
+        server.post(&path, "application/json", Vec::new()).await.is(201);
+    }
 }
 
 /// An extended query tag of `north` alone, and one that it had, both with an error, and operations

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{ON, call, get, made, two};
-use crate::harness::{Client, server::DEADLINE};
+use crate::harness::{Client, Socket, server::DEADLINE};
 
 /// Settings under which a decision is old soon.
 const QUICK: [(&str, &str); 3] = [ON[0], ON[1], ("auth.cache", "1s")];
@@ -78,4 +78,34 @@ async fn who_may_goes_on_being_told() {
     crate::harness::send(stored).await.is(200);
     let told = timeout(DEADLINE, stream.chunk()).await.expect("in time").unwrap().unwrap();
     assert!(String::from_utf8_lossy(&told).contains("1.2.1.1.1"));
+}
+
+#[tokio::test]
+async fn an_event_channel_is_for_who_may_read_workitems() {
+    let (server, north, south) = two(&QUICK).await;
+    let reader = json!({"name": "r", "roles": ["reader"]});
+    let (id, key) = made(&server, &north, "north", reader).await;
+    let writer = json!({"name": "w", "roles": ["writer"]});
+    let (_, writer) = made(&server, &north, "north", writer).await;
+    let url = format!("{}/partitions/north/subscribers/AE", server.base);
+    for (headers, status) in [
+        (&[][..], 401),
+        (&[("x-api-key", "nonsense")], 401),
+        (&[("x-api-key", &*south)], 404),
+        (&[("x-api-key", &writer)], 403),
+    ] {
+        assert_eq!(Socket::try_open(&url, headers).await.err(), Some(status));
+    }
+    let global = "/partitions/north/workitems/1.2.840.10008.5.1.4.34.5/subscribers/AE";
+    call(&server, &key, "POST", global, Value::Null).await.problem(403);
+    call(&server, &south, "POST", global, Value::Null).await.problem(404);
+    call(&server, &writer, "POST", global, Value::Null).await.is(201);
+    let mut channel = Socket::try_open(&url, &[("x-api-key", &key)]).await.unwrap();
+    let create = "/partitions/north/workitems?1.2.5";
+    let item = crate::worklist::workitem("P", "20260101");
+    call(&server, &writer, "POST", create, item).await.is(201);
+    channel.take(2).await;
+    let one = format!("/partitions/north/apikeys/{id}");
+    call(&server, &north, "PATCH", &one, json!({"state": "disabled"})).await.is(200);
+    assert_eq!(channel.next().await, Err(1008));
 }
