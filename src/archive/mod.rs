@@ -24,6 +24,7 @@ mod image;
 mod metadata;
 mod non_patient;
 mod operations;
+mod outgoing;
 mod part;
 mod picture;
 mod pixels;
@@ -40,6 +41,7 @@ mod stored;
 mod streams;
 mod thumbnails;
 mod transcode;
+mod transfers;
 mod undelete;
 mod uploads;
 mod wanted;
@@ -67,6 +69,7 @@ pub use image::Image;
 pub use metadata::{BulkBase, Document, Metadata};
 pub use non_patient::{NonPatientMetadata, NonPatientSink};
 pub use operations::Canceled;
+pub use outgoing::{Leaving, Outgoing};
 pub use part::PartSink;
 pub use picture::{Kind, RENDERING, Rendering};
 pub use pixels::{Decoded, Given};
@@ -79,6 +82,7 @@ pub use search::{
 };
 pub use staged::{NoRoom, Staged};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
+pub use transfers::TooMany;
 pub use undelete::{Kept, Undeleted, WhyNot};
 pub use uploads::NoMemory;
 pub use wanted::{Encoding, Wanted};
@@ -125,6 +129,7 @@ struct Parts {
     wake_operations: Arc<Notify>,
     wake_remove: Arc<Notify>,
     wake_compact: Arc<Notify>,
+    wake_transfers: Arc<Notify>,
     webhooks: WebhooksConfig,
     commitment: CommitmentConfig,
     to_commit: ToCommit,
@@ -180,6 +185,7 @@ impl Archive {
             wake_operations: Arc::default(),
             wake_remove: Arc::default(),
             wake_compact: Arc::default(),
+            wake_transfers: Arc::default(),
             webhooks: config.webhooks.clone(),
             commitment: config.commitment.clone(),
             to_commit: ToCommit::default(),

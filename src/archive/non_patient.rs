@@ -297,7 +297,7 @@ impl NonPatientSink {
         storing.store(upload, metadata, (length, sha256)).await?;
         let NonPatient { sop_class, instance, warnings, .. } = indexed;
         let (study, series) = (instance.clone(), instance.clone());
-        Ok(Stored { sop_class, study, series, instance, warnings })
+        Ok(Stored { sop_class, study, series, instance, is_identical: false, warnings })
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Commit;
 pub struct Search;
 /// Asks to search one partition, which has to be named.
 pub struct SearchOne;
+/// Asks to have instances exported.
+pub struct Export;
 /// Asks to store, where the partition is named before the body.
 pub struct Store;
 /// Asks to read the change feed.
@@ -100,6 +102,7 @@ asks_in_one!(
     Read: Permission::Retrieve;
     Remove: Permission::Delete;
     Commit: Permission::Commit;
+    Export: Permission::Export;
     Store: Permission::Store;
     ReadWebhooks: Permission::ReadWebhooks;
     ManageWebhooks: Permission::ManageWebhooks;

@@ -70,6 +70,7 @@ mod still;
 mod store_response;
 mod stow;
 mod thumbnail;
+mod transfer;
 pub mod urls;
 mod view_query;
 mod wado;

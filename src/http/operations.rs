@@ -86,7 +86,7 @@ fn filter(uri: &Uri) -> Result<OperationFilter, Problem> {
     for (name, value) in pairs(uri) {
         match &*name {
             "kind" => {
-                let rule = "reindex, purge, compact or erase, once";
+                let rule = "reindex, purge, compact, erase, import or export, once";
                 once(&mut filter.kind, OperationKind::named(&value), "kind", rule)?;
             }
             "status" => {
@@ -143,8 +143,11 @@ fn shown(app: &App, operation: &Operation, urls: &TagUrls, uri: &Uri) -> Value {
     if let Some(total) = operation.total {
         shown["total"] = json!(total);
     }
+    if let Some(results) = &operation.results {
+        shown["results"] = results.clone();
+    }
     if let Some(error) = &operation.error {
-        shown["results"] = json!({ "errors": [error] });
+        shown["results"]["errors"] = json!([error]);
     }
     shown
 }
@@ -180,6 +183,7 @@ mod tests {
             created_at: at,
             updated_at: at,
             error: None,
+            results: None,
             partition: None,
         };
         assert_eq!(percent(&operation), 0);

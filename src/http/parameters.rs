@@ -207,7 +207,8 @@ pub const OVERLAP: &[Parameter] =
 
 /// Which operations.
 pub const OPERATIONS: &[Parameter] = &[
-    Parameter::query("kind", "What they do.").of(&["reindex", "purge", "compact", "erase"]),
+    Parameter::query("kind", "What they do.")
+        .of(&["reindex", "purge", "compact", "erase", "import", "export"]),
     Parameter::query("status", "How far they are.").of(&[
         "notStarted",
         "running",

@@ -79,6 +79,7 @@ mod tag_search;
 mod tag_values;
 mod tag_view;
 mod terms;
+mod transfers;
 mod turns;
 mod undelete;
 mod verify;
@@ -127,6 +128,7 @@ pub use store::{NewBlob, NewInstance, Stored};
 pub use summary::{Extent, Summary};
 pub use tag_values::{Derived, Deriver, Source};
 pub use tag_view::{QueryTag, TagError};
+pub use transfers::{Exported, Exporting, Imported, Importing};
 pub use undelete::Tombstone;
 pub use verify::{VerifyFrames, VerifyInstance, VerifyPlace};
 pub use verify_blobs::{VerifyBlob, VerifyContent};
@@ -210,6 +212,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             tag_lock::STATEMENTS,
             tag_values::STATEMENTS,
             terms::STATEMENTS,
+            transfers::STATEMENTS,
             undelete::STATEMENTS,
             webhooks::STATEMENTS,
             workitems::STATEMENTS,

@@ -8,7 +8,7 @@
 //! removal.
 //!
 //! A kind is a type of cursor ([`Progress`]) and a step that moves it: [`Reindexing`] (`reindex`),
-//! [`Purging`] (`removal`), [`Compacting`] (`compaction`). An erasure holds no lease: it ends when
+//! [`Purging`] (`removal`), [`Compacting`] (`compaction`), `Importing` and `Exporting` (`transfers`). An erasure holds no lease: it ends when
 //! others have done its work (`erase`).
 //!
 //! Holds: what has ended does not change. Absent: what an operation does; how it is shown
@@ -132,11 +132,16 @@ pub enum OperationKind {
     Compact,
     /// Waits until no byte of what was erased is in the store.
     Erase,
+    /// Stores the files of a place.
+    Import,
+    /// Copies instances to a place.
+    Export,
 }
 
 impl OperationKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Reindex, Self::Purge, Self::Compact, Self::Erase];
+    pub const ALL: [Self; 6] =
+        [Self::Reindex, Self::Purge, Self::Compact, Self::Erase, Self::Import, Self::Export];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -145,6 +150,8 @@ impl OperationKind {
             Self::Purge => "purge",
             Self::Compact => "compact",
             Self::Erase => "erase",
+            Self::Import => "import",
+            Self::Export => "export",
         }
     }
 
@@ -155,7 +162,7 @@ impl OperationKind {
 
     /// Whether it can be cancelled: removal of what was deleted goes on.
     pub fn can_be_canceled(self) -> bool {
-        matches!(self, Self::Reindex | Self::Compact)
+        matches!(self, Self::Reindex | Self::Compact | Self::Import | Self::Export)
     }
 }
 
@@ -202,7 +209,7 @@ pub struct Claim<P> {
     /// Where to go on.
     pub cursor: P,
     /// Whether what it deals with has not been counted yet.
-    pub(super) wants_total: bool,
+    pub wants_total: bool,
     attempts: i32,
 }
 

@@ -3,8 +3,8 @@
 //! Owns the one loop that every task runs in ([`start`]) and the tasks: [`Sweep`] (blobs that no
 //! row knows), [`Remove`] (blobs whose last instance was deleted), [`Compact`] (blobs that are
 //! mostly dead), [`Reindex`] (extended query tags), [`Feed`] (events of change feeds), [`Scrub`]
-//! (damage), [`Commit`] (storage commitment) and [`Audit`] (the chain of the audit log); and [`Webhooks`] and [`AuditExport`], which have
-//! loops of their own. Holds:
+//! (damage), [`Commit`] (storage commitment), [`Transfer`] (imports and exports) and [`Audit`] (the
+//! chain of the audit log); and [`Webhooks`] and [`AuditExport`], which have loops of their own. Holds:
 //! - A task takes no input, works from the database, and may be stopped or killed at any point and
 //!   run again; several servers may run the same task at once.
 //! - A task visits one partition at a time, with that partition's scope. (What finds out which of
@@ -23,6 +23,7 @@ mod reindex;
 mod remove;
 mod scrub;
 mod sweep;
+mod transfer;
 mod webhook_delivery;
 mod webhooks;
 
@@ -42,6 +43,7 @@ pub use reindex::Reindex;
 pub use remove::Remove;
 pub use scrub::Scrub;
 pub use sweep::Sweep;
+pub use transfer::Transfer;
 pub use webhooks::Webhooks;
 
 use crate::{
