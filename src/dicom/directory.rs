@@ -475,7 +475,12 @@ mod tests {
         assert!(text("1.9.1") < text("1.9.0"), "in the order of their numbers");
 
         // It is a file that the archive's own reader takes, to its end.
-        let limits = Limits::default();
+        let limits = Limits {
+            element_depth: 8,
+            header_bytes: 1 << 20,
+            inflated_bytes: 1 << 20,
+            frames: 10,
+        };
         let mut reader = Reader::new(Indexer::new(limits), limits, 1 << 20);
         reader.push(&bytes).unwrap();
         assert_eq!(
