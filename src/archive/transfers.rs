@@ -35,7 +35,7 @@ impl Archive {
     }
 
     /// Adds an import or an export, and has it begun. `resources` is how the operation shows what it
-    /// works on.
+    /// works on, `place` what the audit log says of where that comes from or goes to.
     ///
     /// # Errors
     /// Where the index fails.
@@ -43,11 +43,11 @@ impl Archive {
         &self,
         scope: &PartitionScope,
         id: Uuid,
-        resources: &[String],
+        (resources, place): (&[String], &str),
         request: &(impl Serialize + Sync),
         cursor: &P,
     ) -> Result<(), ArchiveError> {
-        repeated!(self.try_begin(scope, id, resources, request, cursor))?;
+        repeated!(self.try_begin(scope, id, (resources, place), request, cursor))?;
         self.0.wake_transfers.notify_one();
         Ok(())
     }
@@ -56,13 +56,17 @@ impl Archive {
         &self,
         scope: &PartitionScope,
         id: Uuid,
-        resources: &[String],
+        (resources, place): (&[String], &str),
         request: &(impl Serialize + Sync),
         cursor: &P,
     ) -> Result<(), IndexError> {
         let mut tx = self.0.db.begin_in(scope).await?;
         tx.transfer_create(id, resources, request, cursor).await?;
         tx.audit_note("operation", id.simple().to_string());
+        tx.audit_note("place", place);
+        if !resources.is_empty() {
+            tx.audit_note("resources", resources);
+        }
         tx.commit().await
     }
 

@@ -255,6 +255,7 @@ impl Directory {
         let number = series.below.len() + 1;
         let (kind, tags) = type_of(file.sop_class);
         let mut keys = picked(all, tags);
+        let place = format!("{:>12}\n{}", order(&keys), file.instance.as_str());
         fill(&mut keys, NUMBER, "IS", Some(json!(number)));
         let parts: Vec<&str> = file.id.split('\\').collect();
         for (tag, vr, value) in [
@@ -265,7 +266,6 @@ impl Directory {
         ] {
             keys.insert(name(tag), json!({"vr": vr, "Value": value}));
         }
-        let place = format!("{:>12}\n{}", order(&keys), file.instance.as_str());
         if series.below.insert(place, Node::new(kind, keys)).is_none() {
             self.instances += 1;
         }
@@ -475,12 +475,8 @@ mod tests {
         assert!(text("1.9.1") < text("1.9.0"), "in the order of their numbers");
 
         // It is a file that the archive's own reader takes, to its end.
-        let limits = Limits {
-            element_depth: 8,
-            header_bytes: 1 << 20,
-            inflated_bytes: 1 << 20,
-            frames: 10,
-        };
+        let limits =
+            Limits { element_depth: 8, header_bytes: 1 << 20, inflated_bytes: 1 << 20, frames: 10 };
         let mut reader = Reader::new(Indexer::new(limits), limits, 1 << 20);
         reader.push(&bytes).unwrap();
         assert_eq!(

@@ -479,10 +479,14 @@ impl Work<'_> {
         self.lists.join(MANIFEST, steps, "manifest.ndjson").await?;
         let mut tx = self.exporter.db.begin_in(self.scope).await?;
         let advanced = tx.operation_advance((claim.id, owner), &claim.cursor, (0, 0)).await?;
-        if advanced.is_none() {
-            return Ok(ExportStep::Lost);
+        match advanced {
+            None => return Ok(ExportStep::Lost),
+            Some(true) => tx.operation_end(claim.id, OperationState::Canceled, None).await?,
+            Some(false) => {
+                tx.operation_finish(claim.id, "instances could not be exported: see errors.log")
+                    .await?;
+            }
         }
-        tx.operation_finish(claim.id, "instances could not be exported: see errors.log").await?;
         tx.commit().await?;
         if let Err(error) = self.lists.clear(&[MANIFEST, ERRORS, RECORDS], steps).await {
             let error = &error as &dyn std::error::Error;

@@ -12,7 +12,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, future, stream, stream::BoxStream};
+use futures::{
+    FutureExt, StreamExt, TryStreamExt,
+    future::{self, BoxFuture},
+    stream::{self, BoxStream},
+};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -30,6 +34,8 @@ use crate::{
 const FILES: usize = 128;
 /// Bytes of a batch, unless one file has more.
 const BYTES: u64 = 64 << 20;
+/// Files of a batch whose beginnings are read at once.
+const SIGHTED: usize = 8;
 /// Bytes in which a file says what it is.
 const HEAD: u64 = 4096;
 /// Bytes that are read or hashed before other tasks of the thread get their turn.
@@ -162,13 +168,13 @@ impl Importer {
 
     async fn batch(&self, found: Vec<Found>) -> Result<Batch, ImportError> {
         let mark = found.last().map(|last| last.mark.clone()).unwrap_or_default();
-        let mut sighted = Vec::with_capacity(found.len());
+        // Of a bucket each of them is a request.
+        let mut sights: Vec<BoxFuture<'static, Result<Candidate, Fate>>> = Vec::new();
         for one in &found {
-            sighted.push(match &one.file {
-                Ok(at) => self.sight(at).await,
-                Err(reason) => Err(skipped(reason)),
-            });
+            sights.push(self.clone().sighted(one.file.clone()).boxed());
         }
+        let sighted: Vec<Result<Candidate, Fate>> =
+            stream::iter(sights).buffered(SIGHTED).collect().await;
         let known = self.known(&sighted).await?;
         let prepare = Box::pin(future::ready(Ok(())));
         let mut session = self.0.archive.store(self.0.scope.clone(), None, prepare);
@@ -190,13 +196,21 @@ impl Importer {
         Ok(Batch { mark, lines: lines(found, fates, outcome) })
     }
 
+    /// What there is to say of something that was found, before it is read.
+    async fn sighted(self, file: Result<At, &'static str>) -> Result<Candidate, Fate> {
+        match file {
+            Ok(at) => self.sight(at).await,
+            Err(reason) => Err(skipped(reason)),
+        }
+    }
+
     /// Looks at the beginning of a file.
-    async fn sight(&self, at: &At) -> Result<Candidate, Fate> {
+    async fn sight(&self, at: At) -> Result<Candidate, Fate> {
         let limit = self.0.limits.instance_bytes;
         if at.size > limit {
             return Err(failed(None, format!("larger than limits.instance_bytes ({limit})")));
         }
-        let head = self.0.source.head(at, HEAD).await;
+        let head = self.0.source.head(&at, HEAD).await;
         let head = head.map_err(|error| failed(None, unreadable(&error)))?;
         let mut reader = self.reader();
         // What is wrong behind the beginning is told by who reads all of it.
@@ -209,7 +223,8 @@ impl Importer {
             return Err(skipped("a DICOMDIR"));
         }
         let instance = meta.and_then(|meta| meta.media_storage_sop_instance.as_ref());
-        Ok(Candidate { at: at.clone(), instance: instance.map(|uid| uid.as_str().to_owned()) })
+        let instance = instance.map(|uid| uid.as_str().to_owned());
+        Ok(Candidate { at, instance })
     }
 
     fn reader(&self) -> Reader<Indexer> {

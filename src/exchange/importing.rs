@@ -196,10 +196,13 @@ impl Imports {
         let mut tx = self.db.begin_in(scope).await?;
         tx.audit_nothing();
         let advanced = tx.operation_advance((claim.id, owner), &claim.cursor, (0, 0)).await?;
-        if advanced.is_none() {
-            return Ok(ImportStep::Lost);
+        match advanced {
+            None => return Ok(ImportStep::Lost),
+            Some(true) => tx.operation_end(claim.id, OperationState::Canceled, None).await?,
+            Some(false) => {
+                tx.operation_finish(claim.id, "files could not be stored").await?;
+            }
         }
-        tx.operation_finish(claim.id, "files could not be stored").await?;
         tx.commit().await?;
         if let Some(report) = report
             && let Err(error) = report.clear(&[REPORT], steps).await

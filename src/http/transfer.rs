@@ -79,7 +79,8 @@ pub async fn export(
         request.resources.iter().take(SHOWN).map(|resource| path_of(resource)).collect();
     let id = Uuid::new_v4();
     let cursor = request.start(caller.scope.partition(), id);
-    app.archive.begin_transfer(&caller.scope, id, &shown, &request, &cursor).await?;
+    let of = (&*shown, &*request.destination);
+    app.archive.begin_transfer(&caller.scope, id, of, &request, &cursor).await?;
     Ok(accepted(&caller.urls, id))
 }
 
@@ -128,7 +129,8 @@ pub async fn import(
     let request = ImportRequest { source: name, path, report };
     let id = Uuid::new_v4();
     let cursor = request.start(caller.scope.partition(), id);
-    app.archive.begin_transfer(&caller.scope, id, &[], &request, &cursor).await?;
+    let of = (&[][..], &*request.source);
+    app.archive.begin_transfer(&caller.scope, id, of, &request, &cursor).await?;
     Ok(accepted(&caller.urls, id))
 }
 

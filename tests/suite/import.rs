@@ -178,6 +178,8 @@ async fn an_import_that_was_killed_is_repeated_and_only_into_its_partition() {
 async fn a_bucket_is_imported_like_a_folder() {
     let (address, bucket) = s3().await;
     heap(&bucket.path().join(BUCKET).join("in"));
+    // A bucket has no links.
+    std::fs::remove_file(bucket.path().join(BUCKET).join("in/a/loop")).unwrap();
     let data = postgres::tempdir();
     let _process = Process::serve(data.path(), &[]);
     let source = format!("s3://{BUCKET}/in/a");
@@ -343,6 +345,8 @@ async fn the_server_goes_on_with_an_import_after_kill_9_and_can_be_told_to_stop(
 
     let answer = client.post("/import", JSON, asked("in", "", None)).await.is(202);
     let path = format!("/operations/{}", answer.json()["id"].as_str().unwrap());
-    client.delete(&path).await;
-    assert_eq!(ended(&client, &path).await["status"], "canceled");
+    // It may be faster than we are: then it is told that it has ended.
+    let told = client.delete(&path).await.status;
+    let status = if told == 409 { "succeeded" } else { "canceled" };
+    assert_eq!(ended(&client, &path).await["status"], status, "{told}");
 }
