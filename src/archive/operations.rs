@@ -12,7 +12,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Canceled {
     /// It is cancelled, or will be after its batch.
-    Yes(Operation),
+    Yes(Box<Operation>),
     /// It had ended.
     Ended,
     /// It removes what was deleted, and is not cancelled.
@@ -60,7 +60,7 @@ impl Archive {
             return Ok(Canceled::Never);
         }
         self.in_each(scope, Change::Cancel(id)).await?;
-        Ok(Canceled::Yes(self.operation(scope, id).await?))
+        Ok(Canceled::Yes(Box::new(self.operation(scope, id).await?)))
     }
 
     /// What the partitions of the scope have yet to get rid of, those alone that have something: a
