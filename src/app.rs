@@ -7,6 +7,7 @@
 mod auditing;
 mod beside;
 mod database;
+mod importing;
 mod keys;
 mod signals;
 mod verifying;
@@ -39,12 +40,13 @@ use crate::{
     outbound::Sender,
     telemetry::{self, Metrics},
     workers::{
-        self, Audit, AuditExport, Commit, Compact, Feed, Reindex, Remove, Scrub, Sweep, Update,
-        Webhooks, Worklist,
+        self, Audit, AuditExport, Commit, Compact, Feed, Reindex, Remove, Scrub, Sweep, Transfer,
+        Update, Webhooks, Worklist,
     },
 };
 
 pub use auditing::audit;
+pub use importing::{ImportAsked, import};
 pub use keys::{KeyAsked, keys};
 pub use verifying::verify;
 
@@ -63,6 +65,9 @@ const FEED_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest time between two rounds of the task that checks what is to be committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(60);
+
+/// Longest time between two rounds of the task that imports and exports.
+const TRANSFER_EVERY: Duration = Duration::from_secs(30);
 
 /// Longest time between two looks of the scrubber for passes that are due.
 const SCRUB_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -116,8 +121,10 @@ impl Server {
             compact: archive.compact_wake(),
             commit: archive.to_commit(),
             update: archive.update_wake(),
+            transfers: archive.transfers_wake(),
         };
         let updated = archive.clone();
+        let transfer = Transfer::new(archive.clone(), db.clone(), config);
         let news = archive.webhook_news();
         let sender = Sender::new(&config.webhooks);
         let webhooks =
@@ -152,6 +159,8 @@ impl Server {
             search: config.search.clone(),
             worklist: config.worklist.clone(),
             change_feed: config.change_feed.clone(),
+            import: config.import.clone(),
+            export: config.export.clone(),
             sender,
             testing: Default::default(),
             cors: config.cors.clone(),
@@ -174,7 +183,12 @@ impl Server {
             listen::serve(listener, router, &server, serving_tls, shutdown).await
         });
         let end = CancellationToken::new();
+        // What another server, or this one before, left undone.
+        wake.transfers.notify_one();
+        let wake_transfers = wake.transfers.clone();
         let mut background = background(config, &db, &blobs, updated, metrics, wake, &end);
+        let (every, end_transfer) = (TRANSFER_EVERY, end.clone());
+        background.push(workers::start(transfer, every, wake_transfers, end_transfer));
         background.push(webhooks.start(news, end.clone()));
         background.extend(tls.map(|tls| tokio::spawn(tls.watch(end.clone()))));
         background.push(recorded.start(end.clone()));
@@ -225,6 +239,7 @@ struct Wake {
     compact: Arc<Notify>,
     commit: ToCommit,
     update: Arc<Notify>,
+    transfers: Arc<Notify>,
 }
 
 /// Starts what runs beside requests, until `end`.

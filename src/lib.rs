@@ -22,6 +22,7 @@ pub mod codec;
 pub mod config;
 pub mod control;
 pub mod dicom;
+pub mod exchange;
 pub mod http;
 pub mod identity;
 pub mod index;

@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         serve: app::serve,
         migrate: app::migrate,
         verify: app::verify,
+        import: app::import,
         keys: app::keys,
         audit: app::audit,
     };

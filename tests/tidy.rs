@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "blob",
             "config",
             "control",
+            "exchange",
             "http",
             "identity",
             "index",
@@ -36,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "http",
         &[
             "archive",
+            "exchange",
             "audit",
             "control",
             "identity",
@@ -52,6 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "workers",
         &[
             "archive",
+            "exchange",
             "audit",
             "control",
             "outbound",
@@ -64,6 +67,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    ("exchange", &["archive", "index", "blob", "tenancy", "dicom", "config"]),
     ("verify", &["audit", "index", "blob", "dicom", "tenancy", "telemetry"]),
     (
         "archive",

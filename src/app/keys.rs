@@ -108,7 +108,7 @@ async fn answer(
 }
 
 /// The scope of a partition that exists, for what is done there: with it goes its record.
-async fn scope(
+pub(super) async fn scope(
     db: &Db,
     partition: &PartitionId,
     deed: Arc<Deed>,

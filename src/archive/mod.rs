@@ -28,6 +28,7 @@ mod image;
 mod metadata;
 mod non_patient;
 mod operations;
+mod outgoing;
 mod part;
 mod picture;
 mod pixels;
@@ -44,6 +45,7 @@ mod stored;
 mod streams;
 mod thumbnails;
 mod transcode;
+mod transfers;
 mod undelete;
 mod update;
 mod uploads;
@@ -74,6 +76,7 @@ pub use image::Image;
 pub use metadata::{BulkBase, Document, Metadata};
 pub use non_patient::{NonPatientMetadata, NonPatientSink};
 pub use operations::Canceled;
+pub use outgoing::{Leaving, Outgoing};
 pub use part::PartSink;
 pub use picture::{Kind, RENDERING, Rendering};
 pub use pixels::{Decoded, Given};
@@ -86,6 +89,7 @@ pub use search::{
 };
 pub use staged::{NoRoom, Staged};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
+pub use transfers::TooMany;
 pub use undelete::{Kept, Undeleted, WhyNot};
 pub use update::{Correction, MOST_STUDIES, Updated};
 pub use uploads::NoMemory;
@@ -139,6 +143,7 @@ struct Parts {
     wake_update: Arc<Notify>,
     /// How long what was replaced stays for those who read it.
     linger: Duration,
+    wake_transfers: Arc<Notify>,
     webhooks: WebhooksConfig,
     commitment: CommitmentConfig,
     to_commit: ToCommit,
@@ -198,6 +203,7 @@ impl Archive {
             wake_compact: Arc::default(),
             wake_update: Arc::default(),
             linger: config.compaction.linger,
+            wake_transfers: Arc::default(),
             webhooks: config.webhooks.clone(),
             commitment: config.commitment.clone(),
             to_commit: ToCommit::default(),

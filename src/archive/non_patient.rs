@@ -298,7 +298,8 @@ impl NonPatientSink {
         let NonPatient { sop_class, instance, warnings, .. } = indexed;
         let (study, series) = (instance.clone(), instance.clone());
         let (coerced, original) = Default::default();
-        Ok(Stored { sop_class, study, series, instance, warnings, coerced, original })
+        let is_identical = false;
+        Ok(Stored { sop_class, study, series, instance, is_identical, warnings, coerced, original })
     }
 }
 

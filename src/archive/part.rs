@@ -191,8 +191,14 @@ impl<'a> PartSink<'a> {
         }
     }
 
-    /// The part is complete: checks it, and stores it or hands it to the group.
-    pub async fn finish(mut self) {
+    /// Whether it has failed already: what still comes is not looked at.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.state, State::Failed { .. })
+    }
+
+    /// The part is complete: checks it, and stores it or hands it to the group. Says which instance
+    /// that is; `None` where it is none that can be stored: that is the session's last failure then.
+    pub async fn finish(mut self) -> Option<Uid> {
         if let Some(coercing) = &mut self.coercing {
             match coercing.end().await {
                 Ok(()) => self.take_coerced().await,
@@ -201,7 +207,10 @@ impl<'a> PartSink<'a> {
         }
         let mut coerced = self.coercing.take().and_then(|coercing| coercing.coerced());
         match std::mem::replace(&mut self.state, State::start()) {
-            State::Failed { sop, reason, detail } => self.session.fail(sop, reason, detail),
+            State::Failed { sop, reason, detail } => {
+                self.session.fail(sop, reason, detail);
+                None
+            }
             State::Small(mut chunks) => {
                 match read_through(self.session.study.as_ref(), self.reader).await {
                     Ok((indexed, metadata)) => {
@@ -210,8 +219,10 @@ impl<'a> PartSink<'a> {
                         }
                         if let Err(error) = self.session.prepare().await {
                             let sop = (indexed.sop_class, indexed.instance);
-                            return self.session.fail_all(vec![sop], &error);
+                            self.session.fail_all(vec![sop], &error);
+                            return None;
                         }
+                        let instance = indexed.instance.clone();
                         let pending = Pending {
                             indexed,
                             metadata,
@@ -221,8 +232,12 @@ impl<'a> PartSink<'a> {
                             budget: None,
                         };
                         self.session.add(pending).await;
+                        Some(instance)
                     }
-                    Err(Failed { sop, reason, detail }) => self.session.fail(sop, reason, detail),
+                    Err(Failed { sop, reason, detail }) => {
+                        self.session.fail(sop, reason, detail);
+                        None
+                    }
                 }
             }
             State::Large { id, upload, sha256 } => {
@@ -233,13 +248,16 @@ impl<'a> PartSink<'a> {
                             coerced.note_original(&metadata);
                         }
                         let deed = self.session.scope.deed().cloned();
+                        let instance = indexed.instance.clone();
                         let row =
                             Row { indexed, metadata, offset: 0, length, sha256, coerced, deed };
                         self.session.store_large(id, *upload, row).await;
+                        Some(instance)
                     }
                     Err(Failed { sop, reason, detail }) => {
                         discard(*upload).await;
                         self.session.fail(sop, reason, detail);
+                        None
                     }
                 }
             }

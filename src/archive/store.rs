@@ -79,6 +79,8 @@ pub struct Stored {
     pub series: Uid,
     /// (0008,0018).
     pub instance: Uid,
+    /// Whether it is known to have been there before, the same.
+    pub is_identical: bool,
     /// What was wrong but did not hinder.
     pub warnings: Vec<Warning>,
     /// Attributes that are stored otherwise than they came.
@@ -202,6 +204,11 @@ impl StoreSession {
         detail: String,
     ) {
         self.fail(sop, reason, detail);
+    }
+
+    /// Parts that have failed so far.
+    pub fn failures(&self) -> usize {
+        self.outcome.failed.len()
     }
 
     /// Writes what waits, because no more bytes are coming for a while: what is complete becomes
@@ -338,11 +345,13 @@ impl StoreSession {
                 self.fail(Some((sop_class, instance)), FailureReason::DuplicateInstance, detail);
             }
             index::Stored::New { .. } | index::Stored::Identical => {
+                let is_identical = matches!(stored, index::Stored::Identical);
                 self.outcome.stored.push(Stored {
                     sop_class,
                     study,
                     series,
                     instance,
+                    is_identical,
                     warnings,
                     coerced,
                     original,

@@ -7,6 +7,8 @@
 //! - What [`PartitionBlobs::put`] and [`Upload::finish`] acknowledge is durable.
 //! - Memory is bounded by constants, not by the size of a blob.
 //!
+//! Beside it stands [`Place`], for what is no blob: the files of exports and imports.
+//!
 //! Absent: what is in a blob (the index knows), caches, retries beyond those of one request.
 
 mod backend;
@@ -17,6 +19,7 @@ mod folder;
 mod home;
 mod key;
 mod meter;
+mod place;
 mod probe;
 mod read;
 mod unfinished;
@@ -36,6 +39,7 @@ use uuid::Uuid;
 
 pub use error::{BlobError, Source};
 pub use key::BlobKey;
+pub use place::{Place, PlaceWriter, PlacedObject, collect};
 pub use read::BlobStream;
 pub use upload::Upload;
 

@@ -17,6 +17,8 @@ Examples:
       See what would be in effect, and what is wrong.
   collimator verify --rate 100MiB --report verify.jsonl
       Hold rows, blobs and change feeds against each other, beside a running server or without.
+  collimator import /mnt/archive --partition clinic1 --report import.jsonl
+      Store every DICOM file below a folder, beside a running server or without.
   collimator key create --partition microsoft.default --role partition-admin
       Make the first API key of a partition.
   collimator audit verify
@@ -29,8 +31,10 @@ Environment:
 
 Exit codes:
   0  done; for serve: stopped by SIGTERM or SIGINT after requests in flight had ended
-  1  failed; the reason is on standard error; for verify also: wrong arguments or configuration
-  2  wrong arguments or configuration; for verify: damage was found";
+  1  failed; the reason is on standard error; for verify and import also: wrong arguments or
+     configuration
+  2  wrong arguments or configuration; for verify: damage was found; for import: everything was
+     gone through, and some files could not be stored";
 
 /// A multi-tenant DICOMweb server
 ///
@@ -71,6 +75,8 @@ pub(super) enum Command {
     Migrate,
     /// Hold rows, blobs, bytes and change feeds against each other; changes nothing
     Verify(VerifyOptions),
+    /// Store the DICOM files of a folder or a bucket; what is there already costs little
+    Import(ImportOptions),
     /// Make, list or disable API keys, also the first one of an archive
     Key {
         #[command(subcommand)]
@@ -105,6 +111,28 @@ pub(super) struct VerifyOptions {
     /// Write such a report to a file besides
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+}
+
+#[derive(Args, Debug, PartialEq)]
+pub(super) struct ImportOptions {
+    /// A folder, a file, or s3://BUCKET/PREFIX (credentials from the environment, as AWS_…)
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// The partition to store in
+    #[arg(long, value_name = "ID", default_value = "microsoft.default")]
+    pub partition: String,
+    /// Make the partition where it does not exist
+    #[arg(long)]
+    pub create_partition: bool,
+    /// Look at everything and store nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write what became of each file to a file, as JSON, one object a line
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Batches that are read and stored at a time [default: import.at_once]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub at_once: Option<u16>,
 }
 
 /// A size that lets something pass: with none, nothing would ever end.

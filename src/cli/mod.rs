@@ -13,12 +13,13 @@ use std::{ffi::OsString, io::Write, process::ExitCode};
 use clap::Parser;
 
 use crate::{
-    app::KeyAsked,
+    app::{ImportAsked, KeyAsked},
     config::{Config, ConfigErrors, Sources},
     verify::{Asked, AuditAsked},
 };
 use arguments::{
-    Arguments, AuditCommand, Command, ConfigCommand, KeyCommand, Options, VerifyOptions,
+    Arguments, AuditCommand, Command, ConfigCommand, ImportOptions, KeyCommand, Options,
+    VerifyOptions,
 };
 
 /// What the commands do. Each blocks until it is done.
@@ -30,6 +31,8 @@ pub struct Entries {
     pub migrate: fn(Config) -> anyhow::Result<()>,
     /// `collimator verify`: says whether nothing was wrong.
     pub verify: fn(Config, Asked) -> anyhow::Result<bool>,
+    /// `collimator import`: says whether no file failed.
+    pub import: fn(Config, ImportAsked) -> anyhow::Result<bool>,
     /// `collimator key`.
     pub keys: fn(Config, KeyAsked) -> anyhow::Result<()>,
     /// `collimator audit verify`: says whether nothing was wrong.
@@ -39,7 +42,7 @@ pub struct Entries {
 /// Exit codes; the help text tells them.
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
-/// Of `verify`, which keeps it for this alone: what is wrong otherwise is [`FAILED`] there.
+/// Of `verify` and `import`, which keep it for this alone: what is wrong otherwise is [`FAILED`] there.
 const DAMAGED: u8 = 2;
 
 /// Why a command was not carried out.
@@ -56,8 +59,8 @@ enum Refusal {
 /// say, and tells errors on standard error.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, entries: Entries) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let verifies = arguments.iter().any(|word| word == "verify");
-    let wrong = ExitCode::from(if verifies { FAILED } else { WRONG });
+    let looks = arguments.iter().any(|word| word == "verify" || word == "import");
+    let wrong = ExitCode::from(if looks { FAILED } else { WRONG });
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
         // Help and version come here too, with an exit code of 0.
@@ -106,6 +109,11 @@ fn execute(
             let is_clean = (entries.verify)(config, asked(options)).map_err(Refusal::Failed)?;
             return Ok(if is_clean { 0 } else { DAMAGED });
         }
+        Command::Import(options) => {
+            let is_whole =
+                (entries.import)(config, import_asked(options)).map_err(Refusal::Failed)?;
+            return Ok(if is_whole { 0 } else { DAMAGED });
+        }
         Command::Key { command } => {
             (entries.keys)(config, keys(command)).map_err(Refusal::Failed)?;
         }
@@ -126,6 +134,13 @@ fn execute(
 fn asked(options: VerifyOptions) -> Asked {
     let VerifyOptions { partition, quick, rate, json, report } = options;
     Asked { partitions: partition, quick, rate: rate.map(|rate| rate.as_u64()), json, report }
+}
+
+fn import_asked(options: ImportOptions) -> ImportAsked {
+    let ImportOptions { source, partition, create_partition, dry_run, report, at_once } = options;
+    let (with_partition, is_dry) = (create_partition, dry_run);
+    let at_once = at_once.map(usize::from);
+    ImportAsked { source, partition, with_partition, is_dry, report, at_once }
 }
 
 fn keys(command: KeyCommand) -> KeyAsked {

@@ -12,6 +12,11 @@ const ENTRIES: Entries = Entries {
         Asked { quick: true, .. } => Ok(asked.partitions.is_empty()),
         _ => anyhow::bail!("{asked:?}"),
     },
+    import: |_, asked| match asked.source.as_str() {
+        "whole" => Ok(true),
+        "broken" => Ok(false),
+        _ => anyhow::bail!("{asked:?}"),
+    },
     keys: |_, asked| anyhow::bail!("{asked:?}"),
 };
 
@@ -123,5 +128,19 @@ fn verify_says_by_its_exit_code_what_it_found() {
     assert!(outcome("verify --json --report f").is_err(), "one or the other");
     for rate in ["soon", "0", "0MiB", "-1"] {
         assert!(outcome(&format!("verify --quick --rate {rate}")).is_err(), "{rate}");
+    }
+}
+
+#[test]
+fn import_says_by_its_exit_code_whether_files_failed() {
+    assert_eq!(outcome("import whole"), Ok(String::new()));
+    assert_eq!(outcome("import broken"), Err("exit code 2".to_owned()));
+    let line = "import s3://b/p --partition a --create-partition --dry-run --report f --at-once 8";
+    let asked = outcome(line).unwrap_err();
+    for part in [r#""s3://b/p""#, r#""a""#, "with_partition: true", "is_dry: true", "Some(8)"] {
+        assert!(asked.contains(part), "{part} in {asked}");
+    }
+    for wrong in ["import", "import a b", "import whole --at-once 0", "import whole --at-once x"] {
+        assert!(!outcome(wrong).unwrap_err().starts_with("exit code"), "{wrong}");
     }
 }

@@ -17,6 +17,7 @@ mod issuer_tests;
 mod layers;
 mod links;
 mod overload;
+mod places;
 mod reader;
 mod secret;
 mod sections;
@@ -42,6 +43,7 @@ pub use issuer::{Algorithm, ClaimPath, IssuerConfig, PartitionRule, SmartScopes,
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use links::LinksConfig;
 pub use overload::OverloadConfig;
+pub use places::{ExportConfig, ImportConfig, PlaceConfig};
 pub use secret::Secret;
 pub use sections::{
     AddressHeader, BlobConfig, BlobKind, CorsConfig, DataConfig, DatabaseConfig, FeaturesConfig,
@@ -93,6 +95,8 @@ pub struct Config {
     pub sweep: SweepConfig,
     pub scrub: ScrubConfig,
     pub commitment: CommitmentConfig,
+    pub import: ImportConfig,
+    pub export: ExportConfig,
     pub cors: CorsConfig,
     pub log: LogConfig,
     effective: String,
@@ -151,6 +155,8 @@ impl Config {
             sweep: SweepConfig::read(r),
             scrub: ScrubConfig::read(r),
             commitment: CommitmentConfig::read(r),
+            import: ImportConfig::read(r),
+            export: ExportConfig::read(r),
             cors: CorsConfig::read(r),
             log: LogConfig::read(r),
             effective: String::new(),

@@ -160,6 +160,16 @@ impl Composition {
         Ok(write::pieces(meta, &self.elements))
     }
 
+    /// The bytes of the data set alone, values that come beside it left out.
+    pub(super) fn data_set(&self) -> Vec<u8> {
+        let pieces = write::pieces(Vec::new(), &self.elements).into_iter();
+        let bytes = pieces.filter_map(|piece| match piece {
+            Piece::Bytes(bytes) => Some(bytes),
+            Piece::Place(_) => None,
+        });
+        bytes.flatten().collect()
+    }
+
     fn element(&self, tag: Tag) -> Option<&Element> {
         let at = self.elements.binary_search_by_key(&tag, |element| element.tag).ok()?;
         self.elements.get(at)

@@ -60,6 +60,8 @@ pub struct Commit;
 pub struct Search;
 /// Asks to search one partition, which has to be named.
 pub struct SearchOne;
+/// Asks to have instances exported.
+pub struct Export;
 /// Asks to store, where the partition is named before the body.
 pub struct Store;
 /// Asks to read the change feed.
@@ -103,6 +105,7 @@ asks_in_one!(
     Remove: Permission::Delete;
     Update: Permission::Update;
     Commit: Permission::Commit;
+    Export: Permission::Export;
     Store: Permission::Store;
     ReadWebhooks: Permission::ReadWebhooks;
     ManageWebhooks: Permission::ManageWebhooks;

@@ -74,6 +74,7 @@ mod store_response;
 mod stow;
 mod subscriptions;
 mod thumbnail;
+mod transfer;
 pub mod urls;
 mod view_query;
 mod wado;

@@ -86,7 +86,7 @@ fn filter(uri: &Uri) -> Result<OperationFilter, Problem> {
     for (name, value) in pairs(uri) {
         match &*name {
             "kind" => {
-                let rule = "reindex, purge, compact, erase or update, once";
+                let rule = "reindex, purge, compact, erase, update, import or export, once";
                 once(&mut filter.kind, OperationKind::named(&value), "kind", rule)?;
             }
             "status" => {
@@ -145,8 +145,11 @@ fn shown(app: &App, operation: &Operation, urls: &TagUrls, uri: &Uri) -> Value {
     }
     if let Some(results) = &operation.results {
         shown["results"] = results.clone();
-    } else if let Some(error) = &operation.error {
-        shown["results"] = json!({ "errors": [error] });
+    }
+    if let Some(error) = &operation.error
+        && shown["results"].get("errors").is_none()
+    {
+        shown["results"]["errors"] = json!([error]);
     }
     shown
 }
@@ -182,8 +185,8 @@ mod tests {
             created_at: at,
             updated_at: at,
             error: None,
-            partition: None,
             results: None,
+            partition: None,
         };
         assert_eq!(percent(&operation), 0);
         for (processed, total, expected) in [(0, 0, 0), (1, 3, 33), (3, 3, 99), (9, 3, 99)] {

@@ -225,7 +225,7 @@ pub const OVERLAP: &[Parameter] =
 /// Which operations.
 pub const OPERATIONS: &[Parameter] = &[
     Parameter::query("kind", "What they do.")
-        .of(&["reindex", "purge", "compact", "erase", "update"]),
+        .of(&["reindex", "purge", "compact", "erase", "update", "import", "export"]),
     Parameter::query("status", "How far they are.").of(&[
         "notStarted",
         "running",

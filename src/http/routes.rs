@@ -8,6 +8,7 @@
 mod access;
 mod links;
 mod non_patient;
+mod transfer;
 mod worklist;
 
 use std::sync::LazyLock;
@@ -459,7 +460,7 @@ pub fn routes() -> Routes<App> {
         .add(search(SERIES_INSTANCES, "Search for instances of a series"), qido::instances);
     let routes = non_patient::with_non_patient(with_commitment(with_update(with_deletion(routes))));
     let routes = worklist::with_worklist(with_webhooks(with_tags(routes)));
-    links::with_links(access::with_access(routes))
+    transfer::with_transfer(links::with_links(access::with_access(routes)))
         .add(
             changes("/changefeed", "Changes", &[CHANGES, CHANGE], &[200, 400, 404, 503])
                 .gives(&offers::CHANGES),

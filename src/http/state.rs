@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     archive::Archive,
     config::{
-        ChangeFeedConfig, CorsConfig, LimitsConfig, RetrieveConfig, SearchConfig, ServerConfig,
-        TenancyConfig, WorklistConfig,
+        ChangeFeedConfig, CorsConfig, ExportConfig, ImportConfig, LimitsConfig, RetrieveConfig,
+        SearchConfig, ServerConfig, TenancyConfig, WorklistConfig,
     },
     control::{Access, AuditLog, Health, Keys, Members, Partitions},
     identity::Authenticator,
@@ -58,6 +58,10 @@ pub struct Parts {
     pub worklist: WorklistConfig,
     /// `[change_feed]`.
     pub change_feed: ChangeFeedConfig,
+    /// `[import]`.
+    pub import: ImportConfig,
+    /// `[export]`.
+    pub export: ExportConfig,
     /// Calls receivers of webhooks.
     pub sender: Sender,
     /// Whose webhooks are being tried out.

@@ -80,6 +80,7 @@ mod tag_search;
 mod tag_values;
 mod tag_view;
 mod terms;
+mod transfers;
 mod turns;
 mod undelete;
 mod update;
@@ -132,6 +133,7 @@ pub use store::{NewBlob, NewInstance, Stored};
 pub use summary::{Extent, Summary};
 pub use tag_values::{Derived, Deriver, Source};
 pub use tag_view::{QueryTag, TagError};
+pub use transfers::{Exported, Exporting, Imported, Importing};
 pub use undelete::Tombstone;
 pub use update::{Replaced, Revision};
 pub use verify::{VerifyFrames, VerifyInstance, VerifyPlace};
@@ -224,6 +226,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             tag_lock::STATEMENTS,
             tag_values::STATEMENTS,
             terms::STATEMENTS,
+            transfers::STATEMENTS,
             undelete::STATEMENTS,
             update::STATEMENTS,
             webhooks::STATEMENTS,

@@ -25,7 +25,7 @@ const LIST: &str = "-- operations_list
         FROM (SELECT operation_id, min(kind), min(created_at) AS created_at, max(updated_at),
                 min(resources), sum(processed)::bigint, sum(total)::bigint, sum(failed)::bigint,
                 min(error), bool_and(total IS NOT NULL) AND min(n.count) IS NULL,
-                min(partition_id), min(results::text),
+                min(partition_id), min(coalesce(results, cursor -> 'results')::text),
                 count(*) FILTER (WHERE state = 'running') AS running,
                 count(*) FILTER (WHERE state = 'notStarted') + coalesce(min(n.count), 0) AS waiting,
                 count(*) FILTER (WHERE state = 'failed') AS failures,
@@ -109,7 +109,7 @@ pub struct Operation {
     pub updated_at: OffsetDateTime,
     /// Why it failed.
     pub error: Option<String>,
-    /// What it tells of its work besides.
+    /// What came of it so far, of a kind that keeps that; it is in one partition.
     pub results: Option<serde_json::Value>,
     /// A partition that it works in: the only one, but for a reindex at the root.
     pub partition: Option<PartitionId>,
@@ -129,6 +129,7 @@ fn read(row: &PgRow) -> Result<Operation, IndexError> {
     let state: &str = row.try_get(17)?;
     let state = OperationState::ALL.into_iter().find(|known| known.name() == state);
     let is_counted = row.try_get(9)?;
+    let results = row.try_get::<Option<&str>, _>(11)?.map(serde_json::from_str);
     Ok(Operation {
         id: row.try_get(0)?,
         kind: OperationKind::named(row.try_get(1)?).ok_or(wrong("kind"))?,
@@ -139,12 +140,8 @@ fn read(row: &PgRow) -> Result<Operation, IndexError> {
         total: row.try_get::<Option<i64>, _>(6)?.filter(|_| is_counted),
         failed: row.try_get(7)?,
         error: row.try_get(8)?,
+        results: results.transpose().map_err(|_| wrong("results"))?,
         partition: Some(registry::partition(row, 10)?),
-        results: row
-            .try_get::<Option<&str>, _>(11)?
-            .map(serde_json::from_str)
-            .transpose()
-            .map_err(|_| wrong("results"))?,
         state: state.ok_or(wrong("state"))?,
     })
 }
@@ -189,8 +186,8 @@ impl ScopedTx {
             created_at,
             updated_at: created_at,
             error: None,
-            partition: None,
             results: None,
+            partition: None,
         }))
     }
 

@@ -8,7 +8,8 @@
 //! removal.
 //!
 //! A kind is a type of cursor ([`Progress`]) and a step that moves it: [`Reindexing`] (`reindex`),
-//! [`Purging`] (`removal`), [`Compacting`] (`compaction`), [`Updating`] (`update`). An erasure holds no lease: it ends when
+//! [`Purging`] (`removal`), [`Compacting`] (`compaction`), [`Updating`] (`update`), `Importing` and
+//! `Exporting` (`transfers`). An erasure holds no lease: it ends when
 //! others have done its work (`erase`).
 //!
 //! Holds: what has ended does not change. Absent: what an operation does; how it is shown
@@ -142,12 +143,23 @@ pub enum OperationKind {
     Erase,
     /// Changes attributes of studies.
     Update,
+    /// Stores the files of a place.
+    Import,
+    /// Copies instances to a place.
+    Export,
 }
 
 impl OperationKind {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Reindex, Self::Purge, Self::Compact, Self::Erase, Self::Update];
+    pub const ALL: [Self; 7] = [
+        Self::Reindex,
+        Self::Purge,
+        Self::Compact,
+        Self::Erase,
+        Self::Update,
+        Self::Import,
+        Self::Export,
+    ];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -157,6 +169,8 @@ impl OperationKind {
             Self::Compact => "compact",
             Self::Erase => "erase",
             Self::Update => "update",
+            Self::Import => "import",
+            Self::Export => "export",
         }
     }
 
@@ -167,7 +181,10 @@ impl OperationKind {
 
     /// Whether it can be cancelled: removal of what was deleted goes on.
     pub fn can_be_canceled(self) -> bool {
-        matches!(self, Self::Reindex | Self::Compact | Self::Update)
+        matches!(
+            self,
+            Self::Reindex | Self::Compact | Self::Update | Self::Import | Self::Export
+        )
     }
 }
 
@@ -249,7 +266,7 @@ pub struct Claim<P> {
     /// Where to go on.
     pub cursor: P,
     /// Whether what it deals with has not been counted yet.
-    pub(super) wants_total: bool,
+    pub wants_total: bool,
     attempts: i32,
 }
 

@@ -4,8 +4,8 @@
 //! row knows), [`Remove`] (blobs whose last instance was deleted), [`Compact`] (blobs that are
 //! mostly dead), [`Reindex`] (extended query tags), [`Update`] (changes of attributes), [`Feed`]
 //! (events of change feeds), [`Scrub`] (damage), [`Commit`] (storage commitment), [`Worklist`]
-//! (workitems that have ended) and [`Audit`] (the chain of the audit log); and [`Webhooks`] and
-//! [`AuditExport`], which have loops of their own. Holds:
+//! (workitems that have ended), [`Transfer`] (imports and exports) and [`Audit`] (the chain of the
+//! audit log); and [`Webhooks`] and [`AuditExport`], which have loops of their own. Holds:
 //! - A task takes no input, works from the database, and may be stopped or killed at any point and
 //!   run again; several servers may run the same task at once.
 //! - A task visits one partition at a time, with that partition's scope. (What finds out which of
@@ -24,6 +24,7 @@ mod reindex;
 mod remove;
 mod scrub;
 mod sweep;
+mod transfer;
 mod update;
 mod webhook_delivery;
 mod webhooks;
@@ -45,6 +46,7 @@ pub use reindex::Reindex;
 pub use remove::Remove;
 pub use scrub::Scrub;
 pub use sweep::Sweep;
+pub use transfer::Transfer;
 pub use update::Update;
 pub use webhooks::Webhooks;
 pub use worklist::Worklist;

@@ -114,12 +114,12 @@ fn ask(server: &Server, operation: &Operation, path: &str) -> RequestBuilder {
 }
 
 /// The routes whose answers are bodies, but for those that are for machines of operators, and those
-/// of access, deletion, tags, links, operations, updates and webhooks, which have one form whatever is asked for,
+/// of access, deletion, tags, links, operations, transfer, updates and webhooks, which have one form whatever is asked for,
 /// and those of [`APART`].
 fn answering() -> Vec<Operation> {
     let operations = routes().operations().to_vec();
     let one_form =
-        ["access", "delete", "extended-query-tags", "links", "operations", "update", "webhooks"];
+        ["access", "delete", "extended-query-tags", "links", "operations", "transfer", "update", "webhooks"];
     let adds = |own: &Operation| own.path == "/partitions" && own.method == Method::POST;
     let is_asked =
         |own: &Operation| !own.offers.is_empty() && !one_form.contains(&own.service) && !adds(own);

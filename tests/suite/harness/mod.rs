@@ -13,6 +13,8 @@ pub mod postgres;
 pub mod process;
 #[expect(dead_code, reason = "shared with the tests of workers")]
 pub mod receiver;
+#[allow(dead_code, reason = "shared with the tests of faults")]
+pub mod s3;
 pub mod server;
 pub mod socket;
 

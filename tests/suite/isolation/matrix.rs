@@ -159,6 +159,8 @@ pub const MATRIX: &[(&str, &str, &str, Expect)] = &[
     ("GET", "/webhooks/{webhook}/deadletters/{letter}", "", Absent),
     ("DELETE", "/webhooks/{webhook}/deadletters/{letter}", "", Absent),
     ("POST", "/webhooks/{webhook}/deadletters/{letter}/$replay", "", Absent),
+    ("POST", "/export", "", Added),
+    ("POST", "/import", "", Added),
     ("POST", "/workitems", "", Added),
     ("GET", "/workitems", "SOPInstanceUID={instance}&includefield=all", Nothing),
     ("GET", "/workitems/{workitem}", "", Absent),

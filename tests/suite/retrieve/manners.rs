@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddr},
+    net::Ipv4Addr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -22,7 +22,7 @@ use super::{
     STORED,
     pixels::{INSTANCE, picture, stored},
 };
-use crate::harness::{Dicom, Server, corpus::RLE, send};
+use crate::harness::{Dicom, Server, corpus::RLE, s3::s3, send};
 
 fn ct(n: u32) -> Vec<u8> {
     let mut ct = Dicom::ct("1.2.1", "1.2.1.1", &format!("1.2.1.1.{n}"));
@@ -196,29 +196,6 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request) -> Response {
     // The body is not in chunks any more.
     response.headers_mut().remove("transfer-encoding");
     response
-}
-
-/// An S3 server, and its folder.
-async fn s3() -> (SocketAddr, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("test")).unwrap();
-    let files = s3s_fs::FileSystem::new(dir.path()).unwrap();
-    let mut service = s3s::service::S3ServiceBuilder::new(files);
-    service.set_auth(s3s::auth::SimpleAuth::from_single("testkey", "testsecret"));
-    let service = service.build();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        let executor = hyper_util::rt::TokioExecutor::new();
-        let http = hyper_util::server::conn::auto::Builder::new(executor);
-        loop {
-            let Ok((socket, _)) = listener.accept().await else { continue };
-            let io = hyper_util::rt::TokioIo::new(socket);
-            let served = http.serve_connection(io, service.clone()).into_owned();
-            tokio::spawn(served);
-        }
-    });
-    (address, dir)
 }
 
 #[tokio::test]

@@ -1,0 +1,272 @@
+//! Export and import: instances to places outside of the archive, and from there.
+//!
+//! Bodies are of the form that Microsoft's server has for its export: a source and a destination,
+//! each of a type with settings. Holds: a client names a place by its name alone, and one that its
+//! partition may not use is answered as one that does not exist. The answer is 202 with an operation.
+//! Absent: the copying (`exchange`).
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    App,
+    admit::{Admitted, Export, Store},
+    json_body::{self, members},
+    problem::Problem,
+    search_query::{self, Resource},
+    urls::PartitionUrls,
+};
+use crate::{
+    archive::TooMany,
+    config::PlaceConfig,
+    dicom::{Uid, attributes::Level},
+    exchange::{ExportRequest, ImportRequest, Layout, Within},
+    tenancy::{PartitionScope, Scope},
+};
+
+/// Resources that an operation shows.
+const SHOWN: usize = 100;
+
+/// `POST /export`
+pub async fn export(
+    State(app): State<App>,
+    caller: Admitted<Export>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let body = json_body::read(&parts.headers, body, &app.limits).await?;
+    let mut body = object(body, "")?;
+    let (kind, source) = typed(&mut body, "source")?;
+    let (to, mut destination) = typed(&mut body, "destination")?;
+    nothing_else(&body, "")?;
+    if to != "configured" {
+        let rule = "\"configured\": places are those of the server's configuration";
+        return Err(Problem::invalid("destination.type", rule));
+    }
+    let name = text(&mut destination, "destination.settings", "name")?;
+    if PlaceConfig::of(&app.export.destinations, &name, caller.scope.partition()).is_none() {
+        let rule = "the name of a destination that the partition may use";
+        return Err(Problem::invalid("destination.settings.name", rule));
+    }
+    let layout = match optional(&mut destination, "destination.settings", "layout")? {
+        None => Layout::AsIs,
+        Some(layout) => Layout::named(&layout).ok_or_else(|| {
+            Problem::invalid("destination.settings.layout", "\"as-is\" or \"dicom\"")
+        })?,
+    };
+    let dicomdir = match destination.remove("dicomdir") {
+        None => layout == Layout::Dicom,
+        Some(Value::Bool(wanted)) if !wanted || layout == Layout::Dicom => wanted,
+        Some(_) => {
+            let rule = "true or false, and true of the layout \"dicom\" alone";
+            return Err(Problem::invalid("destination.settings.dicomdir", rule));
+        }
+    };
+    nothing_else(&destination, "destination.settings")?;
+    let resources = match &*kind {
+        "identifiers" => identifiers(source)?,
+        "query" => found(&app, &caller.scope, source).await?,
+        _ => return Err(Problem::invalid("source.type", "\"identifiers\" or \"query\"")),
+    };
+    let request = ExportRequest::new(resources, name, layout, dicomdir);
+    let shown: Vec<String> =
+        request.resources.iter().take(SHOWN).map(|resource| path_of(resource)).collect();
+    let id = Uuid::new_v4();
+    let cursor = request.start(caller.scope.partition(), id);
+    let of = (&*shown, &*request.destination);
+    app.archive.begin_transfer(&caller.scope, id, of, &request, &cursor).await?;
+    Ok(accepted(&caller.urls, id))
+}
+
+/// `POST /import`
+pub async fn import(
+    State(app): State<App>,
+    caller: Admitted<Store>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let body = json_body::read(&parts.headers, body, &app.limits).await?;
+    let mut body = object(body, "")?;
+    let (kind, mut source) = typed(&mut body, "source")?;
+    if kind != "configured" {
+        let rule = "\"configured\": places are those of the server's configuration";
+        return Err(Problem::invalid("source.type", rule));
+    }
+    let name = text(&mut source, "source.settings", "name")?;
+    if PlaceConfig::of(&app.import.sources, &name, caller.scope.partition()).is_none() {
+        let rule = "the name of a source that the partition may use";
+        return Err(Problem::invalid("source.settings.name", rule));
+    }
+    let path = optional(&mut source, "source.settings", "path")?.unwrap_or_default();
+    if Within::parse(&path).is_none() {
+        let rule = "names joined by slashes, none of them . or .., with no slash at either end";
+        return Err(Problem::invalid("source.settings.path", rule));
+    }
+    nothing_else(&source, "source.settings")?;
+    let report = match body.remove("report") {
+        None => None,
+        Some(report) => {
+            let mut report = object(report, "report")?;
+            let name = text(&mut report, "report", "destination")?;
+            nothing_else(&report, "report")?;
+            Some(name)
+        }
+    };
+    nothing_else(&body, "")?;
+    let partition = caller.scope.partition();
+    let exists =
+        |name: &String| PlaceConfig::of(&app.export.destinations, name, partition).is_some();
+    if !report.as_ref().is_none_or(exists) {
+        let rule = "the name of a destination that the partition may use";
+        return Err(Problem::invalid("report.destination", rule));
+    }
+    let request = ImportRequest { source: name, path, report };
+    let id = Uuid::new_v4();
+    let cursor = request.start(caller.scope.partition(), id);
+    let of = (&[][..], &*request.source);
+    app.archive.begin_transfer(&caller.scope, id, of, &request, &cursor).await?;
+    Ok(accepted(&caller.urls, id))
+}
+
+fn accepted(urls: &PartitionUrls, id: Uuid) -> Response {
+    let id = id.simple().to_string();
+    let href = urls.at(&format!("/operations/{id}"));
+    let body = Json(json!({ "id": id, "href": href }));
+    (StatusCode::ACCEPTED, [(header::LOCATION, href)], body).into_response()
+}
+
+/// The path of what UIDs name.
+fn path_of(resource: &str) -> String {
+    let names = ["studies", "series", "instances"];
+    let parts = names.iter().zip(resource.split('/'));
+    parts.map(|(name, uid)| format!("/{name}/{uid}")).collect()
+}
+
+fn field(of: &str, name: &str) -> String {
+    if of.is_empty() { name.to_owned() } else { format!("{of}.{name}") }
+}
+
+/// The members of an object, names in lower case.
+fn object(value: Value, of: &str) -> Result<Map<String, Value>, Problem> {
+    match value {
+        Value::Object(object) => Ok(members(object)),
+        _ if of.is_empty() => Err(Problem::bad_request("the body is a JSON object")),
+        _ => Err(Problem::invalid(of.to_owned(), "an object")),
+    }
+}
+
+fn optional(
+    object: &mut Map<String, Value>,
+    of: &str,
+    name: &str,
+) -> Result<Option<String>, Problem> {
+    match object.remove(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Problem::invalid(field(of, name), "a text")),
+    }
+}
+
+fn text(object: &mut Map<String, Value>, of: &str, name: &str) -> Result<String, Problem> {
+    let text = optional(object, of, name)?;
+    text.ok_or_else(|| Problem::invalid(field(of, name), "must be given"))
+}
+
+/// What has a type and settings.
+fn typed(
+    body: &mut Map<String, Value>,
+    name: &str,
+) -> Result<(String, Map<String, Value>), Problem> {
+    let value =
+        body.remove(name).ok_or_else(|| Problem::invalid(name.to_owned(), "must be given"))?;
+    let mut value = object(value, name)?;
+    let kind = text(&mut value, name, "type")?;
+    let settings = match value.remove("settings") {
+        None => Map::new(),
+        Some(settings) => object(settings, &field(name, "settings"))?,
+    };
+    nothing_else(&value, name)?;
+    Ok((kind, settings))
+}
+
+/// What nobody reads could have been meant to narrow what is copied.
+fn nothing_else(object: &Map<String, Value>, of: &str) -> Result<(), Problem> {
+    match object.keys().next() {
+        None => Ok(()),
+        Some(_) if of.is_empty() => {
+            Err(Problem::bad_request("the body has a member that is not known"))
+        }
+        Some(_) => Err(Problem::invalid(of.to_owned(), "has a member that is not known")),
+    }
+}
+
+/// The resources that are named one by one.
+fn identifiers(mut settings: Map<String, Value>) -> Result<Vec<String>, Problem> {
+    const FIELD: &str = "source.settings.values";
+    let rule = "UIDs of a study, a study and a series, or these and an instance, joined by slashes";
+    let Some(Value::Array(values)) = settings.remove("values") else {
+        return Err(Problem::invalid(FIELD, "a list of texts"));
+    };
+    nothing_else(&settings, "source.settings")?;
+    if values.is_empty() {
+        return Err(Problem::invalid(FIELD, "a list of at least one"));
+    }
+    let read = |value: Value| {
+        let text = value.as_str()?;
+        let parts: Option<Vec<Uid>> = text.split('/').map(|part| part.parse().ok()).collect();
+        parts.filter(|parts| parts.len() <= 3).map(|_| text.to_owned())
+    };
+    let read: Option<Vec<String>> = values.into_iter().map(read).collect();
+    read.ok_or_else(|| Problem::invalid(FIELD, rule))
+}
+
+/// The resources that a query finds.
+async fn found(
+    app: &App,
+    scope: &PartitionScope,
+    mut settings: Map<String, Value>,
+) -> Result<Vec<String>, Problem> {
+    const FIELD: &str = "source.settings.query";
+    let of = "source.settings";
+    let level = match optional(&mut settings, of, "resource")?.as_deref() {
+        None | Some("studies") => Level::Study,
+        Some("series") => Level::Series,
+        Some("instances") => Level::Instance,
+        Some(_) => {
+            let rule = "\"studies\", \"series\" or \"instances\"";
+            return Err(Problem::invalid("source.settings.resource", rule));
+        }
+    };
+    let typed = optional(&mut settings, of, "query")?.unwrap_or_default();
+    nothing_else(&settings, of)?;
+    let scope = Scope::clone(scope);
+    let tags = match search_query::may_name_tags(&typed)? {
+        true => app.archive.search_tags(&scope).await?,
+        false => Vec::new(),
+    };
+    let resource = Resource { level, study: None, series: None };
+    let query = search_query::read(&resource, &typed, &app.search, &tags)?;
+    // What a search leaves alone with a warning would let more be copied than was meant.
+    if !query.warnings.is_empty() {
+        return Err(Problem::invalid(FIELD, "has a parameter that is not known"));
+    }
+    if typed.split('&').any(|pair| ["limit=", "offset="].iter().any(|n| pair.starts_with(n))) {
+        return Err(Problem::invalid(
+            FIELD,
+            "has no limit and offset: all that it finds is copied",
+        ));
+    }
+    let most = app.export.max_resources;
+    let found = (&query.filters[..], &query.returned);
+    match app.archive.found_resources(scope, query.plan, found, most as usize).await {
+        Ok(found) => Ok(found),
+        Err(TooMany::Found) => Err(Problem::too_large("export.max_resources", most.into())),
+        Err(TooMany::Archive(error)) => Err(error.into()),
+    }
+}
