@@ -8,6 +8,7 @@ pub mod attributes;
 pub mod charset;
 pub mod compose;
 pub mod data_set;
+pub mod deidentify;
 pub mod error;
 pub mod explicit;
 pub mod extract;
