@@ -11,6 +11,7 @@ mod changes;
 mod codec_pool;
 mod commitment;
 mod deeds;
+mod deidentify;
 mod delete;
 mod error;
 mod feed;
@@ -56,6 +57,7 @@ use blob_reads::BlobReads;
 pub use bulk::{Bulk, BulkValues, Values};
 pub use codec_pool::{CodecPool, Reserved};
 pub use commitment::{CommitmentRefusal, Committed, ToCommit};
+pub use deidentify::Deidentified;
 pub use error::ArchiveError;
 pub use feed::{Feed, FeedQuery, FeedReader, FeedScope, FeedTimes, Renew, Told};
 pub use feed_entry::{EntryStyle, entry};
@@ -94,8 +96,8 @@ pub use crate::index::{
 use crate::{
     blob::BlobStore,
     config::{
-        CommitmentConfig, Config, DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig,
-        RetrieveConfig, SearchConfig, StoreConfig, WebhooksConfig, WorklistConfig,
+        CommitmentConfig, Config, DeidentifyConfig, DeleteConfig, LimitsConfig, OperationsConfig,
+        QueryTagsConfig, RetrieveConfig, SearchConfig, StoreConfig, WebhooksConfig, WorklistConfig,
     },
     dicom::Limits,
     index::{Db, Presence, RowKey},
@@ -130,6 +132,7 @@ struct Parts {
     to_commit: ToCommit,
     webhook_news: Arc<WebhookNews>,
     worklist: WorklistConfig,
+    deidentify: DeidentifyConfig,
     codecs: CodecPool,
     ahead: runs::Ahead,
     headers: header_cache::HeaderCache,
@@ -185,6 +188,7 @@ impl Archive {
             to_commit: ToCommit::default(),
             webhook_news: Arc::default(),
             worklist: config.worklist.clone(),
+            deidentify: config.deidentify.clone(),
             codecs,
             ahead: runs::Ahead::default(),
             headers,

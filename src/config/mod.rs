@@ -9,6 +9,7 @@
 
 mod audit;
 mod auth;
+mod deidentify;
 mod fields;
 mod issuer;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use zeroize::Zeroize as _;
 
 pub use audit::{AuditConfig, AuditReads};
 pub use auth::AuthConfig;
+pub use deidentify::DeidentifyConfig;
 pub use issuer::{Algorithm, ClaimPath, IssuerConfig, PartitionRule, SmartScopes, is_loopback};
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use links::LinksConfig;
@@ -85,6 +87,7 @@ pub struct Config {
     pub change_feed: ChangeFeedConfig,
     pub webhooks: WebhooksConfig,
     pub worklist: WorklistConfig,
+    pub deidentify: DeidentifyConfig,
     pub delete: DeleteConfig,
     /// `[compaction]`
     pub compaction: CompactionConfig,
@@ -144,6 +147,7 @@ impl Config {
             change_feed: ChangeFeedConfig::read(r),
             webhooks: WebhooksConfig::read(r),
             worklist: WorklistConfig::read(r),
+            deidentify: DeidentifyConfig::read(r),
             delete: DeleteConfig::read(r),
             compaction: CompactionConfig::read(r),
             sweep: SweepConfig::read(r),
@@ -263,6 +267,7 @@ section_defaults!(
     change_feed: ChangeFeedConfig,
     webhooks: WebhooksConfig,
     worklist: WorklistConfig,
+    deidentify: DeidentifyConfig,
     delete: DeleteConfig,
     compaction: CompactionConfig,
     sweep: SweepConfig,

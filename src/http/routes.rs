@@ -27,8 +27,8 @@ use super::{
     },
     operations,
     parameters::{
-        AUDIT, CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, OPERATIONS as WHICH, PAGES, RANGES,
-        SEARCH as MATCHING, THUMBNAIL, VIEW, WADO_URI,
+        ANONYMIZE, AUDIT, CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, OPERATIONS as WHICH,
+        PAGES, RANGES, SEARCH as MATCHING, THUMBNAIL, VIEW, WADO_URI,
     },
     partitions, pixeldata, qido, query_tags, removals, rendered, stow, thumbnail, wado, wado_uri,
     webhooks,
@@ -109,7 +109,7 @@ fn read(
 fn retrieve(path: &'static str, summary: &'static str, gives: &'static [Offer]) -> Operation {
     read(path, "retrieve", summary, RETRIEVE)
         .gives(gives)
-        .parameters(BYTES)
+        .parameters(&[ANONYMIZE, CONDITIONAL, RANGES])
         .statuses(&PIXEL_STATUSES)
 }
 

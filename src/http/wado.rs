@@ -16,7 +16,7 @@ use super::{
     App,
     accept::{AcceptSet, Choice, Form, NotAcceptable, Offer, Syntax, candidates, offers},
     admit::{Admitted, Read},
-    conditional,
+    conditional, deidentified,
     multipart::{Boundary, OutPart, PartStream, Related, media_type_with},
     pixeldata,
     place::Place,
@@ -47,7 +47,11 @@ pub async fn retrieve(
     let (parts, _) = request.into_parts();
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
     let mut choices = candidates(&accept, offers);
+    let is_deidentified = deidentified::is_asked(&parts.uri)?;
     if choices.first().is_some_and(|choice| choice.media_type == OCTET_STREAM) {
+        if is_deidentified {
+            return Err(Problem::invalid("anonymize", "there for application/dicom alone"));
+        }
         return pixeldata::retrieve(app, caller, target, Values::All, parts).await;
     }
     choices.retain(|choice| choice.media_type == DICOM);
@@ -63,6 +67,10 @@ pub async fn retrieve(
             only_head: parts.method == Method::HEAD,
         };
         match app.archive.instances(caller.scope.clone(), target.clone(), wanted).await {
+            Ok(instances) if is_deidentified => {
+                let (scope, urls) = (&caller.scope, &caller.urls);
+                return deidentified::answer(&app, scope, urls, &parts, form, instances).await;
+            }
             Ok(instances) => return asked.answer(form, instances).await,
             Err(ArchiveError::NotAcceptable { available: syntaxes }) => available = syntaxes,
             Err(error) => return Err(error.into()),

@@ -60,6 +60,7 @@ mod pictures;
 mod places;
 mod plain;
 mod principals;
+mod pseudonym_keys;
 mod query_tags;
 mod registry;
 mod reindex;
@@ -136,7 +137,7 @@ pub use webhook_row::{Disabled, Settled, Taken, Webhook, WebhookSecret, WebhookS
 pub use workitems::{FoundWorkitem, LockedWorkitem, WorkitemChange, WorkitemWalk};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 36] = [
+pub const TENANT_TABLES: [&str; 37] = [
     "study",
     "study_term",
     "series",
@@ -163,6 +164,7 @@ pub const TENANT_TABLES: [&str; 36] = [
     "commitment",
     "non_patient_instance",
     "link_key",
+    "pseudonym_key",
     "principal",
     "role",
     "api_key",
@@ -197,6 +199,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             link_keys::STATEMENTS,
             non_patient::STATEMENTS,
             packs::STATEMENTS,
+            pseudonym_keys::STATEMENTS,
             removal::STATEMENTS,
             repeat::STATEMENTS,
             retrieve::STATEMENTS,

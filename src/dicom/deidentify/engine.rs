@@ -113,18 +113,19 @@ impl Deidentifier {
         self.scrub.sink().identity.as_ref()
     }
 
-    /// The file ended: the rest of the de-identified one.
+    /// The file ended: what the instance is called, and the rest of the de-identified file.
     ///
     /// # Errors
     /// As [`Deidentifier::push`].
-    pub fn finish(mut self) -> Result<impl Iterator<Item = Bytes> + use<>, DeidentifyError> {
+    pub fn finish(mut self) -> Result<(NewIdentity, Vec<Bytes>), DeidentifyError> {
         if let Some(first) = self.first.take() {
             for piece in first.finish()?.finish() {
                 self.scrub.push(&piece).map_err(|error| why(self.scrub.sink(), error))?;
             }
         }
-        let scrub = self.scrub.finish()?;
-        scrub.finish().map_err(|(scrub, error)| why(&scrub, error))
+        let mut scrub = self.scrub.finish()?;
+        let ended = scrub.end();
+        ended.map_err(|error| why(&scrub, error))
     }
 }
 

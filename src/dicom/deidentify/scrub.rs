@@ -129,12 +129,11 @@ impl Scrub {
         self.writer.as_mut().map(|writer| writer.flush().collect()).unwrap_or_default()
     }
 
-    /// The data set ended: the rest of the output.
-    pub(super) fn finish(mut self) -> Result<impl Iterator<Item = Bytes>, (Self, DicomError)> {
-        if let Err(error) = self.commit() {
-            return Err((self, error));
-        }
-        Ok(self.writer.into_iter().flat_map(Explicit::finish))
+    /// The data set ended: what the instance is called, and the rest of the output.
+    pub(super) fn end(&mut self) -> Result<(NewIdentity, Vec<Bytes>), DicomError> {
+        self.commit()?;
+        let identity = self.identity.clone().ok_or(DicomError::NotDicom)?;
+        Ok((identity, self.flush()))
     }
 
     fn refuse<T>(&mut self, refusal: Refusal) -> Result<T, DicomError> {

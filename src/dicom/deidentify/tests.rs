@@ -76,7 +76,7 @@ fn deidentify(
             out.extend(bytes);
         }
     }
-    it.finish()?.for_each(|bytes| out.extend(bytes));
+    it.finish()?.1.iter().for_each(|bytes| out.extend_from_slice(bytes));
     Ok(out)
 }
 
