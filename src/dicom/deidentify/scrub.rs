@@ -199,22 +199,34 @@ impl Scrub {
             return;
         }
         let text = || String::from_utf8_lossy(value).trim_matches([' ', '\0']).to_owned();
-        let raw = || value.trim_ascii().strip_suffix(&[0]).unwrap_or(value.trim_ascii()).to_vec();
+        // Of one that occurs twice the first counts, as it does in what is written.
+        let say = |slot: &mut String| {
+            if slot.is_empty() {
+                *slot = text();
+            }
+        };
+        let keep = |slot: &mut Vec<u8>| {
+            if slot.is_empty() {
+                slot.extend_from_slice(write::bare(value));
+            }
+        };
         match tag {
-            Tag(0x0008, 0x0005) => facts.charset = Some(Charset::from_value(value).0),
-            Tag(0x0008, 0x0008) => facts.appearance.image_type = text(),
-            Tag(0x0008, 0x0016) => facts.appearance.sop_class = text(),
-            Tag(0x0008, 0x0018) => facts.instance = text(),
-            Tag(0x0008, 0x0060) => facts.appearance.modality = text(),
+            Tag(0x0008, 0x0005) if facts.charset.is_none() => {
+                facts.charset = Some(Charset::from_value(value).0);
+            }
+            Tag(0x0008, 0x0008) => say(&mut facts.appearance.image_type),
+            Tag(0x0008, 0x0016) => say(&mut facts.appearance.sop_class),
+            Tag(0x0008, 0x0018) => say(&mut facts.instance),
+            Tag(0x0008, 0x0060) => say(&mut facts.appearance.modality),
             Tag(0x0008, 0x0064) => facts.appearance.is_captured = true,
-            Tag(0x0010, 0x0010) => facts.patient_name = raw(),
-            Tag(0x0010, 0x0020) => facts.patient_id = raw(),
-            Tag(0x0010, 0x0021) => facts.issuer = raw(),
-            Tag(0x0010, 0x0030) => facts.birth_date = raw(),
-            Tag(0x0020, 0x000D) => facts.study = text(),
-            Tag(0x0020, 0x000E) => facts.series = text(),
-            Tag(0x0028, 0x0301) => facts.appearance.burnt_in = text(),
-            Tag(0x0028, 0x0302) => facts.appearance.features = text(),
+            Tag(0x0010, 0x0010) => keep(&mut facts.patient_name),
+            Tag(0x0010, 0x0020) => keep(&mut facts.patient_id),
+            Tag(0x0010, 0x0021) => keep(&mut facts.issuer),
+            Tag(0x0010, 0x0030) => keep(&mut facts.birth_date),
+            Tag(0x0020, 0x000D) => say(&mut facts.study),
+            Tag(0x0020, 0x000E) => say(&mut facts.series),
+            Tag(0x0028, 0x0301) => say(&mut facts.appearance.burnt_in),
+            Tag(0x0028, 0x0302) => say(&mut facts.appearance.features),
             // Overlay Bits Allocated: those of the pixels, or 1.
             Tag(0x6000..=0x60FF, 0x0100) if value.first_chunk() != Some(&[1, 0]) => {
                 facts.appearance.has_embedded_overlay = true;

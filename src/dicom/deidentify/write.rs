@@ -219,7 +219,7 @@ impl Context<'_> {
 
     /// An ID in an item may be that of somebody else.
     fn pseudonym(&self, tag: Tag, value: &[u8]) -> String {
-        let value = value.trim_ascii();
+        let value = bare(value);
         if tag == rules::PATIENT_ID && value != self.facts.patient_id {
             return self.profile.pseudonyms.patient(&[b"id", value, &self.facts.issuer]).id();
         }
@@ -281,6 +281,14 @@ fn is_well_known(uid: &str) -> bool {
 fn is_public(uid: &str) -> bool {
     let is_uid = uid.parse::<Uid>().is_ok();
     is_uid && (uid.starts_with("1.2.840.10008.") || uid.starts_with("2.16.840.1.113883.6."))
+}
+
+/// A value without what pads it.
+pub(super) fn bare(value: &[u8]) -> &[u8] {
+    let is_padding = |byte: &u8| matches!(byte, b' ' | 0);
+    let start = value.iter().position(|byte| !is_padding(byte)).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !is_padding(byte)).map_or(start, |last| last + 1);
+    value.get(start..end).unwrap_or_default()
 }
 
 fn is_blank(value: &[u8]) -> bool {
