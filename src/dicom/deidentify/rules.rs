@@ -106,7 +106,8 @@ pub(super) fn rule(options: &Options, tag: Tag, came_as: VR, is_listed: bool) ->
     let Some(vr) = suits(tag, came_as) else { return remove };
     let action = match table::row(tag) {
         Some((code, columns)) => listed(options, tag, vr, code, columns),
-        None if is_listed => Action::Remove,
+        // References name their class besides.
+        None if is_listed && !is_of_class(tag) => Action::Remove,
         None => unlisted(options, tag, vr),
     };
     let vr = if is_same_text(came_as, vr) { came_as } else { vr };
@@ -361,5 +362,6 @@ mod tests {
         let rows = rule(&basic, Tag(0x0028, 0x0010), VR::UN, false);
         assert_eq!(rows, Rule { action: Action::Keep, vr: VR::US });
         assert_eq!(rule(&basic, Tag(0x0028, 0x0010), VR::US, true).action, Action::Remove);
+        assert_eq!(rule(&basic, Tag(0x0008, 0x1150), VR::UI, true).action, Action::Keep);
     }
 }

@@ -287,9 +287,10 @@ impl Sink for Scrub {
 
     fn bulk_start(&mut self, header: &ElementHeader) -> Result<(), DicomError> {
         if self.is_pixels(header.tag) {
-            let end = header.offset + u64::from(header.length.unwrap_or(0));
             self.pixels()?.bulk_start(header)?;
-            self.pixels_end = Some(end);
+            // One of odd length is padded.
+            let length = header.length.filter(|length| length.is_multiple_of(2));
+            self.pixels_end = length.map(|length| header.offset + u64::from(length));
             self.bulk = Bulk::Pass;
             return Ok(());
         }
