@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use collimator::dicom::{
     DicomError,
-    deidentify::{Deidentifier, Options, Profile, PseudonymKey},
+    deidentify::{BurntIn, Deidentifier, Options, Profile, PseudonymKey},
     reader::{ElementHeader, FileMeta, Reader, Sink},
 };
 
@@ -85,7 +85,8 @@ pub fn benches(bench: &mut Bench) {
         });
     }
     group.finish();
-    let profile = Arc::new(Profile::new(Options::default(), &PseudonymKey::new([7; 32])));
+    let options = Options { burnt_in: BurntIn::Allow, ..Options::default() };
+    let profile = Arc::new(Profile::new(options, &PseudonymKey::new([7; 32])));
     let mut group = bench.benchmark_group("deidentify");
     for (name, file, syntax) in [
         ("CT of 512 x 512", files::ct(0), "1.2.840.10008.1.2.1"),

@@ -245,7 +245,8 @@ impl Scrub {
             return self.refuse(refusal);
         }
         let Some(meta) = &self.meta else { return Err(DicomError::NotDicom) };
-        let held = write::Held { level: std::mem::take(&mut self.level), values: &self.values };
+        let (level, values) = (std::mem::take(&mut self.level), &self.values);
+        let held = write::Held { most: self.most_held, level, values };
         let (writer, identity) = write::begin(&self.profile, &self.facts, held, meta)?;
         self.writer = Some(writer);
         self.identity = Some(identity);

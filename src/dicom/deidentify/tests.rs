@@ -364,6 +364,14 @@ fn fragments_pass_through() {
 
 #[test]
 fn memory_is_bounded() {
+    // Two bytes of UID become forty, and lists of them are short.
+    let mut uids = image(Vec::new());
+    let pixels = uids.pop();
+    let items = (0..20_000).map(|_| vec![value(Tag(0x0020, 0x0052), VR::UI, "1\\1\\1\\1")]);
+    uids.push(Node::Sequence(Tag(0x5200, 0x9230), items.collect()));
+    uids.extend(pixels);
+    let error = nodes_of(Options::default(), &uids).unwrap_err();
+    assert!(matches!(error, DeidentifyError::Unreadable(DicomError::Limit { .. })), "{error}");
     let many = (0..60_000).map(|_| Node::Value(Tag(0x0028, 0x0010), VR::US, vec![4, 0]));
     let error = nodes_of(Options::default(), &many.collect::<Vec<_>>()).unwrap_err();
     let key = "limits.header_bytes";

@@ -1,6 +1,10 @@
 //! Writes what stays of a data set: values changed, attributes in order, the method added.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{
     Dates, Profile,
@@ -26,8 +30,14 @@ const METHOD: &str = concat!("Collimator ", env!("CARGO_PKG_VERSION"), ", PS3.15
 /// Longest safe private value, in bytes: numbers and codes are short.
 const LONGEST_PRIVATE: usize = 1024;
 
+/// Longest value that is made anew, in bytes: what is longer than a short length can tell was never
+/// meant to be a list of UIDs, dates or words.
+const LONGEST: usize = 65534;
+
 /// A data set as it was heard.
 pub(super) struct Held<'a> {
+    /// Most bytes to write.
+    pub(super) most: u64,
     pub(super) level: Vec<Node>,
     pub(super) values: &'a [u8],
 }
@@ -39,6 +49,8 @@ struct Context<'a> {
     charset: Charset,
     is_plain: bool,
     values: &'a [u8],
+    most: u64,
+    written: Cell<u64>,
 }
 
 /// Writes File Meta Information and data set; pixel data may follow.
@@ -72,6 +84,8 @@ pub(super) fn begin(
         charset: facts.charset.unwrap_or(Charset::DEFAULT),
         is_plain: rules::is_plain(&facts.appearance.sop_class),
         values: held.values,
+        most: held.most,
+        written: Cell::new(0),
     };
     let of_file = Identity { sop_class, sop_instance: instance };
     let mut writer = Explicit::rewriting(of_file, meta.transfer_syntax.clone());
@@ -120,19 +134,36 @@ impl Context<'_> {
         let private = self.safe_private(&nodes);
         for node in nodes {
             match node {
-                Node::Made { tag, vr, value } => writer.write_element(tag, vr, &value),
+                Node::Made { tag, vr, value } => self.write(writer, tag, vr, &value)?,
                 Node::Value { tag, rule, at, length } => {
                     if rule.action == Action::Private && !private.contains(&tag) {
                         continue;
                     }
                     let value = self.bytes(at, length);
                     if let Some(value) = self.value(tag, rule.action, rule.vr, value) {
-                        writer.write_element(tag, rule.vr, &value);
+                        self.write(writer, tag, rule.vr, &value)?;
                     }
                 }
                 Node::Items { tag, action, items } => self.items(writer, tag, action, items)?,
             }
         }
+        Ok(())
+    }
+
+    /// Writes an element: what is made of short values can be long.
+    fn write(
+        &self,
+        writer: &mut Explicit,
+        tag: Tag,
+        vr: VR,
+        value: &[u8],
+    ) -> Result<(), DicomError> {
+        self.written.set(self.written.get() + value.len() as u64);
+        if self.written.get() > self.most {
+            let limit = self.most / 2;
+            return Err(DicomError::Limit { key: "limits.header_bytes", limit });
+        }
+        writer.write_element(tag, vr, value);
         Ok(())
     }
 
@@ -178,6 +209,8 @@ impl Context<'_> {
         value: &'v [u8],
     ) -> Option<Cow<'v, [u8]>> {
         let dummy = || Cow::Borrowed(dummy(vr));
+        let is_made = !matches!(action, Action::Keep | Action::Private);
+        let value = if is_made && value.len() > LONGEST { &[] } else { value };
         Some(match action {
             Action::Keep if matches!(vr, VR::DS | VR::IS) && !is_number(value) => {
                 Cow::Borrowed(&[])
@@ -250,15 +283,17 @@ impl Context<'_> {
             }
             _ => None,
         });
-        let private: Vec<(Tag, &[u8])> = private.collect();
+        let private: BTreeMap<Tag, &[u8]> = private.collect();
         let mut safe = BTreeSet::new();
         for (tag, value) in &private {
             let creator = Tag(tag.group(), tag.element() >> 8);
             if creator.element() == 0 || value.len() > LONGEST_PRIVATE {
                 continue;
             }
-            let name = private.iter().find(|(other, _)| *other == creator).map(|(_, name)| name);
-            let name = name.and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
+            let name = private
+                .get(&creator)
+                .and_then(|name| std::str::from_utf8(name).ok())
+                .unwrap_or_default();
             let low = (tag.element() & 0xFF) as u8;
             if safe_private::is_safe(name.trim_matches([' ', '\0']), tag.group(), low) {
                 safe.extend([creator, *tag]);
