@@ -1,7 +1,11 @@
-//! The header parse: what the reader costs by itself, in front of a sink that only counts.
+//! The header parse: what the reader costs by itself, in front of a sink that only counts; and
+//! de-identification, which writes the header anew.
+
+use std::sync::Arc;
 
 use collimator::dicom::{
     DicomError,
+    deidentify::{BurntIn, Deidentifier, Options, Profile, PseudonymKey},
     reader::{ElementHeader, FileMeta, Reader, Sink},
 };
 
@@ -78,6 +82,28 @@ pub fn benches(bench: &mut Bench) {
             }
             let Count(count) = reader.finish().expect(name);
             assert!(elements.contains(&count), "{name}: {count} elements");
+        });
+    }
+    group.finish();
+    let options = Options { burnt_in: BurntIn::Allow, ..Options::default() };
+    let profile = Arc::new(Profile::new(options, &PseudonymKey::new([7; 32])));
+    let mut group = bench.benchmark_group("deidentify");
+    for (name, file, syntax) in [
+        ("CT of 512 x 512", files::ct(0), "1.2.840.10008.1.2.1"),
+        ("CT of 64 x 64", files::small(0), "1.2.840.10008.1.2.1"),
+        ("CT, implicit VR", files::implicit(), "1.2.840.10008.1.2"),
+        ("enhanced, 200 frames", files::enhanced(), "1.2.840.10008.1.2.1"),
+    ] {
+        let syntax = syntax.parse().expect(name);
+        step(&mut group, name, crate::bytes(file.len()), || {
+            let mut it = Deidentifier::new(profile.clone(), &syntax, limits);
+            let mut length = 0;
+            for piece in file.chunks(PIECE) {
+                it.push(piece).expect(name);
+                length += std::iter::from_fn(|| it.take()).map(|bytes| bytes.len()).sum::<usize>();
+            }
+            let (_, rest) = it.finish().expect(name);
+            length + rest.iter().map(|bytes| bytes.len()).sum::<usize>()
         });
     }
     group.finish();

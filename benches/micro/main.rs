@@ -6,7 +6,7 @@
 //!     cargo bench --bench micro -- --baseline before  # how much slower or faster than that
 //!     cargo bench --bench micro -- --test             # each once, for correctness
 //!
-//! Of what is made in memory (`header`, `edit`, `json`, `frames`, `multipart`) the figures are processor
+//! Of what is made in memory (`header`, `edit`, `deidentify`, `json`, `frames`, `multipart`) the figures are processor
 //! time of the thread that does it, which is nearly the same whatever else the machine does, and
 //! allocations, which are the same. Of the index (`statement`, `operation`) they are time in
 //! Postgres; a table at the end has the rest. A statement that nothing here runs is an error, in

@@ -151,6 +151,8 @@ INSERT INTO revocation (partition_id, revocation_id, kind, issuer, value, expire
 INSERT INTO link_key (partition_id, link_key_id, secret)
     SELECT 'p0000', ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, '\x00'
     FROM generate_series(1, 3) n;
+INSERT INTO pseudonym_key (partition_id, pseudonym_key_id, secret)
+    VALUES ('p0000', '00000000-0000-4000-8000-000000000001', '\x00');
 
 -- The audit log: a chain of events, and some that wait for their place in it.
 INSERT INTO audit_event (partition_id, event_id, occurred_at, issuer, subject, action, outcome,

@@ -1,6 +1,6 @@
 //! What can go wrong in the archive, by what the caller can do about it.
 
-use crate::{blob::BlobError, index::IndexError};
+use crate::{blob::BlobError, dicom::deidentify::Refusal, index::IndexError};
 
 /// An operation of the archive failed. Failing parts of a Store are no errors but data, see
 /// [`super::Outcome`].
@@ -24,6 +24,9 @@ pub enum ArchiveError {
     /// The pixels cannot be decoded or encoded as wanted; the instance can be had as it is stored.
     #[error("not decodable: {0}")]
     Undecodable(&'static str),
+    /// It cannot be de-identified.
+    #[error("not de-identifiable: {0}")]
+    NotDeidentifiable(Refusal),
     /// More memory than one request may take would be needed.
     #[error("larger than {key} allows")]
     TooLarge {

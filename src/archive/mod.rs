@@ -15,6 +15,7 @@ mod commitment;
 mod copied;
 mod corrections;
 mod deeds;
+mod deidentify;
 mod delete;
 mod error;
 mod feed;
@@ -65,6 +66,7 @@ pub use chunks::Chunks;
 pub use codec_pool::{CodecPool, Reserved};
 pub use commitment::{CommitmentRefusal, Committed, ToCommit};
 pub use corrections::{Corrected, MOST_MERGED, Patient};
+pub use deidentify::Deidentified;
 pub use error::ArchiveError;
 pub use feed::{Feed, FeedQuery, FeedReader, FeedScope, FeedTimes, Renew, Told};
 pub use feed_entry::{EntryStyle, entry};
@@ -109,8 +111,8 @@ pub use crate::index::{
 use crate::{
     blob::BlobStore,
     config::{
-        CommitmentConfig, Config, DeleteConfig, LimitsConfig, OperationsConfig, QueryTagsConfig,
-        RetrieveConfig, SearchConfig, StoreConfig, WebhooksConfig, WorklistConfig,
+        CommitmentConfig, Config, DeidentifyConfig, DeleteConfig, LimitsConfig, OperationsConfig,
+        QueryTagsConfig, RetrieveConfig, SearchConfig, StoreConfig, WebhooksConfig, WorklistConfig,
     },
     dicom::Limits,
     index::{Db, Presence, RowKey},
@@ -149,6 +151,7 @@ struct Parts {
     to_commit: ToCommit,
     webhook_news: Arc<WebhookNews>,
     worklist: WorklistConfig,
+    deidentify: DeidentifyConfig,
     codecs: CodecPool,
     ahead: runs::Ahead,
     headers: header_cache::HeaderCache,
@@ -209,6 +212,7 @@ impl Archive {
             to_commit: ToCommit::default(),
             webhook_news: Arc::default(),
             worklist: config.worklist.clone(),
+            deidentify: config.deidentify.clone(),
             codecs,
             ahead: runs::Ahead::default(),
             headers,

@@ -248,6 +248,10 @@ impl Instances {
         }
     }
 
+    pub(super) fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
     /// In what forms instances are acceptable, the most wanted first.
     pub fn wanted(&self) -> &[Wanted] {
         &self.wanted

@@ -10,6 +10,7 @@
 mod audit;
 mod auth;
 mod coerce;
+mod deidentify;
 mod fields;
 mod issuer;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use zeroize::Zeroize as _;
 pub use audit::{AuditConfig, AuditReads};
 pub use auth::AuthConfig;
 pub use coerce::{CoerceConfig, CoerceRule};
+pub use deidentify::DeidentifyConfig;
 pub use issuer::{Algorithm, ClaimPath, IssuerConfig, PartitionRule, SmartScopes, is_loopback};
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use links::LinksConfig;
@@ -89,6 +91,7 @@ pub struct Config {
     pub change_feed: ChangeFeedConfig,
     pub webhooks: WebhooksConfig,
     pub worklist: WorklistConfig,
+    pub deidentify: DeidentifyConfig,
     pub delete: DeleteConfig,
     /// `[compaction]`
     pub compaction: CompactionConfig,
@@ -150,6 +153,7 @@ impl Config {
             change_feed: ChangeFeedConfig::read(r),
             webhooks: WebhooksConfig::read(r),
             worklist: WorklistConfig::read(r),
+            deidentify: DeidentifyConfig::read(r),
             delete: DeleteConfig::read(r),
             compaction: CompactionConfig::read(r),
             sweep: SweepConfig::read(r),
@@ -271,6 +275,7 @@ section_defaults!(
     change_feed: ChangeFeedConfig,
     webhooks: WebhooksConfig,
     worklist: WorklistConfig,
+    deidentify: DeidentifyConfig,
     delete: DeleteConfig,
     compaction: CompactionConfig,
     sweep: SweepConfig,

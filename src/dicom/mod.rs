@@ -11,6 +11,7 @@ pub mod charset;
 pub mod coerce;
 pub mod compose;
 pub mod data_set;
+pub mod deidentify;
 pub mod directory;
 pub mod edit;
 pub mod error;

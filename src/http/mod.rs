@@ -25,6 +25,7 @@ mod commitment_body;
 mod commitment_result;
 mod conditional;
 mod corrections;
+mod deidentified;
 mod delete;
 mod edge;
 mod event_channel;
@@ -105,6 +106,7 @@ impl From<ArchiveError> for Problem {
             ArchiveError::NoSuchFrame => Self::not_found(),
             ArchiveError::NotAcceptable { available } => Self::not_acceptable(available),
             ArchiveError::Undecodable(why) => Self::undecodable(why, Vec::new()),
+            ArchiveError::NotDeidentifiable(refusal) => Self::not_deidentifiable(refusal),
             ArchiveError::TooLarge { key, limit } => Self::too_large(key, limit),
             ArchiveError::TooBroad { names, limit } => Self::too_broad(names, limit),
             ArchiveError::TooSlow => Self::too_slow(),

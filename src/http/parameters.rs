@@ -103,6 +103,10 @@ pub const CHARSET: &[Parameter] = &[
         .of(&charset::NAMES),
 ];
 
+/// Whether instances are de-identified.
+pub const ANONYMIZE: &[Parameter] =
+    &[Parameter::query("anonymize", "Whether application/dicom is de-identified.").of(&["yes"])];
+
 /// Conditional requests (RFC 9110 §13).
 pub const CONDITIONAL: &[Parameter] =
     &[Parameter::header("If-None-Match", "Entity tags that the client has: 304 for one of them.")];
@@ -194,7 +198,7 @@ pub const WADO_URI: &[Parameter] = &[
     Parameter::query("imageAnnotation", "The same.").of(&["patient", "technique"]),
     Parameter::query("presentationSeriesUID", "Together with presentationUID."),
     Parameter::query("presentationUID", "The presentation state to show the image by."),
-    Parameter::query("anonymize", "Not supported: `yes` is refused.").of(&["yes"]),
+    Parameter::query("anonymize", "Whether application/dicom is de-identified.").of(&["yes"]),
 ];
 
 /// Lists of extended query tags, their errors, operations, webhooks and dead letters, and of who may

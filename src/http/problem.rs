@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     archive::ArchiveError,
     control::ControlError,
+    dicom::deidentify::Refusal,
     identity::{AuthError, RetryAfter},
     tenancy::{Denied, Refused},
 };
@@ -150,6 +151,16 @@ impl Problem {
         );
         problem.0.available = available;
         problem
+    }
+
+    /// 406: the instance may not be given de-identified. Says why, and nothing of the instance.
+    pub fn not_deidentifiable(why: Refusal) -> Self {
+        Self::new(
+            StatusCode::NOT_ACCEPTABLE,
+            "not-deidentifiable",
+            "Not acceptable",
+            format!("it is not given de-identified: {why}"),
+        )
     }
 
     /// 408: the request body brought nothing for too long. The connection is closed, since the

@@ -29,8 +29,8 @@ use super::{
     },
     operations,
     parameters::{
-        AUDIT, CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, MATCHING, OPERATIONS as WHICH,
-        ORIGINAL, PAGES, RANGES, TAGS, THUMBNAIL, VIEW, WADO_URI,
+        ANONYMIZE, AUDIT, CHANGE, CHANGES, CHARSET, CONDITIONAL, DELETE, MATCHING,
+        OPERATIONS as WHICH, ORIGINAL, PAGES, RANGES, TAGS, THUMBNAIL, VIEW, WADO_URI,
     },
     partitions, pixeldata, qido, query_tags, removals, rendered, stow, thumbnail, wado, wado_uri,
     webhooks,
@@ -97,7 +97,7 @@ const SEARCH: &str = "§10.6";
 const NOTHING: &[&[Parameter]] = &[];
 const WHOLE: &[&[Parameter]] = &[CONDITIONAL];
 const TEXT: &[&[Parameter]] = &[CHARSET, ORIGINAL, CONDITIONAL];
-const FILES: &[&[Parameter]] = &[ORIGINAL, CONDITIONAL, RANGES];
+const FILES: &[&[Parameter]] = &[ANONYMIZE, ORIGINAL, CONDITIONAL, RANGES];
 const BYTES: &[&[Parameter]] = &[CONDITIONAL, RANGES];
 
 /// Of what may have to be decoded, and of which a range may be asked.

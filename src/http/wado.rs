@@ -16,7 +16,7 @@ use super::{
     App,
     accept::{AcceptSet, Choice, Form, NotAcceptable, Offer, Syntax, candidates, offers},
     admit::{Admitted, Read},
-    conditional,
+    conditional, deidentified,
     multipart::{Boundary, OutPart, PartStream, Related, media_type_with},
     pixeldata,
     place::Place,
@@ -50,7 +50,11 @@ pub async fn retrieve(
     let version = version(&parts.headers)?;
     let accept = AcceptSet::of(&parts.headers, parts.uri.query(), app.retrieve.missing_accept);
     let mut choices = candidates(&accept, offers);
+    let is_deidentified = deidentified::is_asked(&parts.uri)?;
     if choices.first().is_some_and(|choice| choice.media_type == OCTET_STREAM) {
+        if is_deidentified {
+            return Err(Problem::invalid("anonymize", "there for application/dicom alone"));
+        }
         return pixeldata::retrieve(app, caller, target, Values::All, parts).await;
     }
     choices.retain(|choice| choice.media_type == DICOM);
@@ -67,6 +71,10 @@ pub async fn retrieve(
         };
         let (scope, target) = (caller.scope.clone(), target.clone());
         match app.archive.instances(scope, target, version, wanted).await {
+            Ok(instances) if is_deidentified => {
+                let (scope, urls) = (&caller.scope, &caller.urls);
+                return deidentified::answer(&app, scope, urls, &parts, form, instances).await;
+            }
             Ok(instances) => return asked.answer(form, instances).await,
             Err(ArchiveError::NotAcceptable { available: syntaxes }) => available = syntaxes,
             Err(error) => return Err(error.into()),

@@ -2,8 +2,8 @@
 //!
 //! Holds: every parameter that is known is checked, whatever is answered; a bad value, a parameter
 //! given twice, and parameters that do not go together are a 400 that names the parameter. Nothing
-//! identified is given to who asks for it de-identified: `anonymize=yes` is refused. The answer is
-//! a single part.
+//! identified is given to who asks for it de-identified: with `anonymize=yes` there are no pictures.
+//! The answer is a single part.
 
 use axum::{
     extract::{Request, State},
@@ -15,6 +15,7 @@ use super::{
     App,
     accept::{AcceptSet, Choice, Form, choose, offers},
     admit::{Admitted, Read},
+    deidentified,
     problem::Problem,
     rendered, rendered_state,
     view_query::{self, Parameters, Region, Size, ViewQuery},
@@ -41,6 +42,8 @@ struct Asked {
     unsupported: Vec<String>,
     /// Series and instance of a presentation state.
     presentation: Option<(Uid, Uid)>,
+    /// `anonymize`.
+    is_deidentified: bool,
 }
 
 /// Retrieves an instance.
@@ -54,6 +57,10 @@ pub async fn retrieve(
     let rendering = app.archive.rendering(caller.scope.clone(), asked.target.clone()).await?;
     let choice = asked.choose(&rendering, &parts, app.retrieve.missing_accept)?;
     if choice.media_type != DICOM {
+        if asked.is_deidentified {
+            // PS3.18 §9.1.2.1.4.
+            return Err(Problem::invalid("anonymize", "there for application/dicom alone"));
+        }
         let frames = asked.frames(&rendering)?;
         let (view, urls) = (&asked.view, &caller.urls);
         let response = match &asked.presentation {
@@ -72,8 +79,13 @@ pub async fn retrieve(
         return Err(Problem::invalid("windowCenter", "not together with application/dicom"));
     }
     let wanted = asked.transfer_syntax.map_or(Wanted::Default, Wanted::Exactly);
+    let (scope, target) = (caller.scope.clone(), asked.target);
     let instances =
-        app.archive.instances(caller.scope, asked.target, Version::Current, vec![wanted]).await?;
+        app.archive.instances(scope, target, Version::Current, vec![wanted]).await?;
+    if asked.is_deidentified {
+        let (scope, urls) = (&caller.scope, &caller.urls);
+        return deidentified::answer(&app, scope, urls, &parts, Form::Single, instances).await;
+    }
     let only_head = parts.method == Method::HEAD;
     let asked = wado::Asked { urls: caller.urls, headers: &parts.headers, only_head };
     asked.answer(Form::Single, instances).await
@@ -120,14 +132,11 @@ impl Asked {
             series: needed("seriesUID")?,
             instance: needed("objectUID")?,
         };
-        match parameters.get("anonymize") {
-            None => {}
-            Some("yes") => {
-                let why = "this server does not de-identify; nothing is given instead";
-                return Err(Problem::invalid("anonymize", why));
-            }
-            Some(_) => return Err(Problem::invalid("anonymize", "`yes`, if there at all")),
-        }
+        let is_deidentified = match parameters.get("anonymize") {
+            None => false,
+            Some("yes") => true,
+            Some(_) => return Err(Problem::invalid("anonymize", deidentified::RULE)),
+        };
         let (annotations, unsupported) = annotations(&parameters)?;
         let view = ViewQuery {
             size: size(&parameters)?,
@@ -164,6 +173,7 @@ impl Asked {
             view,
             unsupported,
             presentation,
+            is_deidentified,
         })
     }
 
@@ -452,7 +462,6 @@ mod tests {
             ("presentationSeriesUID=1.2&presentationUID=1.2&region=0,0,1,1", "region"),
             ("anonymize=no", "anonymize"),
             ("anonymize=", "anonymize"),
-            ("anonymize=yes", "anonymize"),
             ("anonymize=yes&anonymize=yes", "anonymize"),
         ] {
             let problem = read(query).expect_err(query);

@@ -61,6 +61,7 @@ mod pictures;
 mod places;
 mod plain;
 mod principals;
+mod pseudonym_keys;
 mod query_tags;
 mod registry;
 mod reindex;
@@ -146,7 +147,7 @@ pub use workitems::{FoundWorkitem, LockedWorkitem, WorkitemChange, WorkitemWalk}
 pub use worklist_events::{LockedSubscriber, OpenChannel, Subscriber, WorkitemEvent};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 41] = [
+pub const TENANT_TABLES: [&str; 42] = [
     "study",
     "study_term",
     "series",
@@ -178,6 +179,7 @@ pub const TENANT_TABLES: [&str; 41] = [
     "commitment",
     "non_patient_instance",
     "link_key",
+    "pseudonym_key",
     "principal",
     "role",
     "api_key",
@@ -212,6 +214,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             link_keys::STATEMENTS,
             non_patient::STATEMENTS,
             packs::STATEMENTS,
+            pseudonym_keys::STATEMENTS,
             removal::STATEMENTS,
             repeat::STATEMENTS,
             retrieve::STATEMENTS,

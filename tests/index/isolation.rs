@@ -27,6 +27,7 @@ async fn two_partitions() -> Database {
     for partition in ["a", "b"] {
         add_webhook(&it.db, partition).await;
         add_link_key(&it.db, partition).await;
+        it.db.pseudonym_key(&scope(partition)).await.unwrap();
         add_non_patient(&it.db, partition).await;
         add_workitem(&it.db, partition).await;
         add_access(&it.db, partition).await;

@@ -19,6 +19,7 @@ use proptest::{prelude::*, sample::Index};
 mod corpus;
 
 mod bodies;
+mod deidentified;
 mod headers;
 mod pictures;
 

@@ -2,6 +2,7 @@
 
 mod bulkdata;
 mod collections;
+mod deidentified;
 mod frames;
 mod instances;
 mod manners;

@@ -40,11 +40,19 @@ struct Decided {
     named: Named,
     refusal: Option<&'static str>,
     is_identified: bool,
+    is_deidentified: bool,
 }
 
 impl Decided {
     fn of(deed: Arc<Deed>, place: AuditPlace) -> Self {
-        Self { deed, place, named: Named::Nothing, refusal: None, is_identified: true }
+        Self {
+            deed,
+            place,
+            named: Named::Nothing,
+            refusal: None,
+            is_identified: true,
+            is_deidentified: false,
+        }
     }
 }
 
@@ -67,6 +75,14 @@ impl Trail {
     /// It was let in to what belongs to no partition.
     pub fn admitted_to_platform(&self, deed: &Arc<Deed>) {
         self.note(Decided::of(deed.clone(), AuditPlace::Platform));
+    }
+
+    /// What it gets is de-identified.
+    pub fn deidentified(&self) {
+        let mut decided = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(decided) = &mut *decided {
+            decided.is_deidentified = true;
+        }
     }
 
     /// It was refused.
@@ -213,7 +229,7 @@ struct Told {
 impl Drop for Told {
     fn drop(&mut self) {
         let Some(decided) = self.trail.take() else { return };
-        let Decided { deed, place, named, refusal, is_identified } = decided;
+        let Decided { deed, place, named, refusal, is_identified, is_deidentified } = decided;
         let changes = deed.permission.changes();
         let is_wanted = is_wanted(&deed, self.log.records_reads(), self.answered);
         // A credential that was refused is of interest whatever it was for.
@@ -237,6 +253,9 @@ impl Drop for Told {
         );
         if let Some(query) = self.query.take().filter(|_| tells) {
             event.detail.insert("query".to_owned(), query.into());
+        }
+        if is_deidentified {
+            event.detail.insert("deidentified".to_owned(), true.into());
         }
         self.log.put(AuditNote { event, place, changes });
     }
