@@ -206,6 +206,11 @@ impl<'a> PartSink<'a> {
         }
     }
 
+    /// (0008,0016) and (0008,0018), once both have come.
+    pub fn sop(&self) -> Option<(Uid, Uid)> {
+        self.reader.sink().sop()
+    }
+
     /// Writes what waits from earlier parts, see [`StoreSession::flush`].
     pub async fn flush(&mut self) {
         self.session.flush().await;

@@ -213,14 +213,18 @@ impl SearchPage {
         self,
         encoding: xml::Encoding,
     ) -> BoxStream<'static, Result<Bytes, ArchiveError>> {
+        let document = move |json: Vec<u8>| document(&json, encoding).map(Bytes::from);
+        self.objects().map(move |json| json.and_then(document)).boxed()
+    }
+
+    /// One DICOM JSON object for each result.
+    pub fn objects(self) -> BoxStream<'static, Result<Vec<u8>, ArchiveError>> {
         let pages = stream::try_unfold(self.rows, move |mut rows| async move {
             if !rows.is_more() {
                 return Ok::<_, ArchiveError>(None);
             }
             let page = rows.next().await?;
-            let documents =
-                page.into_iter().map(move |json| document(&json, encoding).map(Bytes::from));
-            Ok(Some((stream::iter(documents), rows)))
+            Ok(Some((stream::iter(page.into_iter().map(Ok)), rows)))
         });
         pages.try_flatten().boxed()
     }

@@ -9,6 +9,7 @@
 
 mod audit;
 mod auth;
+mod dimse;
 mod fields;
 mod issuer;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use zeroize::Zeroize as _;
 
 pub use audit::{AuditConfig, AuditReads};
 pub use auth::AuthConfig;
+pub use dimse::{DimseConfig, DimsePeer, is_ae_title};
 pub use issuer::{Algorithm, ClaimPath, IssuerConfig, PartitionRule, SmartScopes, is_loopback};
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use links::LinksConfig;
@@ -67,6 +69,7 @@ pub struct Config {
     pub server: ServerConfig,
     pub overload: OverloadConfig,
     pub tls: TlsConfig,
+    pub dimse: DimseConfig,
     pub data: DataConfig,
     pub auth: AuthConfig,
     pub links: LinksConfig,
@@ -122,10 +125,11 @@ impl Config {
     }
 
     fn read(r: &mut Reader, sources: &Sources) -> Self {
-        Self {
+        let config = Self {
             server: ServerConfig::read(r),
             overload: OverloadConfig::read(r),
             tls: TlsConfig::read(r),
+            dimse: DimseConfig::read(r),
             data: DataConfig { dir: data_dir(r, sources) },
             auth: AuthConfig::read(r),
             links: LinksConfig::read(r),
@@ -152,7 +156,10 @@ impl Config {
             cors: CorsConfig::read(r),
             log: LogConfig::read(r),
             effective: String::new(),
-        }
+        };
+        let asks_certificates = config.tls.client_auth == ClientAuth::Required;
+        config.dimse.check(r, config.auth.enabled, (config.tls.is_on(), asks_certificates));
+        config
     }
 
     /// The effective configuration as TOML, secrets masked; a comment tells where each value that
@@ -246,6 +253,7 @@ section_defaults!(
     server: ServerConfig,
     overload: OverloadConfig,
     tls: TlsConfig,
+    dimse: DimseConfig,
     auth: AuthConfig,
     links: LinksConfig,
     audit: AuditConfig,

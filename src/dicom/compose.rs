@@ -155,6 +155,12 @@ impl Composition {
         Ok(write::pieces(meta, &self.elements))
     }
 
+    /// The data set alone, in Implicit or Explicit VR Little Endian (PS3.5 §A.1, §A.2). Values that
+    /// come beside it are left out.
+    pub fn data_set(&self, implicit: bool) -> Vec<u8> {
+        write::data_set(&self.elements, implicit)
+    }
+
     fn element(&self, tag: Tag) -> Option<&Element> {
         let at = self.elements.binary_search_by_key(&tag, |element| element.tag).ok()?;
         self.elements.get(at)

@@ -63,7 +63,6 @@ mod rendered_state;
 mod revocations;
 mod roles;
 mod routes;
-mod search_query;
 mod shown;
 mod state;
 mod still;
@@ -82,7 +81,7 @@ mod workitems;
 use std::time::Duration;
 
 pub use edge::Edge;
-pub use overload::{Aside, Overload};
+pub use overload::Overload;
 pub use routes::{router, routes};
 pub use state::{App, Parts};
 
