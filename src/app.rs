@@ -330,7 +330,7 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
             start_ms = started.elapsed().as_millis() as u64,
             "ready"
         );
-        greet(&config, &database, server.address());
+        greet(&config, &database, &server);
         let signal = signals.next().await;
         tracing::info!(signal, "stopping: requests in flight may end");
         server.stop().await;
@@ -396,7 +396,12 @@ async fn refuse_hidden_data(partitions: &Partitions) -> anyhow::Result<()> {
 }
 
 /// What a newcomer needs to know, on standard output.
-fn greet(config: &Config, database: &Database, address: SocketAddr) {
+fn greet(config: &Config, database: &Database, server: &Server) {
+    let address = server.address();
+    let dimse = match server.dimse_address() {
+        Some(address) => format!("DIMSE            {address}\n  "),
+        None => String::new(),
+    };
     let base = match &config.server.public_url {
         Some(url) => url.as_str().trim_end_matches('/').to_owned(),
         None if config.tls.is_on() => format!("https://{address}"),
@@ -430,6 +435,7 @@ fn greet(config: &Config, database: &Database, address: SocketAddr) {
         std::io::stdout(),
         "\n  Collimator {version} is ready\n\n  \
          DICOMweb         {base}\n  \
+         {dimse}\
          blobs            {blobs}\n  \
          index            {index}\n  \
          partitions       {partitions}\n  \

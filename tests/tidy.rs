@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "blob",
             "config",
             "control",
+            "dimse",
             "http",
             "identity",
             "index",
@@ -40,6 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "control",
             "identity",
             "outbound",
+            "query",
             "render",
             "codec",
             "tenancy",
@@ -48,6 +50,21 @@ const LAYERS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    (
+        "dimse",
+        &[
+            "archive",
+            "audit",
+            "control",
+            "identity",
+            "query",
+            "tenancy",
+            "dicom",
+            "config",
+            "telemetry",
+        ],
+    ),
+    ("query", &["archive", "dicom", "config"]),
     (
         "workers",
         &[

@@ -323,7 +323,7 @@ mod tests {
             .iter()
             .map(|one| (one.id, one.abstract_syntax.as_str(), one.transfer_syntaxes.len()))
             .collect();
-        assert_eq!(shown, [(1, ct, 2), (3, "1.2.3", 2), (5, ct, 1)]);
+        assert_eq!(shown, [(1, "1.2.3", 2), (3, ct, 2), (5, ct, 1)]);
         assert_eq!(proposed[2].transfer_syntaxes, [jpeg]);
     }
 }
