@@ -135,7 +135,7 @@ impl Command {
         self.with(element::DATA_SET, DATA_SET)
     }
 
-    /// The message without what is of no more use in its answers: the instance.
+    /// (0000,0100): which message it is.
     pub(super) fn field(&self) -> u16 {
         self.u16(element::FIELD).unwrap_or_default()
     }
