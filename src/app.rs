@@ -33,9 +33,10 @@ use crate::{
     archive::{Archive, ToCommit},
     blob::BlobStore,
     config::{BlobKind, Config, DatabaseConfig, LogFormat},
-    control::{Access, AuditLog, Health, Keys, LinkKeys, Members, Partitions},
-    http::{self, App, Aside, Edge, Overload, listen},
-    identity::Authenticator,
+    control::{Access, Aside, AuditLog, Health, Keys, LinkKeys, Members, Partitions, Seats},
+    dimse::{self, Gateway, Trust},
+    http::{self, App, Edge, Overload, listen},
+    identity::{Authenticator, Tls},
     index::{Db, Unchained},
     outbound::Sender,
     telemetry::{self, Metrics},
@@ -84,6 +85,8 @@ pub struct Server {
     stop: watch::Sender<bool>,
     closing: CancellationToken,
     serving: JoinHandle<listen::Drained>,
+    /// The DIMSE gateway: where it listens, and how many connections its end cut off.
+    dimse: Option<(SocketAddr, JoinHandle<usize>)>,
     background: Vec<JoinHandle<()>>,
     end: CancellationToken,
     db: Db,
@@ -96,7 +99,9 @@ impl Server {
     /// Whatever keeps the server from doing its work, in words for the operator.
     pub async fn start(config: &Config, owner: PgConnectOptions) -> anyhow::Result<Self> {
         choose_cryptography();
-        let tls = listen::Tls::load(&config.tls).context("TLS cannot be set up")?;
+        let tls = Tls::load(&config.tls).context("TLS cannot be set up")?;
+        let trust = Trust::load(&config.dimse, &config.tls)
+            .context("the DIMSE gateway cannot be set up")?;
         let metrics = Metrics::install().context("metrics cannot be recorded")?;
         let app = login(&config.database, owner).await?;
         let mut options = db_options(&config.database, &config.search);
@@ -136,18 +141,33 @@ impl Server {
         let chained = Unchained::default();
         let export = AuditExport::new(db.clone(), &config.audit, chained.clone())
             .context("the audit log cannot be sent where [audit] says")?;
+        let seats = Seats::new(
+            &config.overload,
+            config.partitions.weights.clone(),
+            !config.features.enable_data_partition,
+        );
+        let aside = Aside::start().context("the threads of Stores cannot be started")?;
+        let gateway = Gateway::new(dimse::Parts {
+            archive: archive.clone(),
+            partitions: partitions.clone(),
+            audit: audit.clone(),
+            seats: seats.clone(),
+            aside: aside.clone(),
+            config: config.dimse.clone(),
+            limits: config.limits.clone(),
+            search: config.search.clone(),
+            is_auth_on: config.auth.enabled,
+            tls: tls.clone().filter(|_| config.dimse.tls),
+            trust,
+            closing: closing.clone(),
+        });
         let app = App::new(http::Parts {
             archive,
             audit,
             partitions,
             identity: Authenticator::new(&config.auth),
             edge: Edge::new(config, LinkKeys::new(db.clone())),
-            overload: Overload::new(
-                &config.overload,
-                config.partitions.weights.clone(),
-                !config.features.enable_data_partition,
-                Aside::start().context("the threads of Stores cannot be started")?,
-            ),
+            overload: Overload::new(&config.overload, seats.clone(), aside.clone()),
             keys: Keys::new(db.clone(), access.clone(), &config.auth),
             members: Members::new(db.clone(), access.clone()),
             access,
@@ -171,6 +191,17 @@ impl Server {
             .await
             .with_context(|| format!("cannot listen on {}", config.server.listen))?;
         let address = listener.local_addr()?;
+        let dimse = match config.dimse.listen {
+            Some(address) => {
+                let listener = TcpListener::bind(address)
+                    .await
+                    .with_context(|| format!("cannot listen on {address} (dimse.listen)"))?;
+                let address = listener.local_addr()?;
+                let serving = dimse::serve(listener, gateway, config.server.drain_timeout);
+                Some((address, tokio::spawn(serving)))
+            }
+            None => None,
+        };
         let (stop, mut stopped) = watch::channel(false);
         let router = http::router(app);
         let server = config.server.clone();
@@ -196,12 +227,17 @@ impl Server {
         let wake = keeper.wake();
         background.push(workers::start(keeper, AUDIT_EVERY, wake, end.clone()));
         background.push(export.start(end.clone()));
-        Ok(Self { address, stop, closing, serving, background, end, db })
+        Ok(Self { address, stop, closing, serving, dimse, background, end, db })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the DIMSE gateway listens, if there is one.
+    pub fn dimse_address(&self) -> Option<SocketAddr> {
+        self.dimse.as_ref().map(|(address, _)| *address)
     }
 
     /// Ends it: what is in flight ends first, within `server.drain_timeout`.
@@ -214,6 +250,13 @@ impl Server {
             }
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "the serve loop failed"),
+        }
+        if let Some((_, serving)) = self.dimse {
+            match serving.await {
+                Ok(0) => {}
+                Ok(cut_off) => tracing::warn!(cut_off, "DIMSE connections were cut off"),
+                Err(error) => tracing::error!(%error, "the DIMSE gateway failed"),
+            }
         }
         self.end.cancel();
         for task in self.background {
@@ -315,7 +358,7 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
             start_ms = started.elapsed().as_millis() as u64,
             "ready"
         );
-        greet(&config, &database, server.address());
+        greet(&config, &database, &server);
         let signal = signals.next().await;
         tracing::info!(signal, "stopping: requests in flight may end");
         server.stop().await;
@@ -381,7 +424,12 @@ async fn refuse_hidden_data(partitions: &Partitions) -> anyhow::Result<()> {
 }
 
 /// What a newcomer needs to know, on standard output.
-fn greet(config: &Config, database: &Database, address: SocketAddr) {
+fn greet(config: &Config, database: &Database, server: &Server) {
+    let address = server.address();
+    let dimse = match server.dimse_address() {
+        Some(address) => format!("DIMSE            {address}\n  "),
+        None => String::new(),
+    };
     let base = match &config.server.public_url {
         Some(url) => url.as_str().trim_end_matches('/').to_owned(),
         None if config.tls.is_on() => format!("https://{address}"),
@@ -415,6 +463,7 @@ fn greet(config: &Config, database: &Database, address: SocketAddr) {
         std::io::stdout(),
         "\n  Collimator {version} is ready\n\n  \
          DICOMweb         {base}\n  \
+         {dimse}\
          blobs            {blobs}\n  \
          index            {index}\n  \
          partitions       {partitions}\n  \

@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "blob",
             "config",
             "control",
+            "dimse",
             "exchange",
             "http",
             "identity",
@@ -42,6 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "control",
             "identity",
             "outbound",
+            "query",
             "render",
             "codec",
             "tenancy",
@@ -50,6 +52,21 @@ const LAYERS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    (
+        "dimse",
+        &[
+            "archive",
+            "audit",
+            "control",
+            "identity",
+            "query",
+            "tenancy",
+            "dicom",
+            "config",
+            "telemetry",
+        ],
+    ),
+    ("query", &["archive", "dicom", "config"]),
     (
         "workers",
         &[

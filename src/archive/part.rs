@@ -92,10 +92,6 @@ impl<'a> PartSink<'a> {
         }
     }
 
-    fn has_failed(&self) -> bool {
-        matches!(self.state, State::Failed { .. })
-    }
-
     /// Takes what can be had of the coerced instance.
     async fn coerce(&mut self) {
         if !self.hold().await {
@@ -290,8 +286,8 @@ impl<'a> PartSink<'a> {
         }
     }
 
-    /// SOP Class and SOP Instance UID, once both were read.
-    fn sop(&self) -> Option<(Uid, Uid)> {
+    /// (0008,0016) and (0008,0018), once both have come.
+    pub fn sop(&self) -> Option<(Uid, Uid)> {
         let coercing = || self.coercing.as_ref().and_then(|coercing| coercing.sop());
         self.reader.sink().sop().or_else(coercing)
     }

@@ -63,7 +63,7 @@ pub enum Version {
 
 /// The instances of a study, series or instance, one after another.
 pub struct Instances {
-    archive: Archive,
+    pub(super) archive: Archive,
     scope: PartitionScope,
     target: Target,
     /// In what forms instances are acceptable, the most wanted first.
@@ -327,8 +327,13 @@ impl Instances {
         encodings
     }
 
+    /// How many may still come.
+    pub(super) fn coming(&self) -> u64 {
+        u64::try_from(self.left).unwrap_or(0) + self.page.len() as u64
+    }
+
     /// Opens an instance in the first form that it can be given in.
-    async fn open(
+    pub(super) async fn open(
         &mut self,
         located: &Located,
         encodings: Vec<Encoding>,

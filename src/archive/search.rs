@@ -243,6 +243,11 @@ impl SearchPage {
     ) -> BoxStream<'static, Result<Bytes, ArchiveError>> {
         self.rows.documents(encoding)
     }
+
+    /// One DICOM JSON object for each result.
+    pub fn objects(self) -> BoxStream<'static, Result<Vec<u8>, ArchiveError>> {
+        self.rows.objects()
+    }
 }
 
 impl Pages for Rows {

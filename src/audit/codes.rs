@@ -93,5 +93,6 @@ pub(super) fn kind_of(event: &Event) -> Kind {
 
 /// Whether a route gives instances as they are stored.
 fn is_of_instances(route: &str) -> bool {
-    ["/{study}", "/{series}", "/{instance}", "/wado"].iter().any(|end| route.ends_with(end))
+    let ends = ["/{study}", "/{series}", "/{instance}", "/wado"];
+    matches!(route, "C-GET" | "C-MOVE") || ends.iter().any(|end| route.ends_with(end))
 }

@@ -1,7 +1,7 @@
 //! Connections to object stores belong to the runtime that opened the store.
 //!
 //! Requests come from the threads of Stores as well, which step back for others
-//! (`http::overload::Aside`). A connection is kept and used again by whoever comes next: were it driven
+//! (`control::Aside`). A connection is kept and used again by whoever comes next: were it driven
 //! by the threads that happened to open it, retrievals would wait for them.
 
 use futures::future::BoxFuture;

@@ -167,11 +167,11 @@ fn sources(options: Options, environment: Vec<(OsString, OsString)>) -> Sources 
 
 /// Refuses an address that is not loopback while authentication is off.
 fn guard(config: &Config, insecure: bool) -> Result<(), Refusal> {
-    let address = config.server.listen;
-    if insecure || config.auth.enabled || address.ip().to_canonical().is_loopback() {
-        Ok(())
-    } else {
-        Err(Refusal::Exposed(address))
+    let is_open = |address: &std::net::SocketAddr| !address.ip().to_canonical().is_loopback();
+    let mut addresses = [Some(config.server.listen), config.dimse.listen].into_iter().flatten();
+    match addresses.find(is_open).filter(|_| !insecure && !config.auth.enabled) {
+        Some(address) => Err(Refusal::Exposed(address)),
+        None => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::tenancy::PartitionId;
 /// Longest name of a role, in bytes.
 const ROLE_NAME: usize = 64;
 /// Names that principals without an issuer have.
-const RESERVED: [&str; 4] = ["anonymous", "api-key", "certificate", "link"];
+const RESERVED: [&str; 5] = ["ae", "anonymous", "api-key", "certificate", "link"];
 
 /// Algorithms of signatures (RFC 7518 §3.1, RFC 8037 §3.1). There is no `none` and no HMAC: with
 /// neither, whoever knows a public key could sign.

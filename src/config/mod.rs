@@ -11,6 +11,7 @@ mod audit;
 mod auth;
 mod coerce;
 mod deidentify;
+mod dimse;
 mod fields;
 mod issuer;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use audit::{AuditConfig, AuditReads};
 pub use auth::AuthConfig;
 pub use coerce::{CoerceConfig, CoerceRule};
 pub use deidentify::DeidentifyConfig;
+pub use dimse::{DimseConfig, DimsePeer, is_ae_title};
 pub use issuer::{Algorithm, ClaimPath, IssuerConfig, PartitionRule, SmartScopes, is_loopback};
 pub use layers::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin, Sources, variable_of};
 pub use links::LinksConfig;
@@ -73,6 +75,7 @@ pub struct Config {
     pub server: ServerConfig,
     pub overload: OverloadConfig,
     pub tls: TlsConfig,
+    pub dimse: DimseConfig,
     pub data: DataConfig,
     pub auth: AuthConfig,
     pub links: LinksConfig,
@@ -131,10 +134,11 @@ impl Config {
     }
 
     fn read(r: &mut Reader, sources: &Sources) -> Self {
-        Self {
+        let config = Self {
             server: ServerConfig::read(r),
             overload: OverloadConfig::read(r),
             tls: TlsConfig::read(r),
+            dimse: DimseConfig::read(r),
             data: DataConfig { dir: data_dir(r, sources) },
             auth: AuthConfig::read(r),
             links: LinksConfig::read(r),
@@ -164,7 +168,10 @@ impl Config {
             cors: CorsConfig::read(r),
             log: LogConfig::read(r),
             effective: String::new(),
-        }
+        };
+        let asks_certificates = config.tls.client_auth == ClientAuth::Required;
+        config.dimse.check(r, config.auth.enabled, (config.tls.is_on(), asks_certificates));
+        config
     }
 
     /// The effective configuration as TOML, secrets masked; a comment tells where each value that
@@ -258,6 +265,7 @@ section_defaults!(
     server: ServerConfig,
     overload: OverloadConfig,
     tls: TlsConfig,
+    dimse: DimseConfig,
     auth: AuthConfig,
     links: LinksConfig,
     audit: AuditConfig,

@@ -135,6 +135,7 @@ impl PlaceConfig {
         let at = BlobConfig {
             kind,
             dir: f.parsed("dir", "the absolute path of a folder", absolute),
+            direct: true,
             bucket: f.parsed("bucket", "a text", text).unwrap_or_default(),
             prefix: f
                 .parsed("prefix", "a prefix of keys without a slash at either end", prefix)

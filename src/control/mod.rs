@@ -1,21 +1,26 @@
 //! The control plane: partitions, what principals may do in them, who changes that, API keys, the
-//! audit log, and readiness.
+//! audit log, readiness, and whose turn it is: seats for work ([`Seats`]) and the threads that step
+//! back ([`Aside`]).
 
 mod access;
+mod aside;
 mod audit;
 mod health;
 mod keys;
 mod links;
 mod members;
 mod partitions;
+mod seats;
 
 pub use access::Access;
+pub use aside::Aside;
 pub use audit::{AuditLog, AuditNote, AuditPlace};
 pub use health::{Check, Health};
 pub use keys::{KeyHolder, Keys, NotGood};
 pub use links::{LinkKey, LinkKeys, LinkSecret, MadeLink, Rotated};
 pub use members::{AccessRefusal, By, MemberChange, Members, can_be_named};
 pub use partitions::{ControlError, Partition, Partitions};
+pub use seats::{Lane, Open, Seat, Seats, Shed};
 
 pub use crate::index::{
     ApiKey, KeySettings, Member, MemberFilter, NewMember, NewRevocation, OwnRole, PolicyRow,

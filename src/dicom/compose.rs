@@ -160,14 +160,10 @@ impl Composition {
         Ok(write::pieces(meta, &self.elements))
     }
 
-    /// The bytes of the data set alone, values that come beside it left out.
-    pub(super) fn data_set(&self) -> Vec<u8> {
-        let pieces = write::pieces(Vec::new(), &self.elements).into_iter();
-        let bytes = pieces.filter_map(|piece| match piece {
-            Piece::Bytes(bytes) => Some(bytes),
-            Piece::Place(_) => None,
-        });
-        bytes.flatten().collect()
+    /// The data set alone, in Implicit or Explicit VR Little Endian (PS3.5 §A.1, §A.2). Values that
+    /// come beside it are left out.
+    pub fn data_set(&self, implicit: bool) -> Vec<u8> {
+        write::data_set(&self.elements, implicit)
     }
 
     fn element(&self, tag: Tag) -> Option<&Element> {

@@ -336,7 +336,7 @@ impl Node {
         }
         let text = serde_json::to_vec(&keys).unwrap_or_default();
         let read = read_json(&text, DEPTH, ROOM).ok().and_then(|mut read| read.pop());
-        let elements = read.map(|read| read.data_set()).unwrap_or_default();
+        let elements = read.map(|read| read.data_set(false)).unwrap_or_default();
         let mut record = vec![0xFE, 0xFF, 0x00, 0xE0];
         record.extend_from_slice(&(elements.len() as u32).to_le_bytes());
         record.extend_from_slice(&elements);

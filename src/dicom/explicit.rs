@@ -31,10 +31,10 @@ const ITEM: Tag = Tag(0xFFFE, 0xE000);
 const ITEM_END: Tag = Tag(0xFFFE, 0xE00D);
 const SEQUENCE_END: Tag = Tag(0xFFFE, 0xE0DD);
 /// (0002,0012) of File Meta Information that had none.
-const IMPLEMENTATION_CLASS: &str = "2.25.60830696768768316492454989746651876477";
+pub const IMPLEMENTATION_CLASS: &str = "2.25.60830696768768316492454989746651876477";
 
 /// (0002,0013) of what we wrote: at most 16 characters.
-const IMPLEMENTATION_VERSION: &str =
+pub const IMPLEMENTATION_VERSION: &str =
     concat!("COLLIMATOR_", env!("CARGO_PKG_VERSION_MAJOR"), "_", env!("CARGO_PKG_VERSION_MINOR"));
 
 /// What File Meta Information must name; the archive knows it when a file does not say it.
@@ -88,6 +88,14 @@ impl Explicit {
             unknown_since: None,
             bulk: Bulk::default(),
         }
+    }
+
+    /// The same, that writes the data set as Implicit VR Little Endian (PS3.5 §A.1), without File
+    /// Meta Information.
+    pub fn implicit() -> Self {
+        let mut it = Self::new(None);
+        it.out.implicit = true;
+        it
     }
 
     /// Takes the next piece of output, of [`CHUNK`] bytes, once there is one.
@@ -169,6 +177,9 @@ impl Sink for Explicit {
 
     fn data_set_start(&mut self, meta: &FileMeta) -> Result<(), DicomError> {
         self.endian = meta.endian;
+        if self.out.implicit {
+            return Ok(());
+        }
         let mut elements = mem::take(&mut self.meta);
         let mut syntax = EXPLICIT_LITTLE;
         if let Some(rewritten) = &self.rewritten_as {
@@ -355,12 +366,14 @@ fn write_file_meta(
 pub(super) struct Out {
     ready: VecDeque<Bytes>,
     current: BytesMut,
+    /// Headers have no VR.
+    implicit: bool,
 }
 
 impl Out {
     /// All pieces, the last one of up to [`CHUNK`] bytes.
     fn all(self) -> impl Iterator<Item = Bytes> + use<> {
-        let Self { mut ready, current } = self;
+        let Self { mut ready, current, .. } = self;
         if !current.is_empty() {
             ready.push_back(current.freeze());
         }
@@ -405,8 +418,11 @@ impl Out {
 
     /// The header of an element. A VR whose length field is too short becomes UN (PS3.18 §8.7.3).
     fn element(&mut self, tag: Tag, vr: VR, length: u32) {
-        let vr = if length > LONGEST_SHORT && !vr::has_long_length(vr) { VR::UN } else { vr };
         self.tag(tag);
+        if self.implicit {
+            return self.write(&length.to_le_bytes());
+        }
+        let vr = if length > LONGEST_SHORT && !vr::has_long_length(vr) { VR::UN } else { vr };
         self.write(&vr.to_bytes());
         if vr::has_long_length(vr) {
             self.write(&[0, 0]);

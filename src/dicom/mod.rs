@@ -18,6 +18,7 @@ pub mod error;
 pub mod explicit;
 pub mod extract;
 pub mod frames;
+pub mod identifier;
 pub mod index;
 pub mod json;
 pub mod kept;

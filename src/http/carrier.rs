@@ -17,44 +17,15 @@ use super::{
 };
 use crate::{
     config::{ServerConfig, TenancyConfig},
+    query::{Naming, PARTITION_ID, PARTITION_TAG},
     tenancy::{InvalidPartitionId, Named, PartitionId, Permission},
 };
-
-/// Name of the query parameter, of the header (in any case) and of the first part's key.
-pub const PARTITION_ID: &str = "microsoft.partitionId";
-
-/// The partition as an attribute of results, which a search may name as well: (0065,1001), and the
-/// creator of its block.
-const PARTITION_TAG: &str = "00651001";
-const CREATOR_TAG: &str = "00650010";
-const CREATOR: &str = "COLLIMATOR PARTITION";
 
 /// Bytes that Store reads of a first part of `application/json`. It holds a few short tags.
 pub const FIRST_PART_BYTES: u64 = 16 << 10;
 
 /// Partitions that one Search may name.
 const MAX_LISTED: usize = 1_000;
-
-/// Which parameters of a search are about partitions: `microsoft.partitionId`, and its attribute,
-/// unless the query says that the block is another creator's.
-#[derive(Clone, Copy, Debug)]
-pub struct Naming {
-    by_tag: bool,
-}
-
-impl Naming {
-    /// Reads who the creator is.
-    pub fn of(query: &str) -> Self {
-        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-        let foreign = pairs.any(|(name, value)| name == CREATOR_TAG && value.trim() != CREATOR);
-        Self { by_tag: !foreign }
-    }
-
-    /// Whether a parameter (or an included field) of this name is about partitions.
-    pub fn has(self, name: &str) -> bool {
-        name == PARTITION_ID || (self.by_tag && matches!(name, PARTITION_TAG | CREATOR_TAG))
-    }
-}
 
 /// One way to name a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,7 +132,7 @@ impl Carried {
         }
         let query = request.uri.query().unwrap_or_default();
         let searches = !action.needs_one_partition();
-        let by_tag = searches && Naming::of(query).by_tag;
+        let by_tag = searches && Naming::of(query).by_tag();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             // An attribute may be named only to be returned.
             let matched = || by_tag && name == PARTITION_TAG && !matches!(&*value, "" | "*");

@@ -67,7 +67,6 @@ mod rendered_state;
 mod revocations;
 mod roles;
 mod routes;
-mod search_query;
 mod shown;
 mod state;
 mod still;
@@ -88,7 +87,7 @@ mod workitems;
 use std::time::Duration;
 
 pub use edge::Edge;
-pub use overload::{Aside, Overload};
+pub use overload::Overload;
 pub use routes::{router, routes};
 pub use state::{App, Parts};
 

@@ -24,11 +24,12 @@ use super::{
     non_patient::{Of, path, uid},
     place::Place,
     problem::Problem,
-    search_query, wado,
+    wado,
 };
 use crate::{
     archive::{ArchiveError, opened},
     dicom::{Uid, non_patient::Category, transfer_syntax::OCTET_STREAM},
+    query::read_stored,
 };
 
 const DICOM: &str = "application/dicom";
@@ -219,7 +220,7 @@ pub async fn search(
     let media_type = choose(&accept, &offers::SEARCH)?.media_type;
     let charset = Charset::of(&parts.headers, query, media_type)?;
     let (asked, mut warnings) =
-        search_query::read_stored(category, query.unwrap_or_default(), app.search.max_instances)?;
+        read_stored(category, query.unwrap_or_default(), app.search.max_instances)?;
     let urls = caller.urls;
     let url = Arc::new(move |instance: &str| urls.at(&path(category, instance)));
     let page = app.archive.search_non_patient(caller.scope, category, asked, url).await?;

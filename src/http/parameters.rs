@@ -3,10 +3,13 @@
 //! Holds: what stands here is what the services read; the tests of the conformance statement
 //! compare its table with these lists. Absent: the parameters of paths, which the templates name.
 
-use super::{carrier::PARTITION_ID, charset, operation::Parameter};
-use crate::dicom::{
-    attributes::{self, Level, Matching},
-    non_patient::Category,
+use super::{charset, operation::Parameter};
+use crate::{
+    dicom::{
+        attributes::{self, Level, Matching},
+        non_patient::Category,
+    },
+    query::PARTITION_ID,
 };
 
 /// The name that stands for those of all attributes that can be matched.

@@ -21,6 +21,7 @@ use crate::{
     control::ControlError,
     dicom::deidentify::Refusal,
     identity::{AuthError, RetryAfter},
+    query::QueryError,
     tenancy::{Denied, Refused},
 };
 
@@ -492,6 +493,12 @@ impl From<AuthError> for Problem {
             }
             AuthError::Unavailable { retry_after } => Self::unavailable(retry_after, why),
         }
+    }
+}
+
+impl From<QueryError> for Problem {
+    fn from(QueryError { field, reason }: QueryError) -> Self {
+        if field.is_empty() { Self::bad_request(reason) } else { Self::invalid(field, reason) }
     }
 }
 

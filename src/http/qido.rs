@@ -21,12 +21,12 @@ use super::{
     multipart::{Boundary, OutPart, Related},
     place::Place,
     problem::Problem,
-    search_query::{self, Resource},
     urls::split_version,
 };
 use crate::{
     archive::{SearchPage, SearchRow},
     dicom::attributes::Level,
+    query::{self, Resource},
 };
 
 /// The agent of `Warning: 299` (RFC 7234 §5.5).
@@ -86,11 +86,11 @@ async fn search(
     let charset = Charset::of(&parts.headers, parts.uri.query(), media_type)?;
     let resource = Resource { level, study: place.study, series: place.series };
     let typed = parts.uri.query().unwrap_or_default();
-    let tags = match search_query::may_name_tags(typed)? {
+    let tags = match query::may_name_tags(typed)? {
         true => app.archive.search_tags(&caller.scope).await?,
         false => Vec::new(),
     };
-    let mut query = search_query::read(&resource, typed, &app.search, &tags)?;
+    let mut query = query::read(&resource, typed, &app.search, &tags)?;
     query.returned.partition = app.partitions.enabled();
     let next = next_page(caller.urls.service(), &parts.uri, (query.plan.limit, query.plan.offset));
     let urls = caller.urls;

@@ -13,11 +13,9 @@ use axum::{
 use super::{
     App,
     admit::Admitted,
-    carrier::Naming,
     place,
     problem::Problem,
     query::{self, pairs},
-    search_query::worklist,
     workitems::{ManageWorkitems, Named, bare, refused, said},
 };
 use crate::{
@@ -26,6 +24,7 @@ use crate::{
         AeTitle, Uid,
         ups::events::{FILTERED, GLOBAL, is_well_known},
     },
+    query::{Naming, worklist},
 };
 
 const LOCK: &str = "deletionlock";

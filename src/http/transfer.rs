@@ -19,7 +19,6 @@ use super::{
     admit::{Admitted, Export, Store},
     json_body::{self, members},
     problem::Problem,
-    search_query::{self, Resource},
     urls::PartitionUrls,
 };
 use crate::{
@@ -27,6 +26,7 @@ use crate::{
     config::PlaceConfig,
     dicom::{Uid, attributes::Level},
     exchange::{ExportRequest, ImportRequest, Layout, Within},
+    query::{self, Resource},
     tenancy::{PartitionScope, Scope},
 };
 
@@ -246,12 +246,12 @@ async fn found(
     let typed = optional(&mut settings, of, "query")?.unwrap_or_default();
     nothing_else(&settings, of)?;
     let scope = Scope::clone(scope);
-    let tags = match search_query::may_name_tags(&typed)? {
+    let tags = match query::may_name_tags(&typed)? {
         true => app.archive.search_tags(&scope).await?,
         false => Vec::new(),
     };
     let resource = Resource { level, study: None, series: None };
-    let query = search_query::read(&resource, &typed, &app.search, &tags)?;
+    let query = query::read(&resource, &typed, &app.search, &tags)?;
     // What a search leaves alone with a warning would let more be copied than was meant.
     if !query.warnings.is_empty() {
         return Err(Problem::invalid(FIELD, "has a parameter that is not known"));

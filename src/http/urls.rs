@@ -12,13 +12,14 @@ use axum::http::{HeaderMap, header, request::Parts};
 use url::Url;
 
 use super::{
-    carrier::{Carried, PARTITION_ID, Style},
+    carrier::{Carried, Style},
     forwarded,
     problem::Problem,
 };
 use crate::{
     config::{ServerConfig, TenancyConfig},
     dicom::Uid,
+    query::PARTITION_ID,
     tenancy::{Named, PartitionId},
 };
 

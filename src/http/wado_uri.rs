@@ -80,8 +80,7 @@ pub async fn retrieve(
     }
     let wanted = asked.transfer_syntax.map_or(Wanted::Default, Wanted::Exactly);
     let (scope, target) = (caller.scope.clone(), asked.target);
-    let instances =
-        app.archive.instances(scope, target, Version::Current, vec![wanted]).await?;
+    let instances = app.archive.instances(scope, target, Version::Current, vec![wanted]).await?;
     if asked.is_deidentified {
         let (scope, urls) = (&caller.scope, &caller.urls);
         return deidentified::answer(&app, scope, urls, &parts, Form::Single, instances).await;

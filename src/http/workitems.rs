@@ -2,7 +2,7 @@
 //!
 //! Holds: no answer has a Transaction UID; what is refused says why in the words of the standard
 //! (`Warning: 299`) and as a problem. Absent: what a workitem may become (`dicom::ups`), bodies
-//! ([`workitem_body`]), queries (`search_query::worklist`).
+//! ([`workitem_body`]), queries (`query::worklist`).
 
 use axum::{
     BoxError,
@@ -29,7 +29,6 @@ use super::{
     problem::Problem,
     qido::{AGENT, next_page},
     query::{self, pairs},
-    search_query::worklist,
     urls::{PartitionUrls, Urls},
     workitem_body,
 };
@@ -41,6 +40,7 @@ use crate::{
         ups::{self, Action, Refusal, State as Step, Wrong, tags},
         xml,
     },
+    query::worklist,
     tenancy::{PartitionScope, Permission, Scope},
 };
 

@@ -32,6 +32,7 @@ mod strict_json;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod tls;
 mod tokens;
 
 pub use authenticator::{AuthError, Authenticator, Credentials, Identified};
@@ -39,3 +40,4 @@ pub use certificate::{Certificates, PeerCertificate};
 pub use flaw::Flaw;
 pub use link::{Link, Signature};
 pub use throttle::{RetryAfter, Throttle};
+pub use tls::Tls;

@@ -181,10 +181,7 @@ impl OperationKind {
 
     /// Whether it can be cancelled: removal of what was deleted goes on.
     pub fn can_be_canceled(self) -> bool {
-        matches!(
-            self,
-            Self::Reindex | Self::Compact | Self::Update | Self::Import | Self::Export
-        )
+        matches!(self, Self::Reindex | Self::Compact | Self::Update | Self::Import | Self::Export)
     }
 }
 

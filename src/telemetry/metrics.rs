@@ -90,6 +90,10 @@ fn describe() {
         "Time from a request's header to the first byte of its answer"
     );
     describe_gauge!(names::REQUESTS_IN_FLIGHT, "Requests being answered now");
+    describe_gauge!(names::DIMSE_CONNECTIONS, "Connections of the DIMSE gateway open now");
+    describe_counter!(names::DIMSE_ASSOCIATIONS, "Requests for associations, by outcome");
+    describe_counter!(names::DIMSE_MESSAGES, "DIMSE messages answered, by operation and outcome");
+    describe_counter!(names::DIMSE_SENT, "Instances sent by C-GET and C-MOVE, by outcome");
     describe_counter!(names::REQUESTS_SHED, "Requests turned away for load, by class and reason");
     describe_gauge!(names::REQUESTS_WAITING, "Requests that wait for their turn");
     describe_gauge!(names::REQUESTS_WORKING, "Requests that are worked at");

@@ -101,6 +101,17 @@ pub const REQUEST_WAIT_SECONDS: &str = "collimator_http_request_wait_seconds";
 /// What parts of Stores hold while they arrive, in bytes. Gauge.
 pub const STORE_HELD_BYTES: &str = "collimator_store_held_bytes";
 
+/// Connections of the DIMSE gateway open now. Gauge.
+pub const DIMSE_CONNECTIONS: &str = "collimator_dimse_connections";
+/// Requests for associations. Counter. Label: [`OUTCOME`] (`accepted`, `rejected`, `malformed`,
+/// `silent`).
+pub const DIMSE_ASSOCIATIONS: &str = "collimator_dimse_associations_total";
+/// Messages answered. Counter. Labels: [`OPERATION`] (`c-echo`, `c-store`, …), [`OUTCOME`]
+/// (`success`, `warning`, `failure`, `refused`, `canceled`).
+pub const DIMSE_MESSAGES: &str = "collimator_dimse_messages_total";
+/// Instances that were sent by C-GET and C-MOVE. Counter. Label: [`OUTCOME`] (`sent`, `failed`).
+pub const DIMSE_SENT: &str = "collimator_dimse_sent_total";
+
 /// Label: what a request is where there is too much to do.
 pub const CLASS: &str = "class";
 /// Label: why.

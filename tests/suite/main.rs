@@ -11,6 +11,7 @@ mod commitment;
 mod conformance;
 mod crash;
 mod delete;
+mod dimse;
 mod edge;
 mod export;
 mod hostile;

@@ -37,17 +37,21 @@ pub(super) trait Pages: Send + Sized + 'static {
         chunks.boxed()
     }
 
-    /// One document in the Native DICOM Model for each result.
-    fn documents(self, encoding: xml::Encoding) -> BoxStream<'static, Result<Bytes, ArchiveError>> {
-        let pages = stream::try_unfold(self, move |mut pages| async move {
+    /// One DICOM JSON object for each result.
+    fn objects(self) -> BoxStream<'static, Result<Vec<u8>, ArchiveError>> {
+        let pages = stream::try_unfold(self, |mut pages| async move {
             if !pages.is_more() {
                 return Ok::<_, ArchiveError>(None);
             }
             let page = pages.next().await?;
-            let documents =
-                page.into_iter().map(move |json| document(&json, encoding).map(Bytes::from));
-            Ok(Some((stream::iter(documents), pages)))
+            Ok(Some((stream::iter(page.into_iter().map(Ok)), pages)))
         });
         pages.try_flatten().boxed()
+    }
+
+    /// One document in the Native DICOM Model for each result.
+    fn documents(self, encoding: xml::Encoding) -> BoxStream<'static, Result<Bytes, ArchiveError>> {
+        let document = move |json: Vec<u8>| document(&json, encoding).map(Bytes::from);
+        self.objects().map(move |json| json.and_then(document)).boxed()
     }
 }

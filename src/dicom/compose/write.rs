@@ -40,10 +40,23 @@ pub fn fragment_header(length: u32) -> Vec<u8> {
 
 /// A file that begins with `meta`.
 pub(super) fn pieces(meta: Vec<u8>, elements: &[Element]) -> Vec<Piece> {
-    let mut writer = Writer { pieces: Vec::new(), out: meta };
+    let mut writer = Writer { pieces: Vec::new(), out: meta, implicit: false };
     writer.data_set(elements, true);
     writer.cut();
     writer.pieces
+}
+
+/// A data set by itself, in implicit or explicit VR. Values that come from elsewhere are left out.
+pub(super) fn data_set(elements: &[Element], implicit: bool) -> Vec<u8> {
+    let mut writer = Writer { pieces: Vec::new(), out: Vec::new(), implicit };
+    writer.data_set(elements, true);
+    let bytes = writer.pieces.into_iter().filter_map(|piece| match piece {
+        Piece::Bytes(bytes) => Some(bytes),
+        Piece::Place(_) => None,
+    });
+    let mut all: Vec<u8> = bytes.flatten().collect();
+    all.append(&mut writer.out);
+    all
 }
 
 /// The values that come from elsewhere.
@@ -61,9 +74,18 @@ struct Writer {
     pieces: Vec<Piece>,
     /// What was written since the last piece.
     out: Vec<u8>,
+    implicit: bool,
 }
 
 impl Writer {
+    fn header(&mut self, tag: Tag, vr: VR, length: u32) {
+        if !self.implicit {
+            return header(&mut self.out, tag, vr, length);
+        }
+        write_tag(&mut self.out, tag);
+        self.out.extend_from_slice(&length.to_le_bytes());
+    }
+
     fn cut(&mut self) {
         if !self.out.is_empty() {
             self.pieces.push(Piece::Bytes(std::mem::take(&mut self.out)));
@@ -75,14 +97,14 @@ impl Writer {
             match value {
                 Value::Bytes(bytes) => {
                     let length = bytes.len() as u32;
-                    header(&mut self.out, *tag, *vr, length + length % 2);
+                    self.header(*tag, *vr, length + length % 2);
                     self.out.extend_from_slice(bytes);
                     if length % 2 == 1 {
                         self.out.push(vr::padding(*vr));
                     }
                 }
                 Value::Items(items) => {
-                    header(&mut self.out, *tag, VR::SQ, UNDEFINED);
+                    self.header(*tag, VR::SQ, UNDEFINED);
                     for inner in items {
                         item(&mut self.out, ITEM, UNDEFINED);
                         self.data_set(inner, false);

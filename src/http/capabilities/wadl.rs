@@ -7,9 +7,9 @@ use super::tree::{Resource, Tree};
 use crate::{
     http::{
         accept::Offer,
-        carrier::PARTITION_ID,
         operation::{Operation, Parameter, Place, meaning},
     },
+    query::PARTITION_ID,
     tenancy::PartitionId,
 };
 

@@ -15,7 +15,6 @@ mod io;
 mod strict;
 #[cfg(test)]
 mod tests;
-mod tls;
 
 use std::{
     convert::Infallible,
@@ -46,14 +45,16 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
-pub use self::tls::Tls;
-
 use self::{io::Timed, strict::Strict};
 use super::{
     layers::admission::Crowded,
     urls::{Encrypted, LocalAddress},
 };
-use crate::{config::ServerConfig, identity::PeerCertificate, telemetry::names};
+use crate::{
+    config::ServerConfig,
+    identity::{PeerCertificate, Tls},
+    telemetry::names,
+};
 
 /// Requests side by side on one HTTP/2 connection. Viewers ask for frames by the hundred.
 const MAX_STREAMS: u32 = 128;

@@ -9,7 +9,11 @@ use serde::Deserialize;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::{config::OverloadConfig, tenancy::Weights};
+use crate::{
+    config::OverloadConfig,
+    control::{Aside, Seats},
+    tenancy::Weights,
+};
 
 #[derive(Deserialize)]
 struct StudyPath {
@@ -34,8 +38,9 @@ fn routes() -> Routes {
 }
 
 fn router() -> Router {
-    let aside = crate::http::Aside::start().unwrap();
-    let overload = Overload::new(&OverloadConfig::default(), Weights::default(), true, aside);
+    let (aside, config) = (Aside::start().unwrap(), OverloadConfig::default());
+    let seats = Seats::new(&config, Weights::default(), true);
+    let overload = Overload::new(&config, seats, aside);
     let (server, cors) = (ServerConfig::default(), CorsConfig::default());
     routes().into_router(&server, &cors, Security::default(), overload)
 }

@@ -7,10 +7,7 @@
 //! work is never made to wait for a seat (it may hold what others wait for), so that there can be
 //! more working than `overload.working`; then nobody new gets in. Who may is found out before a
 //! seat is taken: nobody fills the share of a partition that he does not reach, or sees how much
-//! goes on in it. Absent: the layer ([`super::layers::admission`]), the queue ([`seats`]).
-
-mod aside;
-mod seats;
+//! goes on in it. Absent: the layer ([`super::layers::admission`]), the queue (`control::Seats`).
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -19,13 +16,13 @@ use std::{
 
 use axum::http::{Method, request::Parts};
 
-pub use self::aside::Aside;
-use self::seats::{Lane, Open, Seat, Seats};
 use super::{operation::Operation, problem::Problem};
+pub use crate::control::Shed;
 use crate::{
     config::OverloadConfig,
+    control::{Aside, Lane, Open, Seat, Seats},
     telemetry::names,
-    tenancy::{Scope, Weights},
+    tenancy::Scope,
 };
 
 /// When one may come again who was turned away, by how much there is to do for him.
@@ -85,32 +82,7 @@ impl Class {
     }
 }
 
-/// Why a request is turned away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shed {
-    /// The server has enough to do.
-    Full,
-    /// The partition has its share.
-    Share,
-    /// There are more connections than are served.
-    Connections,
-    /// Uploads hold as much memory as they may.
-    Memory,
-    /// The answer did not begin in time.
-    Deadline,
-}
-
 impl Shed {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Share => "share",
-            Self::Connections => "connections",
-            Self::Memory => "memory",
-            Self::Deadline => "deadline",
-        }
-    }
-
     /// The answer, counted: 429 where a partition has its share, else 503, with `Retry-After`. It is
     /// the same whatever was named, and made without looking at anything.
     pub fn answer(self, class: Class) -> Problem {
@@ -135,11 +107,10 @@ pub struct Overload {
 }
 
 impl Overload {
-    /// By configuration; with `weights` of partitions where they wait. Alone: there is one partition,
-    /// which has all.
-    pub fn new(config: &OverloadConfig, weights: Weights, is_alone: bool, aside: Aside) -> Self {
+    /// By configuration, with the seats of the server.
+    pub fn new(config: &OverloadConfig, seats: Seats, aside: Aside) -> Self {
         let OverloadConfig { deadline, heavy_deadline, .. } = *config;
-        Self { seats: Seats::new(config, weights, is_alone), aside, deadline, heavy_deadline }
+        Self { seats, aside, deadline, heavy_deadline }
     }
 
     /// The threads on which a request of the class is worked at; `None`: those of all others.

@@ -118,8 +118,16 @@ fn ask(server: &Server, operation: &Operation, path: &str) -> RequestBuilder {
 /// and those of [`APART`].
 fn answering() -> Vec<Operation> {
     let operations = routes().operations().to_vec();
-    let one_form =
-        ["access", "delete", "extended-query-tags", "links", "operations", "transfer", "update", "webhooks"];
+    let one_form = [
+        "access",
+        "delete",
+        "extended-query-tags",
+        "links",
+        "operations",
+        "transfer",
+        "update",
+        "webhooks",
+    ];
     let adds = |own: &Operation| own.path == "/partitions" && own.method == Method::POST;
     let is_asked =
         |own: &Operation| !own.offers.is_empty() && !one_form.contains(&own.service) && !adds(own);

@@ -104,6 +104,16 @@ impl Server {
         (db, BlobStore::open(&config(self.dir.path(), &[]).blob, self.dir.path()).unwrap())
     }
 
+    /// Where its DIMSE gateway listens, if it has one.
+    pub fn dimse_address(&self) -> Option<std::net::SocketAddr> {
+        self.app.dimse_address()
+    }
+
+    /// Stops the server.
+    pub async fn stop(self) {
+        self.app.stop().await;
+    }
+
     /// A first API key of a partition, which has a role.
     pub async fn key(&self, partition: &str, role: &str) -> String {
         let (db, _) = self.parts().await;

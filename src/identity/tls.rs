@@ -1,4 +1,4 @@
-//! TLS of the listener (RFC 8446, and RFC 5246 for those who have nothing newer): certificates from
+//! TLS of the listeners (RFC 8446, and RFC 5246 for those who have nothing newer): certificates from
 //! files, read again when these change, and the certificates of clients.
 //!
 //! Holds: what was read as a whole and fits together is used, or what was used before goes on;
@@ -26,9 +26,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
+use super::{Certificates, PeerCertificate};
 use crate::{
     config::{ClientAuth, TlsConfig},
-    identity::{Certificates, PeerCertificate},
     telemetry::names,
 };
 
@@ -138,16 +138,38 @@ impl Tls {
         }
     }
 
-    /// Shakes hands with a client; answers the connection and whose certificate it showed.
+    /// Shakes hands with a client of HTTP; answers the connection and whose certificate it showed.
     ///
     /// # Errors
     /// Where the client does not, or breaks off.
-    pub(super) async fn accept(
+    pub async fn accept(
         &self,
         stream: TcpStream,
     ) -> io::Result<(TlsStream<TcpStream>, Option<PeerCertificate>)> {
         let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let stream = TlsAcceptor::from(current).accept(stream).await?;
+        self.shake_hands(current, stream).await
+    }
+
+    /// The same with a client of DICOM's upper layer, which has no name among protocols (PS3.15 B.12).
+    ///
+    /// # Errors
+    /// As [`Tls::accept`].
+    pub async fn accept_dicom(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<(TlsStream<TcpStream>, Option<PeerCertificate>)> {
+        let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut plain = ServerConfig::clone(&current);
+        plain.alpn_protocols.clear();
+        self.shake_hands(Arc::new(plain), stream).await
+    }
+
+    async fn shake_hands(
+        &self,
+        config: Arc<ServerConfig>,
+        stream: TcpStream,
+    ) -> io::Result<(TlsStream<TcpStream>, Option<PeerCertificate>)> {
+        let stream = TlsAcceptor::from(config).accept(stream).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let peer = shown.and_then(|certificate| self.0.certificates.read(certificate));
         Ok((stream, peer))

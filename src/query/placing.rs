@@ -15,7 +15,7 @@ use crate::{
         matching::{Element, KeyTest, Test},
         normalise,
     },
-    http::problem::Problem,
+    query::QueryError,
 };
 
 /// Values that a list of modalities may have.
@@ -85,7 +85,7 @@ impl<'a> Placing<'a> {
     ///
     /// # Errors
     /// 400 where the attribute cannot be searched now, or its value is no value of it.
-    pub(super) fn place(&mut self, key: Key) -> Result<(), Problem> {
+    pub(super) fn place(&mut self, key: Key) -> Result<(), QueryError> {
         match key {
             Key::One(leaf) => self.one(leaf),
             Key::Moment { name, date, time, from, to, zone } => {
@@ -102,7 +102,7 @@ impl<'a> Placing<'a> {
         &mut self,
         at: Element,
         keys: Vec<(Vec<Element>, Leaf)>,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), QueryError> {
         let Home::Stored(level, from) = self.stored(&at) else { return Ok(()) };
         if at == Element::Standard(REQUEST_ATTRIBUTES)
             && let Some(tests) = request(&keys)
@@ -125,8 +125,8 @@ impl<'a> Placing<'a> {
     ///
     /// # Errors
     /// 400 for a value that is none.
-    pub(super) fn modalities(&mut self, name: &str, given: &[&str]) -> Result<(), Problem> {
-        let refuse = |rule: String| Problem::invalid(name.to_owned(), rule);
+    pub(super) fn modalities(&mut self, name: &str, given: &[&str]) -> Result<(), QueryError> {
+        let refuse = |rule: String| QueryError::invalid(name.to_owned(), rule);
         if self.ways.empty && given.iter().all(|value| *value == "\"\"") {
             self.conditions.push(Condition::ModalitiesInStudy(vec![Test::Empty]));
             return Ok(());
@@ -153,7 +153,7 @@ impl<'a> Placing<'a> {
         Ok(())
     }
 
-    fn one(&mut self, leaf: Leaf) -> Result<(), Problem> {
+    fn one(&mut self, leaf: Leaf) -> Result<(), QueryError> {
         let name = leaf.name.clone();
         let at = leaf.at.clone();
         if let Element::Standard(tag) = at
@@ -187,7 +187,7 @@ impl<'a> Placing<'a> {
         from: Option<Instant>,
         to: Option<Instant>,
         zone: Option<i32>,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), QueryError> {
         let row = |tag| attributes::by_tag(tag).filter(|row| row.level <= self.level);
         let (Some(date_row), Some(time_row)) = (row(date), row(time)) else {
             self.ignored.push(name);
@@ -236,7 +236,7 @@ impl<'a> Placing<'a> {
         }
     }
 
-    fn home(&mut self, name: &str, at: &Element) -> Result<Home<'a>, Problem> {
+    fn home(&mut self, name: &str, at: &Element) -> Result<Home<'a>, QueryError> {
         if let Element::Standard(tag) = at
             && let Some(row) = attributes::by_tag(*tag)
             && row.level <= self.level
@@ -246,7 +246,7 @@ impl<'a> Placing<'a> {
         }
         let stored = self.stored(at);
         let Some(tag) = self.tag(at) else { return Ok(stored) };
-        let refuse = |rule: &'static str| Err(Problem::invalid(name.to_owned(), rule));
+        let refuse = |rule: &'static str| Err(QueryError::invalid(name.to_owned(), rule));
         match tag.state {
             TagState::Disabled => return refuse("Query is disabled on specified attribute"),
             TagState::Adding if self.use_incomplete => self.incomplete.push(name.to_owned()),

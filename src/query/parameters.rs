@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     dicom::{Tag, VR, attributes, normalise},
-    http::{carrier::Naming, problem::Problem},
+    query::{Naming, QueryError},
 };
 
 /// Matching parameters that one request may have.
@@ -60,7 +60,7 @@ pub(super) struct Matched {
 }
 
 impl Parameters {
-    pub(super) fn read(query: &str) -> Result<Self, Problem> {
+    pub(super) fn read(query: &str) -> Result<Self, QueryError> {
         let mut read = Self::default();
         let partitions = Naming::of(query);
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
@@ -70,7 +70,7 @@ impl Parameters {
             }
         }
         if read.all && !read.fields.is_empty() {
-            return Err(Problem::invalid(
+            return Err(QueryError::invalid(
                 "includefield",
                 "with `all` there can be no other includefield (PS3.18 §8.3.4.3)",
             ));
@@ -78,7 +78,7 @@ impl Parameters {
         Ok(read)
     }
 
-    fn parameter(&mut self, name: &str, value: &str, partitions: Naming) -> Result<(), Problem> {
+    fn parameter(&mut self, name: &str, value: &str, partitions: Naming) -> Result<(), QueryError> {
         match name {
             "limit" => set_count("limit", &mut self.limit, value),
             "offset" => set_count("offset", &mut self.offset, value),
@@ -99,7 +99,7 @@ impl Parameters {
         }
     }
 
-    fn include(&mut self, value: &str, partitions: Naming) -> Result<(), Problem> {
+    fn include(&mut self, value: &str, partitions: Naming) -> Result<(), QueryError> {
         for field in value.split(',').map(str::trim).filter(|field| !field.is_empty()) {
             if field == "all" {
                 self.all = true;
@@ -110,22 +110,34 @@ impl Parameters {
                 continue;
             }
             let Some(path) = names::path(field) else {
-                return Err(Problem::invalid(
+                return Err(QueryError::invalid(
                     "includefield",
                     "attributes by keyword or 8 hexadecimal digits, with dots between those of a \
                      path, or `all` (PS3.18 §8.3.4.3)",
                 ));
             };
-            if self.fields.len() >= MAX_FIELDS {
-                return Err(Problem::invalid("includefield", "at most 1000 attributes"));
-            }
-            self.fields.push((field.to_owned(), path));
+            self.field(field.to_owned(), path)?;
         }
         Ok(())
     }
 
-    fn attribute(&mut self, name: &str, path: Vec<Tag>, value: &str) -> Result<(), Problem> {
-        let refuse = |rule: &'static str| Err(Problem::invalid(name.to_owned(), rule));
+    /// Takes an attribute that is only returned.
+    pub(super) fn field(&mut self, name: String, path: Vec<Tag>) -> Result<(), QueryError> {
+        if self.fields.len() >= MAX_FIELDS {
+            return Err(QueryError::invalid("includefield", "at most 1000 attributes"));
+        }
+        self.fields.push((name, path));
+        Ok(())
+    }
+
+    /// Takes an attribute that is matched.
+    pub(super) fn attribute(
+        &mut self,
+        name: &str,
+        path: Vec<Tag>,
+        value: &str,
+    ) -> Result<(), QueryError> {
+        let refuse = |rule: &'static str| Err(QueryError::invalid(name.to_owned(), rule));
         let once = "an attribute can be matched once (PS3.18 §8.3.4.1)";
         if path == [TIMEZONE] {
             if std::mem::replace(&mut self.zone_named, true) {
@@ -135,7 +147,7 @@ impl Parameters {
         }
         if path.last().is_some_and(|tag| names::is_creator(*tag)) {
             let creator = normalise::text(value)
-                .map_err(|invalid| Problem::invalid(name.to_owned(), invalid.to_string()))?;
+                .map_err(|invalid| QueryError::invalid(name.to_owned(), invalid.to_string()))?;
             return match creator.is_empty() || self.creators.add(name, path, creator) {
                 true => Ok(()),
                 false => refuse(once),
@@ -149,14 +161,14 @@ impl Parameters {
             return Ok(());
         }
         if self.keys.len() >= MAX_KEYS {
-            return Err(Problem::bad_request("a search can match at most 64 attributes"));
+            return Err(QueryError::bad_request("a search can match at most 64 attributes"));
         }
         let (name, values) = (name.to_owned(), vec![value.to_owned()]);
         self.keys.push(Matched { name, path, values });
         Ok(())
     }
 
-    fn timezone(&mut self, name: &str, value: &str) -> Result<(), Problem> {
+    fn timezone(&mut self, name: &str, value: &str) -> Result<(), QueryError> {
         // A plus sign that was not escaped is a space in a query.
         let zone = value.strip_prefix(' ').map(|digits| format!("+{digits}"));
         let zone = zone.as_deref().unwrap_or(value).trim();
@@ -166,7 +178,7 @@ impl Parameters {
         self.zone = normalise::offset(zone);
         match self.zone {
             Some(_) => Ok(()),
-            None => Err(Problem::invalid(
+            None => Err(QueryError::invalid(
                 name.to_owned(),
                 "an offset from UTC, +HHMM or -HHMM, the plus sign written as %2B \
                  (PS3.3 §C.12.1.1.8)",
@@ -181,16 +193,16 @@ fn is_list(path: &[Tag]) -> bool {
         || path.last().is_some_and(|tag| attributes::vr_of(*tag) == Some(VR::UI))
 }
 
-fn switch(name: &str, slot: &mut bool, value: &str) -> Result<(), Problem> {
+fn switch(name: &str, slot: &mut bool, value: &str) -> Result<(), QueryError> {
     match value {
         "true" => *slot = true,
         "false" => *slot = false,
-        _ => return Err(Problem::invalid(name.to_owned(), "`true` or `false`")),
+        _ => return Err(QueryError::invalid(name.to_owned(), "`true` or `false`")),
     }
     Ok(())
 }
 
-fn set_count(name: &'static str, slot: &mut Option<i64>, value: &str) -> Result<(), Problem> {
+fn set_count(name: &'static str, slot: &mut Option<i64>, value: &str) -> Result<(), QueryError> {
     let digits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     let count = if digits { Some(value.parse().unwrap_or(i64::MAX)) } else { None };
     match (count, slot.is_some()) {
@@ -198,7 +210,7 @@ fn set_count(name: &'static str, slot: &mut Option<i64>, value: &str) -> Result<
             *slot = Some(count);
             Ok(())
         }
-        (Some(_), true) => Err(Problem::invalid(name, "can be given once")),
-        (None, _) => Err(Problem::invalid(name, "a whole number from 0")),
+        (Some(_), true) => Err(QueryError::invalid(name, "can be given once")),
+        (None, _) => Err(QueryError::invalid(name, "a whole number from 0")),
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         matching::{Element, KeyTest},
         non_patient::{COMMON, Category},
     },
-    http::problem::Problem,
+    query::QueryError,
 };
 
 /// Made on the way out: character set, availability, RetrieveURL.
@@ -31,14 +31,14 @@ pub fn read(
     category: &Category,
     query: &str,
     maximum: u32,
-) -> Result<(NonPatientQuery, Vec<String>), Problem> {
+) -> Result<(NonPatientQuery, Vec<String>), QueryError> {
     let parameters = Parameters::read(query)?;
     let mut matched: BTreeSet<Element> = BTreeSet::new();
     let mut ignored = parameters.ignored.clone();
     let (mut own, mut tests) = (Vec::new(), Vec::new());
     let mut sequences: BTreeMap<Element, Vec<(Vec<Element>, Leaf)>> = BTreeMap::new();
     for key in &parameters.keys {
-        let refuse = |rule: String| Problem::invalid(key.name.clone(), rule);
+        let refuse = |rule: String| QueryError::invalid(key.name.clone(), rule);
         let mut path = parameters.creators.resolve(&key.path, &[]).map_err(refuse)?;
         let leaf = leaf(key, &path, &[], &parameters).map_err(refuse)?;
         let first = path.remove(0);
@@ -75,7 +75,7 @@ pub fn read(
     let mut paths: Vec<Vec<Element>> = standard.chain(matched).map(|at| vec![at]).collect();
     for (_, field) in &parameters.fields {
         let path = parameters.creators.resolve(field, &[]);
-        paths.push(path.map_err(|rule| Problem::invalid("includefield", rule))?);
+        paths.push(path.map_err(|rule| QueryError::invalid("includefield", rule))?);
     }
     let maximum = i64::from(maximum);
     let mut warnings = Vec::new();

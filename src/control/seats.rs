@@ -14,16 +14,43 @@ use std::{
 use metrics::{Gauge, gauge, histogram};
 use tokio::sync::oneshot;
 
-use super::Shed;
 use crate::{
     config::OverloadConfig,
     telemetry::names,
     tenancy::{Having, Party, Weights},
 };
 
+/// Why a request is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// The server has enough to do.
+    Full,
+    /// The partition has its share.
+    Share,
+    /// There are more connections than are served.
+    Connections,
+    /// Uploads hold as much memory as they may.
+    Memory,
+    /// The answer did not begin in time.
+    Deadline,
+}
+
+impl Shed {
+    /// As a label of metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Share => "share",
+            Self::Connections => "connections",
+            Self::Memory => "memory",
+            Self::Deadline => "deadline",
+        }
+    }
+}
+
 /// What there are seats of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
+pub enum Lane {
     /// Has all seats.
     Small,
     /// Has some.
@@ -44,7 +71,7 @@ impl Lane {
 
 /// The seats of a server. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Seats(Arc<Inner>);
+pub struct Seats(Arc<Inner>);
 
 struct Inner {
     all: Most,
@@ -98,11 +125,11 @@ impl Of {
 }
 
 /// Counts as open until it is dropped.
-pub(super) struct Open(Seats);
+pub struct Open(Seats);
 
 /// A request of a party. It counts as one of its open ones until it is dropped, and as working unless
 /// it pauses or needs no seat.
-pub(super) struct Seat {
+pub struct Seat {
     of: Seats,
     party: Party,
     lane: Option<Lane>,
@@ -110,7 +137,9 @@ pub(super) struct Seat {
 }
 
 impl Seats {
-    pub(super) fn new(config: &OverloadConfig, weights: Weights, is_alone: bool) -> Self {
+    /// By configuration; with `weights` of partitions where they wait. Alone: there is one partition,
+    /// which has all.
+    pub fn new(config: &OverloadConfig, weights: Weights, is_alone: bool) -> Self {
         let OverloadConfig { open, working, heavy, queue, wait, .. } = *config;
         let all = Most { open, working, heavy };
         let part = |all: usize| match is_alone {
@@ -126,7 +155,7 @@ impl Seats {
     }
 
     /// Counts one more that is open; `None`: there are enough.
-    pub(super) fn open(&self) -> Option<Open> {
+    pub fn open(&self) -> Option<Open> {
         let mut state = self.state();
         if state.open >= self.0.all.open {
             return None;
@@ -136,7 +165,7 @@ impl Seats {
     }
 
     /// Waits for a seat; for none where there is no lane.
-    pub(super) async fn take(&self, party: Party, lane: Option<Lane>) -> Result<Seat, Shed> {
+    pub async fn take(&self, party: Party, lane: Option<Lane>) -> Result<Seat, Shed> {
         let (waits, lane) = {
             let mut state = self.state();
             let of = state.parties.get(&party);
@@ -255,7 +284,7 @@ impl Seats {
 
 impl Seat {
     /// There is nothing to do for it for now.
-    pub(super) fn pause(&mut self) {
+    pub fn pause(&mut self) {
         if !self.works {
             return;
         }
@@ -268,7 +297,7 @@ impl Seat {
     }
 
     /// There is something to do for it again. Does not wait.
-    pub(super) fn go_on(&mut self) {
+    pub fn go_on(&mut self) {
         if self.works || self.lane.is_none() {
             return;
         }

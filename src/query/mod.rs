@@ -1,15 +1,18 @@
 //! The query of a Search request (PS3.18 §8.3.4, §10.6.1.2): parameters in; a plan, filters, and what
 //! is returned out.
 //!
-//! Holds: a known parameter with a bad value is a 400 that names the parameter and the rule; an
-//! unknown one is left alone and told in a `Warning`. Pure: what matches is the index's business.
+//! Holds: a known parameter with a bad value is an error that names the parameter and the rule; an
+//! unknown one is left alone and told in a warning. Pure: what matches is the index's business.
 //!
 //! Its rooms: what parameters there are (`parameters`), what names mean (`names`), what values ask
 //! (`values`), which of them are one (`moments`), and where each is answered (`placing`); and the same
-//! for workitems (`worklist`).
+//! for workitems (`worklist`); and the identifier of a C-FIND, which asks the same (`identifier`).
 
+mod error;
+mod identifier;
 mod moments;
 mod names;
+mod naming;
 mod parameters;
 mod placing;
 mod stored;
@@ -18,7 +21,6 @@ pub mod worklist;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::problem::Problem;
 use crate::{
     archive::{Extended, Filter, Returned, SearchPlan, SearchTag, Within},
     config::SearchConfig,
@@ -33,6 +35,10 @@ use parameters::{Matched, Parameters};
 use placing::Placing;
 pub use stored::read as read_stored;
 use values::Asked;
+
+pub use error::QueryError;
+pub use identifier::{Asks, Key};
+pub use naming::{Naming, PARTITION_ID, PARTITION_TAG};
 
 #[cfg(test)]
 mod tests;
@@ -83,8 +89,17 @@ pub fn read(
     query: &str,
     config: &SearchConfig,
     tags: &[SearchTag],
-) -> Result<SearchQuery, Problem> {
-    let parameters = Parameters::read(query)?;
+) -> Result<SearchQuery, QueryError> {
+    understand(resource, &Parameters::read(query)?, config, tags)
+}
+
+/// What parameters ask.
+fn understand(
+    resource: &Resource,
+    parameters: &Parameters,
+    config: &SearchConfig,
+    tags: &[SearchTag],
+) -> Result<SearchQuery, QueryError> {
     let mut placing = Placing {
         level: resource.level,
         tags,
@@ -96,8 +111,8 @@ pub fn read(
         erroneous: Vec::new(),
         incomplete: Vec::new(),
     };
-    let mut returned = returned(resource, &parameters, tags)?;
-    let matched = place(&parameters, tags, &mut placing)?;
+    let mut returned = returned(resource, parameters, tags)?;
+    let matched = place(parameters, tags, &mut placing)?;
     for element in matched {
         match element {
             Element::Standard(tag) => _ = returned.tags.insert(tag),
@@ -145,15 +160,18 @@ pub fn read(
 ///
 /// # Errors
 /// 400, as [`read`].
-pub fn may_name_tags(query: &str) -> Result<bool, Problem> {
-    let parameters = Parameters::read(query)?;
+pub fn may_name_tags(query: &str) -> Result<bool, QueryError> {
+    Ok(names_tags(&Parameters::read(query)?))
+}
+
+fn names_tags(parameters: &Parameters) -> bool {
     let matched = parameters.keys.iter().map(|key| &key.path);
     let mut all = matched.chain(parameters.fields.iter().map(|(_, path)| path));
-    Ok(all.any(|path| match path.as_slice() {
+    all.any(|path| match path.as_slice() {
         [MODALITIES_IN_STUDY] => false,
         [tag] => attributes::by_tag(*tag).is_none_or(|row| row.column.is_none()),
         _ => false,
-    }))
+    })
 }
 
 /// The tags of a study or series that are asked for: which instance speaks, only the index knows.
@@ -184,7 +202,7 @@ fn place(
     parameters: &Parameters,
     tags: &[SearchTag],
     placing: &mut Placing<'_>,
-) -> Result<BTreeSet<Element>, Problem> {
+) -> Result<BTreeSet<Element>, QueryError> {
     let mut matched = BTreeSet::new();
     if parameters.zone_named {
         matched.insert(Element::Standard(TIMEZONE));
@@ -192,7 +210,7 @@ fn place(
     let mut own = Vec::new();
     let mut sequences: BTreeMap<Element, Vec<(Vec<Element>, Leaf)>> = BTreeMap::new();
     for key in &parameters.keys {
-        let refuse = |rule: String| Problem::invalid(key.name.clone(), rule);
+        let refuse = |rule: String| QueryError::invalid(key.name.clone(), rule);
         let mut path = parameters.creators.resolve(&key.path, tags).map_err(refuse)?;
         let leaf = leaf(key, &path, tags, parameters).map_err(refuse)?;
         let first = path.remove(0);
@@ -255,7 +273,7 @@ fn returned(
     resource: &Resource,
     parameters: &Parameters,
     tags: &[SearchTag],
-) -> Result<Returned, Problem> {
+) -> Result<Returned, QueryError> {
     let mut returned = Returned {
         // Parents that the path names are known to the client; their UIDs are returned still.
         study: resource.level == Level::Study || resource.study.is_none(),
@@ -277,7 +295,7 @@ fn returned(
             continue;
         }
         let path = parameters.creators.resolve(tags_of, tags);
-        returned.paths.push(path.map_err(|rule| Problem::invalid("includefield", rule))?);
+        returned.paths.push(path.map_err(|rule| QueryError::invalid("includefield", rule))?);
     }
     Ok(returned)
 }

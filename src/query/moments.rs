@@ -11,7 +11,7 @@ use crate::{
         matching::{Element, KeyTest},
         normalise::{FIRST_INSTANT, LAST_INSTANT},
     },
-    http::problem::Problem,
+    query::QueryError,
 };
 
 /// Dates, the times that belong to them, and whether the time zone of a query is theirs.
@@ -67,7 +67,7 @@ pub(super) enum Key {
 ///
 /// # Errors
 /// 400 for a moment that ends before it begins.
-pub(super) fn combine(mut leaves: Vec<Leaf>, zone: Option<i32>) -> Result<Vec<Key>, Problem> {
+pub(super) fn combine(mut leaves: Vec<Leaf>, zone: Option<i32>) -> Result<Vec<Key>, QueryError> {
     let mut keys = Vec::new();
     for (date, time, is_zoned) in PAIRS {
         let zone = zone.filter(|_| is_zoned);
@@ -99,7 +99,7 @@ pub(super) fn combine(mut leaves: Vec<Leaf>, zone: Option<i32>) -> Result<Vec<Ke
             && from > to
             && let Some(leaf) = leaves.get(*time_at)
         {
-            return Err(Problem::invalid(leaf.name.clone(), BACKWARD));
+            return Err(QueryError::invalid(leaf.name.clone(), BACKWARD));
         }
         let name = leaves.get(date_at).map(|leaf| leaf.name.clone()).unwrap_or_default();
         let mut place = 0;
@@ -119,13 +119,15 @@ impl Leaf {
     ///
     /// # Errors
     /// 400 for a range that ends before it begins.
-    pub(super) fn test(self) -> Result<Option<KeyTest>, Problem> {
+    pub(super) fn test(self) -> Result<Option<KeyTest>, QueryError> {
         let Self { name, at, vr, asked } = self;
         let test = match asked {
             Asked::Universal | Asked::Unsupported => return Ok(None),
             Asked::Untyped(tests) => return Ok(Some(KeyTest::Untyped { at, tests })),
             Asked::Test(test) => test,
-            Asked::Period(period) => period.test().map_err(|rule| Problem::invalid(name, rule))?,
+            Asked::Period(period) => {
+                period.test().map_err(|rule| QueryError::invalid(name, rule))?
+            }
         };
         // Of what has no kind, only emptiness can be asked.
         let kind = vr.and_then(Matching::of).unwrap_or(Matching::Text);
@@ -137,7 +139,7 @@ impl Leaf {
 ///
 /// # Errors
 /// 400 for a range that ends before it begins.
-pub(super) fn items(keys: Vec<(Vec<Element>, Leaf)>) -> Result<Vec<KeyTest>, Problem> {
+pub(super) fn items(keys: Vec<(Vec<Element>, Leaf)>) -> Result<Vec<KeyTest>, QueryError> {
     let mut own = Vec::new();
     let mut below: BTreeMap<Element, Vec<(Vec<Element>, Leaf)>> = BTreeMap::new();
     for (mut path, leaf) in keys {

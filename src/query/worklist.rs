@@ -21,7 +21,7 @@ use crate::{
         matching::{Element, KeyTest},
         ups::tags,
     },
-    http::problem::Problem,
+    query::QueryError,
 };
 
 /// What no workitem has, or nobody may ask for: the character set of the answer, commands, File Meta
@@ -38,7 +38,7 @@ fn is_unknown(at: &Element) -> bool {
 ///
 /// # Errors
 /// 400: a known parameter has a bad value.
-pub fn read(query: &str, maximum: u32) -> Result<(WorkitemsWanted, Vec<String>), Problem> {
+pub fn read(query: &str, maximum: u32) -> Result<(WorkitemsWanted, Vec<String>), QueryError> {
     let parameters = Parameters::read(query)?;
     let mut wanted = WorkitemsWanted {
         all: parameters.all,
@@ -54,7 +54,7 @@ pub fn read(query: &str, maximum: u32) -> Result<(WorkitemsWanted, Vec<String>),
     let mut own = Vec::new();
     let mut sequences: BTreeMap<Element, Vec<(Vec<Element>, Leaf)>> = BTreeMap::new();
     for key in &parameters.keys {
-        let refuse = |rule: String| Problem::invalid(key.name.clone(), rule);
+        let refuse = |rule: String| QueryError::invalid(key.name.clone(), rule);
         let path = parameters.creators.resolve(&key.path, &[]).map_err(refuse)?;
         let Some(first) = path.first().filter(|at| !is_unknown(at)).cloned() else {
             ignored.push(key.name.clone());
@@ -96,7 +96,7 @@ pub fn read(query: &str, maximum: u32) -> Result<(WorkitemsWanted, Vec<String>),
             continue;
         }
         let path = parameters.creators.resolve(field, &[]);
-        let path = path.map_err(|rule| Problem::invalid("includefield", rule))?;
+        let path = path.map_err(|rule| QueryError::invalid("includefield", rule))?;
         if path.first().is_some_and(|at| !is_unknown(at)) {
             include(&mut wanted, &path);
         }
@@ -175,7 +175,7 @@ mod tests {
             "fuzzymatching=yes",
             "ScheduledStationNameCodeSequence=x",
         ] {
-            assert_eq!(read(query, 9).unwrap_err().status().as_u16(), 400, "{query}");
+            assert!(read(query, 9).is_err(), "{query}");
         }
         assert!(tests("ScheduledStationNameCodeSequence=&PatientID=*").is_empty());
     }
