@@ -29,6 +29,10 @@ const STUDY_LOCK: &str = concat!(
     " s"
 );
 
+/// How often a study is looked for. Who waited for an update finds the row gone that it waited for,
+/// and the study under a new one at the next look (see `update`).
+const STUDY_LOOKS: usize = 3;
+
 /// The watermarks of what goes, and their blobs. `$3` and `$4` narrow to a series, an instance.
 const VICTIMS: &str = concat!(
     "-- delete_victims
@@ -175,9 +179,13 @@ impl PartitionTx {
 
     /// Locks a study, for itself alone; its key, if it is there.
     pub(super) async fn study_lock(&mut self, study: &Uid) -> Result<Option<i64>, IndexError> {
-        let (query, conn) = self.statement(STUDY_LOCK);
-        let row = query.bind(study.as_str()).fetch_optional(conn).await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?)
+        for _ in 0..STUDY_LOOKS {
+            let (query, conn) = self.statement(STUDY_LOCK);
+            if let Some(row) = query.bind(study.as_str()).fetch_optional(conn).await? {
+                return Ok(Some(row.try_get(0)?));
+            }
+        }
+        Ok(None)
     }
 
     /// Locks what is there of `target`, for itself alone: the study, then the blobs.

@@ -70,12 +70,15 @@ impl<'a> Parts<'a> {
 
     /// Writes the object; of what is not ASCII it says that it is UTF-8 (PS3.18 Annex F.2).
     pub(super) fn write(mut self, out: &mut Vec<u8>) {
-        if self.parts.iter().any(|(_, part)| !part.bytes(&self.made).is_ascii()) {
-            self.parts.insert(0, (CHARACTER_SET, Part::Given(UTF_8)));
-        }
         // Stable: the first of each tag stays the first.
         self.parts.sort_by_key(|(tag, _)| *tag);
         self.parts.dedup_by_key(|(tag, _)| *tag);
+        if self.parts.iter().any(|(_, part)| !part.bytes(&self.made).is_ascii()) {
+            let utf8 = (CHARACTER_SET, Part::Given(UTF_8));
+            let at = self.parts.partition_point(|(tag, _)| *tag < CHARACTER_SET);
+            self.parts.retain(|(tag, _)| *tag != CHARACTER_SET);
+            self.parts.insert(at, utf8);
+        }
         for (n, (Tag(group, element), part)) in self.parts.iter().enumerate() {
             out.extend_from_slice(if n == 0 { b"{\"" } else { b",\"" });
             out.extend([*group, *element].into_iter().flat_map(hexadecimal));

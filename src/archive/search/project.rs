@@ -165,16 +165,6 @@ pub(super) fn result(
         parts.add(Tag(group, element), Part::Given(&value.json));
     }
     let mut projected = Projected::new();
-    if let Some(json) = metadata {
-        let attributes: Object<'_> = serde_json::from_slice(json).map_err(inconsistent)?;
-        for tag in returned.tags.iter().filter(|tag| is_other(**tag)) {
-            let value = attributes.get(tag_key(*tag).as_str()).filter(|value| is_given(value));
-            if let Some(value) = value {
-                parts.add(*tag, Part::Given(value.get()));
-            }
-        }
-        fields.project(&attributes, &mut projected);
-    }
     let shown = |of: Level| match of {
         Level::Study => returned.study,
         Level::Series => returned.series,
@@ -195,6 +185,16 @@ pub(super) fn result(
         if !fields.is_empty() {
             fields.project(&attributes.into_iter().collect(), &mut projected);
         }
+    }
+    if let Some(json) = metadata {
+        let attributes: Object<'_> = serde_json::from_slice(json).map_err(inconsistent)?;
+        for tag in returned.tags.iter().filter(|tag| is_other(**tag)) {
+            let value = attributes.get(tag_key(*tag).as_str()).filter(|value| is_given(value));
+            if let Some(value) = value {
+                parts.add(*tag, Part::Given(value.get()));
+            }
+        }
+        fields.project(&attributes, &mut projected);
     }
     for (key, value) in projected {
         if let Some(tag) = key_tag(&key) {
