@@ -98,6 +98,7 @@ impl Direct {
             bytes = later;
             if self.filled == SIZE {
                 self.send(SIZE, cached)?;
+                self.filled = 0;
             }
         }
         Ok(())
@@ -127,9 +128,6 @@ impl Direct {
             _ => cached.write_all_at(bytes, self.written)?,
         }
         self.written += length as u64;
-        if length == self.filled {
-            self.filled = 0;
-        }
         Ok(())
     }
 }
