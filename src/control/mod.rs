@@ -1,7 +1,8 @@
 //! The control plane: partitions, what principals may do in them, who changes that, API keys, the
-//! audit log, readiness, and whose turn it is: seats for work ([`Seats`]) and the threads that step
+//! audit log, readiness, new connections, and whose turn it is: seats for work ([`Seats`]) and the threads that step
 //! back ([`Aside`]).
 
+mod accepting;
 mod access;
 mod aside;
 mod audit;
@@ -12,6 +13,7 @@ mod members;
 mod partitions;
 mod seats;
 
+pub use accepting::accept;
 pub use access::Access;
 pub use aside::Aside;
 pub use audit::{AuditLog, AuditNote, AuditPlace};

@@ -4,7 +4,7 @@
 //! which requests are rejected for now; further ones wait in the listen queue. After the signal to
 //! stop nothing new is accepted or begun, and what is in flight has `server.drain_timeout`.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -13,12 +13,10 @@ use tokio::{
 };
 
 use super::{Gateway, association::connect, wire::Stream};
-use crate::{identity::PeerCertificate, telemetry::names};
+use crate::{control::accept, identity::PeerCertificate, telemetry::names};
 
 /// Connections beyond those that are served.
 const CROWD: usize = 16;
-/// How long to rest after accepting failed for want of something (file descriptors, memory).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until [`super::Parts::closing`] is cancelled, then drains; how many connections had to be
 /// cut off.
@@ -74,29 +72,6 @@ async fn open(
     };
     metrics::counter!(names::TLS_FAILURES, names::OUTCOME => outcome).increment(1);
     None
-}
-
-/// The next connection. Failures of one connection are passed over; when the process lacks
-/// something, a rest lets others give it back.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(cause = %error, "TCP_NODELAY was refused");
-                }
-                return (stream, address);
-            }
-            Err(error) => {
-                use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-                if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-                    continue;
-                }
-                tracing::error!(cause = %error, "a DIMSE connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }
 
 /// Logs a panic, which only ends its connection. Its message stays out of the log.

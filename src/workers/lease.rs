@@ -1,10 +1,11 @@
-//! Signs of life of a claimed operation while something takes long outside of the database.
+//! A claimed operation: signs of life while something takes long outside of the database, and its end
+//! for others to go on with it.
 
 use futures::future::{Either, select};
 use uuid::Uuid;
 
 use crate::{
-    index::{Db, IndexError, LEASE},
+    index::{Claim, Db, IndexError, LEASE, Progress},
     tenancy::PartitionScope,
 };
 
@@ -35,6 +36,22 @@ pub(super) async fn holding<T>(
         Either::Left((done, _)) => Ok(Some(done)),
         Either::Right((lost, _)) => lost,
     }
+}
+
+/// Lets others go on with an operation; after a failure not at once.
+///
+/// # Errors
+/// [`IndexError`].
+pub(super) async fn release<P: Progress>(
+    db: &Db,
+    scope: &PartitionScope,
+    claim: &Claim<P>,
+    owner: Uuid,
+    has_failed: bool,
+) -> Result<(), IndexError> {
+    let mut tx = db.begin_in(scope).await?;
+    tx.operation_release(claim, owner, has_failed).await?;
+    tx.commit().await
 }
 
 async fn renew(db: &Db, scope: &PartitionScope, id: Uuid, owner: Uuid) -> Result<bool, IndexError> {

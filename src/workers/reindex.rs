@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Chain, Done, Worker, WorkerError, partitions};
+use super::{Chain, Done, Worker, WorkerError, lease, partitions};
 use crate::{
     config::OperationsConfig,
     index::{Claim, Db, IndexError, Reindexing, Step, TagStatus, Work},
@@ -135,9 +135,7 @@ impl Reindex {
             }
             self.pause(at).await;
         }
-        let mut tx = self.db.begin_in(scope).await?;
-        tx.operation_release(&claim, self.owner, has_failed).await?;
-        tx.commit().await?;
+        lease::release(&self.db, scope, &claim, self.owner, has_failed).await?;
         if has_failed {
             done.come_back(PAUSE);
         } else {

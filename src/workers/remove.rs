@@ -94,9 +94,7 @@ impl Remove {
                 return self.end(scope, &claim).await;
             }
         }
-        let mut tx = self.db.begin_in(scope).await?;
-        tx.operation_release(&claim, self.owner, failed > 0).await?;
-        tx.commit().await?;
+        lease::release(&self.db, scope, &claim, self.owner, failed > 0).await?;
         done.more = true;
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Chain, Done, Worker, WorkerError, partitions};
+use super::{Chain, Done, Worker, WorkerError, lease, partitions};
 use crate::{
     archive::Archive,
     blob::BlobError,
@@ -183,9 +183,7 @@ impl Transfer {
                 true
             }
         };
-        let mut tx = self.db.begin_in(scope).await?;
-        tx.operation_release(claim, self.owner, has_failed).await?;
-        tx.commit().await?;
+        lease::release(&self.db, scope, claim, self.owner, has_failed).await?;
         Ok(())
     }
 }

@@ -87,9 +87,7 @@ impl Update {
                 break;
             }
         }
-        let mut tx = self.db.begin_in(scope).await?;
-        tx.operation_release(&claim, self.owner, has_failed).await?;
-        tx.commit().await?;
+        lease::release(&self.db, scope, &claim, self.owner, has_failed).await?;
         if has_failed {
             done.come_back(PAUSE);
         } else {

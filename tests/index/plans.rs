@@ -373,6 +373,29 @@ async fn a_search_by_an_extended_query_tag_begins_with_its_value() {
 }
 
 #[tokio::test]
+async fn a_page_far_behind_is_found_in_order_and_from_what_was_met_on_the_way() {
+    let it = filled().await;
+    let more = "INSERT INTO study (partition_id, study_instance_uid, attributes, study_date)
+        SELECT 'a', '1.3.' || n, '{}', to_char(date '2001-01-01' + n % 5000, 'YYYYMMDD')
+        FROM generate_series(1, 3000) n";
+    sqlx::query(more).execute(&mut it.superuser().await).await.unwrap();
+    let mut tx = it.db.begin(&scope("a")).await.unwrap();
+    let all = SearchPlan { limit: 10_000, ..plan(Level::Study, vec![]) };
+    let all = tx.search_keys(&all).await.unwrap();
+    assert_eq!(all.len(), 6_000);
+    let far = SearchPlan { limit: 10, offset: 5_500, ..plan(Level::Study, vec![]) };
+    let found = tx.search_page(&far).await.unwrap();
+    assert_eq!(found.keys, all[5_500..5_510]);
+    let [(at, step)] = found.steps.as_slice() else { panic!("{:?}", found.steps) };
+    assert_eq!((*at, step), (5_000, &all[4_999]));
+    let nearer = SearchPlan { offset: 500, after: Some(step.clone()), ..far.clone() };
+    let found = tx.search_page(&nearer).await.unwrap();
+    assert_eq!((found.keys.as_slice(), found.steps.len()), (&all[5_500..5_510], 0));
+    let explained = of_statement(&tx.search_explain(&far).await.unwrap(), "-- search_keys");
+    assert_plan(&explained, &["study_by_date"], &["Sort", "Seq Scan"], "a page far behind");
+}
+
+#[tokio::test]
 async fn the_content_of_a_study_is_found_by_its_index() {
     let it = filled().await;
     let mut tx = it.db.begin(&scope("a")).await.unwrap();

@@ -127,7 +127,8 @@ impl Survey {
     pub(super) fn find(&mut self, wanted: impl Fn(Tag) -> bool) -> Option<u64> {
         let is_wanted =
             |entry: &&Entry| entry.is_padding() || !entry.is_stray() && wanted(entry.tag);
-        let found = self.entries.iter().skip(self.looked).find(is_wanted).map(|entry| entry.start);
+        let new = self.entries.get(self.looked..).unwrap_or_default();
+        let found = new.iter().find(is_wanted).map(|entry| entry.start);
         self.looked = self.entries.len();
         found
     }

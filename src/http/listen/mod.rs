@@ -52,6 +52,7 @@ use super::{
 };
 use crate::{
     config::ServerConfig,
+    control::accept,
     identity::{PeerCertificate, Tls},
     telemetry::names,
 };
@@ -72,8 +73,6 @@ const MAX_HEADER_LIST: u32 = 64 << 10;
 const CROWD_PART: usize = 16;
 const LEAST_CROWD: usize = 16;
 const CROWD_TIME: Duration = Duration::from_secs(5);
-/// How long to rest after accepting failed for want of something (file descriptors, memory).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How serving ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -313,30 +312,6 @@ fn builder(config: &ServerConfig) -> Builder<TokioExecutor> {
         .keep_alive_interval(config.header_timeout)
         .keep_alive_timeout(config.write_timeout);
     builder
-}
-
-/// The next connection. Failures of one connection are passed over; when the process lacks
-/// something, a rest lets others give it back.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                // Answers go out in one piece where they can; waiting for more only delays them.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(cause = %error, "TCP_NODELAY was refused");
-                }
-                return (stream, address);
-            }
-            Err(error) => {
-                use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-                if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-                    continue;
-                }
-                tracing::error!(cause = %error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }
 
 /// Logs a panic in the body of an answer, which only ends its connection. The message may hold
