@@ -125,6 +125,7 @@ impl Archive {
             return Ok(SearchPage { results, remaining: found.remaining, rows });
         }
         let mut tx = self.0.db.begin(&rows.scope).await?;
+        let plan = tx.search_told(plan).await?;
         let (mut found, behind) = self.search_page(&mut tx, &rows.scope, &plan).await?;
         let keys = std::mem::take(&mut found.keys);
         let results = keys.len();

@@ -10,6 +10,12 @@ use std::collections::BTreeSet;
 /// Longest beginning of a name or of a word that is a term, and length of the pieces, in characters.
 pub const PIECE: usize = 3;
 
+/// The term of a name with too many words for terms of each two.
+pub const UNPAIRED: &str = "p:";
+
+/// Most words of a name of which each two have terms: at most 34.
+const MAX_PAIRED: usize = 4;
+
 /// The words of a folded component group: runs of letters and digits of any script.
 pub fn words(folded: &str) -> impl Iterator<Item = &str> {
     folded.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty())
@@ -103,12 +109,17 @@ pub fn sound(word: &str) -> Option<String> {
 /// The terms of a patient's name, of its folded component groups:
 ///
 /// * `n:` and the first one, two and three characters of a group,
+/// * `f:` and the first component of a group, all of it,
 /// * `w:` and the first one, two and three characters of a word, and all of it,
 /// * `t:` and each three characters of a group that follow each other,
-/// * `s:` and the sound of a word.
+/// * `s:` and the sound of a word,
+/// * `p:` and each two of its words ([`pairs`]).
 pub fn terms(groups: [&str; 3]) -> BTreeSet<String> {
     let mut terms = BTreeSet::new();
+    terms.extend(pairs(groups));
     for group in groups {
+        let first = group.split('^').next().filter(|first| !first.is_empty());
+        terms.extend(first.map(|first| format!("f:{first}")));
         terms.extend(beginnings(group).map(|piece| format!("n:{piece}")));
         terms.extend(pieces(group).map(|piece| format!("t:{piece}")));
         for word in words(group) {
@@ -117,6 +128,42 @@ pub fn terms(groups: [&str; 3]) -> BTreeSet<String> {
         }
     }
     terms
+}
+
+/// Terms of each two words of a name, which are the longer the more they tell: of a word and another
+/// one, `p:`, the [`beginning`] of the first one, the second one, and all of the first one; of a word
+/// and any, itself too, `p:`, the sound of the first one and the second one; of two words, `p:` and
+/// the sounds of both, in their order. [`UNPAIRED`] alone where the words are too many.
+fn pairs(groups: [&str; 3]) -> Vec<String> {
+    let words: BTreeSet<&str> = groups.into_iter().flat_map(words).collect();
+    if words.len() > MAX_PAIRED {
+        return vec![UNPAIRED.to_owned()];
+    }
+    let mut pairs = Vec::new();
+    for one in &words {
+        let sound_of_one = sound(one);
+        for other in &words {
+            if one != other && one.chars().count() >= PIECE {
+                pairs.push(format!("{} {one}", beginning_beside(one, other)));
+            }
+            let Some(of_one) = &sound_of_one else { continue };
+            pairs.push(sound_beside(of_one, other));
+            if let Some(of_other) = sound(other).filter(|of_other| of_one < of_other) {
+                pairs.push(sound_beside(of_one, &of_other));
+            }
+        }
+    }
+    pairs
+}
+
+/// How the terms of two words begin whose first one begins so; all of it comes last.
+pub fn beginning_beside(start: &str, other: &str) -> String {
+    format!("{UNPAIRED}{} {other}", beginning(start))
+}
+
+/// How the terms of two words begin whose first one sounds so.
+pub fn sound_beside(sound: &str, other: &str) -> String {
+    format!("{UNPAIRED}{sound} {other}")
 }
 
 /// The terms of a physician's name, who is asked for less often: `rw:` and the first three
@@ -204,10 +251,43 @@ mod tests {
     fn names_have_the_terms_that_searches_look_under() {
         let found: Vec<String> = terms(["li^jose", "李", ""]).into_iter().collect();
         let expect = [
-            "n:l", "n:li", "n:li^", "n:李", "s:JS", "s:L", "t:^jo", "t:i^j", "t:jos", "t:li^",
-            "t:ose", "w:j", "w:jo", "w:jos", "w:jose", "w:l", "w:li", "w:李",
+            "f:li",
+            "f:李",
+            "n:l",
+            "n:li",
+            "n:li^",
+            "n:李",
+            "p:JS L",
+            "p:JS jose",
+            "p:JS li",
+            "p:JS 李",
+            "p:L jose",
+            "p:L li",
+            "p:L 李",
+            "p:jos li jose",
+            "p:jos 李 jose",
+            "s:JS",
+            "s:L",
+            "t:^jo",
+            "t:i^j",
+            "t:jos",
+            "t:li^",
+            "t:ose",
+            "w:j",
+            "w:jo",
+            "w:jos",
+            "w:jose",
+            "w:l",
+            "w:li",
+            "w:李",
         ];
         assert_eq!(found, expect);
+        let pairs = |name| {
+            let terms = terms([name, "", ""]);
+            Vec::from_iter(terms.into_iter().filter(|term| term.starts_with(UNPAIRED)))
+        };
+        assert_eq!(pairs("anna^bert^carl^dora").len(), 12 + 16 + 6);
+        assert_eq!(pairs("anna^bert^carl^dora^emil"), [UNPAIRED]);
         let found: Vec<String> = physician_terms(["house^gregory", "", "x"]).into_iter().collect();
         assert_eq!(
             found,
@@ -228,6 +308,18 @@ mod tests {
             }
             if !name.is_empty() {
                 prop_assert!(terms.contains(&["n:", beginning(&name)].concat()));
+            }
+            let several = words(&name).collect::<BTreeSet<_>>();
+            for (one, other) in several.iter().flat_map(|one| several.iter().map(move |o| (one, o))) {
+                let [of_one, of_other] = [one, other].map(|word| sound(word));
+                let has = |start: String| terms.iter().any(|term| term.starts_with(&start));
+                let is_paired = one == other || one.chars().count() < PIECE
+                    || has(beginning_beside(one, other));
+                let is_heard = of_one.as_ref().is_none_or(|of_one| has(sound_beside(of_one, other)));
+                let both = of_one.zip(of_other).filter(|(one, other)| one < other);
+                let are_heard = both.is_none_or(|(one, other)| has(sound_beside(&one, &other)));
+                let all = is_paired && is_heard && are_heard;
+                prop_assert!(all || terms.contains(UNPAIRED) && several.len() > MAX_PAIRED);
             }
             for word in words(&name) {
                 for (at, c) in word.char_indices() {

@@ -1,6 +1,7 @@
-//! Rows that were stored before a migration, given what it brought where SQL alone cannot tell.
+//! Rows that were stored by an earlier version, given what has come since where SQL alone cannot tell.
 //!
-//! Migration 3: terms of studies, offsets from UTC, requests of series. Runs as the owner, under the
+//! Terms of studies, offsets from UTC, requests of series (migration 3); terms of first components and
+//! of pairs of words (4). Runs as the owner, under the
 //! lock of migrations, before any server of the new version does. Row-level security is forced on
 //! the owner too, so that it goes partition by partition; by so many studies a transaction, so that
 //! it can be broken off and is begun anew; adding what is there already changes nothing.
@@ -16,8 +17,8 @@ use super::{
     requests, terms,
 };
 
-/// The newest migration whose rows are filled in here.
-const FILLED: i32 = 3;
+/// What an archive says that has all of it.
+const FILLED: i32 = 4;
 
 /// Studies of one transaction.
 const TOGETHER: i64 = 500;

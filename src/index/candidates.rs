@@ -8,9 +8,11 @@ use std::collections::HashSet;
 
 use super::{
     IndexError, SearchPlan,
+    columns::PATIENT_NAME,
     driver::{Access, Lane, Rank, Set, choose},
     filter::{
-        At, Of, Sql, alias, push_begins, push_condition, push_test, request_column, rows_needed,
+        At, Of, Sql, alias, push_begins, push_condition, push_test, push_word, request_column,
+        rows_needed,
     },
     places::Places,
     search::Condition,
@@ -301,6 +303,18 @@ impl<'a> Candidates<'a> {
         Ok(())
     }
 
+    /// How many studies have a term, at most `most`: `SELECT count(*) …`.
+    pub(super) fn push_term_count(
+        &self,
+        sql: &mut Sql,
+        term: &'static str,
+        of: Of<'_>,
+        reach: Reach,
+        most: i64,
+    ) -> Result<(), IndexError> {
+        push_count(sql, most, |sql| self.push_set(sql, &Set::Term(term.to_owned()), of, reach))
+    }
+
     /// How many rows the lanes have, counted in each of them, at most `most`: `SELECT count(*) …`.
     pub(super) fn push_lanes_count(
         &self,
@@ -408,7 +422,7 @@ impl<'a> Candidates<'a> {
         };
         let lead = if let Lane::Null(column) = lane { *column } else { "" };
         sql.push("SELECT ").push(lead).push(if lead.is_empty() { "" } else { " AS lead, " });
-        self.push_select(sql, table, of);
+        self.push_select(sql, [table, "x"], of);
         match lane {
             Lane::Term(term) => {
                 sql.push(" AND term = ").push_bind(super::like::without_nul(term));
@@ -445,11 +459,11 @@ impl<'a> Candidates<'a> {
         Named { lead, ..self.named(KEY[level], PLACE[level]) }.push_order(sql);
     }
 
-    /// `… AS key, … AS place FROM table x WHERE partition_id = …`.
-    fn push_select(&self, sql: &mut Sql, table: &'static str, of: Of<'_>) {
+    /// `… AS key, … AS place FROM table name WHERE name.partition_id = …`.
+    fn push_select(&self, sql: &mut Sql, [table, name]: [&'static str; 2], of: Of<'_>) {
         let level = self.level();
         sql.push(KEY[level]).push(" AS key, ").push(PLACE[level]).push(" AS place FROM ");
-        sql.push(table).push(" x WHERE x.partition_id = ");
+        sql.push(table).push(" ").push(name).push(" WHERE ").push(name).push(".partition_id = ");
         of.push(sql);
     }
 
@@ -489,21 +503,40 @@ impl<'a> Candidates<'a> {
         match set {
             Set::Column(column, test) => {
                 sql.push("SELECT ");
-                self.push_select(sql, TABLE[level], of);
+                self.push_select(sql, [TABLE[level], "x"], of);
                 sql.push(" AND ");
                 push_test(sql, "x", column, test);
                 self.push_reach(sql, [KEY[level], PLACE[level]], reach);
             }
             Set::Terms(start) => {
                 sql.push("SELECT ");
-                self.push_select(sql, "study_term", of);
+                self.push_select(sql, ["study_term", "x"], of);
                 sql.push(" AND ");
                 push_begins(sql, &super::like::without_nul(start));
                 self.push_reach(sql, [KEY[level], PLACE[level]], reach);
             }
+            Set::TermsOf(start, end) => {
+                sql.push("SELECT ");
+                self.push_select(sql, ["study_term", "x"], of);
+                sql.push(" AND ");
+                push_begins(sql, &super::like::without_nul(start));
+                sql.push(" AND x.term LIKE ");
+                sql.push_bind(super::like::like(&format!("{start}* {end}*")));
+                self.push_reach(sql, [KEY[level], PLACE[level]], reach);
+            }
+            Set::Words(term, words) => {
+                sql.push("SELECT ");
+                self.push_select(sql, ["study_term", "r"], of);
+                sql.push(" AND r.term = ").push_bind(*term);
+                for word in words {
+                    sql.push(" AND ");
+                    push_word(sql, PATIENT_NAME, word, At { of, study: "r.study_key", series: "" });
+                }
+                self.push_reach(sql, [KEY[level], PLACE[level]], reach);
+            }
             Set::Term(term) => {
                 sql.push("SELECT ");
-                self.push_select(sql, "study_term", of);
+                self.push_select(sql, ["study_term", "x"], of);
                 sql.push(" AND x.term = ").push_bind(super::like::without_nul(term));
                 self.push_reach(sql, [KEY[level], PLACE[level]], reach);
             }
@@ -514,7 +547,7 @@ impl<'a> Candidates<'a> {
                 sql.push("SELECT c.key, c.place FROM unnest(").push_bind(uids);
                 sql.push("::text[]) u(uid) CROSS JOIN LATERAL (");
                 sql.push("SELECT ");
-                self.push_select(sql, TABLE[level], of);
+                self.push_select(sql, [TABLE[level], "x"], of);
                 for operator in [" >= u.uid", " <= u.uid"] {
                     sql.push(" AND x.").push(UID[level]).push(operator);
                 }
@@ -528,7 +561,7 @@ impl<'a> Candidates<'a> {
                 sql.push(" AND v.tag_id = ").push_bind(*tag).push(" AND ");
                 push_value(sql, test);
                 sql.push(") o CROSS JOIN LATERAL (SELECT ");
-                self.push_select(sql, TABLE[level], of);
+                self.push_select(sql, [TABLE[level], "x"], of);
                 for operator in [" >= o.owner_key", " <= o.owner_key"] {
                     sql.push(" AND x.").push(KEY[level]).push(operator);
                 }
@@ -541,7 +574,7 @@ impl<'a> Candidates<'a> {
                 parents.push(sql, parents.in_order(), of, Reach::default())?;
                 sql.push(") p CROSS JOIN LATERAL (");
                 sql.push("SELECT ");
-                self.push_select(sql, TABLE[level], of);
+                self.push_select(sql, [TABLE[level], "x"], of);
                 let parent = KEY[under.level as usize];
                 for operator in [" >= p.key", " <= p.key"] {
                     sql.push(" AND x.").push(parent).push(operator);

@@ -14,12 +14,16 @@ use super::{
     like::{literal_runs, prefix},
     search::{Condition, RequestKey, SearchPlan, Within},
 };
-use crate::dicom::{Uid, attributes::Level, matching::Test};
+use crate::dicom::{
+    Uid,
+    attributes::Level,
+    matching::{Test, Word},
+};
 
 mod names;
 mod tags;
 
-use names::{name_lists, name_offer};
+use names::{name_lists, name_offer, pair_of_words};
 
 /// Most lanes that are merged. More values are tested row by row.
 const MAX_LANES: usize = 16;
@@ -51,6 +55,10 @@ pub(super) enum Set {
     Column(&'static str, Test),
     /// Studies with a term that begins so.
     Terms(String),
+    /// Studies with a term that begins so and has the other text behind its last blank.
+    TermsOf(String, String),
+    /// Of the studies under a term those whose patient's name has all of some words.
+    Words(&'static str, Vec<Word>),
     /// Studies under a term.
     Term(String),
     /// Rows with these UIDs.
@@ -59,6 +67,13 @@ pub(super) enum Set {
     Tag(i64, Test),
     /// What belongs to the rows that this finds, which are of the named level.
     Under(Box<SearchPlan>),
+}
+
+impl Set {
+    /// The term of which each study is tested.
+    pub(super) fn tested(&self) -> Option<&'static str> {
+        if let Self::Words(term, _) = self { Some(term) } else { None }
+    }
 }
 
 /// What a choice promises, best first.
@@ -166,6 +181,9 @@ pub(super) fn choose(plan: &SearchPlan) -> Result<Access, IndexError> {
                 offered(meets, Offer::sets(Rank::Certain, vec![Set::Under(Box::new(under))]));
             }
         }
+    }
+    if let Some(pair) = pair_of_words(plan) {
+        offered(pair.of, Offer::sets(Rank::Long, pair.sets));
     }
     for (at, condition) in plan.conditions.iter().enumerate() {
         offered(vec![at], offer(plan.level, condition)?);
@@ -275,6 +293,10 @@ fn offer(level: Level, condition: &Condition) -> Result<Option<Offer>, IndexErro
         Condition::SopClassesInStudy(classes) if level == Level::Study => {
             let lanes = classes.iter().map(|class| Lane::Term(super::terms::of_sop_class(class)));
             Offer::lanes(Rank::Common, lanes.collect(), true)
+        }
+        Condition::Terms(terms) if level == Level::Study => {
+            let lanes = terms.iter().map(|term| Lane::Term(term.clone()));
+            Offer::lanes(Rank::Long, lanes.collect(), true)
         }
         Condition::Request(tests) if level == Level::Series => {
             let equal = tests.iter().find_map(|(key, test)| Some((*key, equals(test)?)));

@@ -72,6 +72,7 @@ pub(super) fn rows_needed(condition: &Condition) -> [bool; 3] {
         | Condition::Tag { level: level @ Level::Instance, .. } => needed[*level as usize] = true,
         Condition::ModalitiesInStudy(_)
         | Condition::SopClassesInStudy(_)
+        | Condition::Terms(_)
         | Condition::Request(_)
         | Condition::Tag { .. }
         | Condition::Never => {}
@@ -124,6 +125,9 @@ pub(super) fn push_condition(
                 sql.push("x.term = ANY(").push_bind(Vec::from_iter(classes)).push("::text[])");
             });
         }
+        Condition::Terms(terms) => push_probe(sql, at, |sql| {
+            sql.push("x.term = ANY(").push_bind(terms.clone()).push("::text[])");
+        }),
         Condition::Request(tests) => push_request(sql, tests, at),
         Condition::Never => {
             sql.push("false");
@@ -243,7 +247,7 @@ fn push_name(
 }
 
 /// A word of a name begins with this one, or sounds the same.
-fn push_word(sql: &mut Sql, groups: [&str; 3], word: &Word, at: At<'_>) {
+pub(super) fn push_word(sql: &mut Sql, groups: [&str; 3], word: &Word, at: At<'_>) {
     let (words, sounds) = word_terms(groups);
     push_probe(sql, at, |sql| {
         let start = format!("{words}{}", without_nul(&word.text));

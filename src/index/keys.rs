@@ -22,7 +22,7 @@ use super::{
     IndexError, RowKey, ScopedTx, SearchPlan,
     candidates::{After, Candidates, Reach, Via},
     db::Regime,
-    driver::Rank,
+    driver::{Rank, Set},
     filter::{Of, Sql},
     plain::push_plainly,
     registry,
@@ -203,6 +203,7 @@ impl ScopedTx {
     /// [`IndexError`].
     pub async fn search_explain(&mut self, plan: &SearchPlan) -> Result<Vec<String>, IndexError> {
         self.explain();
+        let plan = &self.search_told(plan.clone()).await?;
         let keys = self.search_keys(plan).await?;
         self.search_count(plan, Some(1_000), None).await?;
         self.search_rows(plan.level, &keys, super::Include::default(), &[]).await?;
@@ -281,6 +282,16 @@ impl ScopedTx {
             return Ok(Way::Read(None, if is_rare { Via::Lanes } else { Via::Lists }));
         }
         let is_certain = access.rank == Some(Rank::Certain);
+        if let Some(term) = access.sets.iter().find_map(Set::tested).filter(|_| has_lists) {
+            let make = |opening| {
+                let mut sql = Sql::new(opening);
+                candidates.push_term_count(&mut sql, term, of, reach(plan), TESTED + 1)?;
+                Ok(sql)
+            };
+            if self.counted(&make).await? > TESTED {
+                return Ok(Way::Read(None, Via::Lists));
+            }
+        }
         if access.rank == Some(Rank::Anywhere) && !has_lists {
             return Ok(Way::Read(Some(Via::Window(WINDOW)), Via::Sets));
         }

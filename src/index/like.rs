@@ -67,7 +67,7 @@ pub(super) fn after_prefix(prefix: &str) -> Option<String> {
 }
 
 /// A DICOM pattern as a `LIKE` pattern.
-fn like(pattern: &str) -> String {
+pub(super) fn like(pattern: &str) -> String {
     let mut like = String::with_capacity(pattern.len() + 8);
     for c in pattern.chars() {
         match c {

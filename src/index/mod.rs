@@ -41,6 +41,7 @@ mod facts;
 mod feed;
 mod feed_union;
 mod filter;
+mod first_names;
 mod frames;
 mod held;
 mod keys;

@@ -81,6 +81,8 @@ pub enum Condition {
     ModalitiesInStudy(Vec<Test>),
     /// The study has an instance of one of the SOP classes.
     SopClassesInStudy(Vec<Uid>),
+    /// The study has one of these terms: what is made of the beginning of a name (`first_names`).
+    Terms(Vec<String>),
     /// One item of the series' Request Attributes Sequence passes all tests.
     Request(Vec<(RequestKey, Test)>),
     /// A value of an extended query tag passes the test.
@@ -134,14 +136,20 @@ pub enum TagState {
 }
 
 impl Condition {
-    /// The condition that the attribute's column passes `test`; `None` where it has no column.
-    pub fn on(attribute: &'static Attribute, test: Test) -> Option<Self> {
-        let (column, matching) = attribute.column?;
+    /// The conditions that the attribute's column passes `test`; none where it has no column. Words
+    /// of a name are one each, whichever words of it they are found in.
+    pub fn on(attribute: &'static Attribute, test: Test) -> Vec<Self> {
         let level = attribute.level;
-        Some(match matching {
-            Matching::PersonName => Self::Name { level, column, test },
-            _ => Self::Column { level, column, test },
-        })
+        match (attribute.column, test) {
+            (None, _) => Vec::new(),
+            (Some((_, Matching::PersonName)), Test::All(tests)) if tests.iter().all(of_words) => {
+                tests.into_iter().flat_map(|test| Self::on(attribute, test)).collect()
+            }
+            (Some((column, Matching::PersonName)), test) => {
+                vec![Self::Name { level, column, test }]
+            }
+            (Some((column, _)), test) => vec![Self::Column { level, column, test }],
+        }
     }
 
     /// The level whose columns it names, where it names any.
@@ -152,7 +160,17 @@ impl Condition {
             }
             Self::Tag { level, .. } => *level,
             Self::Request(_) => Level::Series,
-            Self::ModalitiesInStudy(_) | Self::SopClassesInStudy(_) | Self::Never => Level::Study,
+            Self::ModalitiesInStudy(_) | Self::SopClassesInStudy(_) => Level::Study,
+            Self::Terms(_) | Self::Never => Level::Study,
         }
+    }
+}
+
+/// Whether a test of a name asks for words that it must all have.
+fn of_words(test: &Test) -> bool {
+    match test {
+        Test::Fuzzy(_) => true,
+        Test::All(tests) => tests.iter().all(of_words),
+        _ => false,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use collimator::{
     dicom::{
-        attributes::Level,
+        attributes::{self, Level},
         matching::{Test, Word},
         names,
     },
@@ -128,11 +128,15 @@ fn pattern(dice: &mut Dice, name: &str) -> String {
 
 fn test(dice: &mut Dice, name: &[String; 3]) -> Test {
     let group = name[dice.below(3)].clone();
-    match dice.below(8) {
+    match dice.below(9) {
         0 => Test::Equals(group),
         1..=3 => Test::Like(pattern(dice, &group)),
         4 => {
             Test::All(vec![Test::Like(pattern(dice, &group)), Test::Like(pattern(dice, &name[0]))])
+        }
+        8 => {
+            let length = 4 + dice.below(4);
+            Test::Like(group.chars().take(length).chain(['*']).collect())
         }
         5 => Test::Any(vec![Test::Like(pattern(dice, &group)), Test::Equals(name[1].clone())]),
         _ => {
@@ -164,7 +168,7 @@ async fn names_are_found_as_an_oracle_finds_them() {
     store(&it.db, "a", &batch).await;
     // Others' names are nobody's business.
     store(&it.db, "b", &batch[..20]).await;
-    let mut some = 0;
+    let (mut some, mut lists) = (0, 0);
     for round in 0..300 {
         let which = dice.below(2);
         let from = &people[dice.below(people.len())][which];
@@ -177,20 +181,28 @@ async fn names_are_found_as_an_oracle_finds_them() {
             .filter(|(_, person)| passes(&person[which], &test))
             .map(|(n, _): (u32, _)| n.to_string())
             .collect();
-        let column = COLUMNS[which][0];
-        let condition = Condition::Name { level: Level::Study, column, test };
-        let what = format!("seed {seed}, round {round}: {condition:?}");
-        let studies = found(&it.db, &plan(Level::Study, vec![condition.clone()])).await;
-        let unique: BTreeSet<String> = studies.iter().cloned().collect();
-        assert_eq!(unique.len(), studies.len(), "{what}: a study comes twice");
-        assert_eq!(unique, expected, "{what}");
+        let keyword = ["PatientName", "ReferringPhysicianName"][which];
+        let conditions = Condition::on(attributes::by_keyword(keyword).unwrap(), test);
+        let what = format!("seed {seed}, round {round}: {conditions:?}");
+        let plain = plan(Level::Study, conditions.clone());
+        let told =
+            it.db.begin(&scope("a")).await.unwrap().search_told(plain.clone()).await.unwrap();
+        lists += usize::from(told.conditions != plain.conditions);
+        for plan in [plain, told] {
+            let studies = found(&it.db, &plan).await;
+            let unique: BTreeSet<String> = studies.iter().cloned().collect();
+            assert_eq!(unique.len(), studies.len(), "{what}: a study comes twice");
+            assert_eq!(unique, expected, "{what}");
+        }
         // The same as a filter beside a key that goes before, and of what is below.
         let id = crate::search::column(Level::Study, "study_id", Test::Like("*".to_owned()));
-        let series = found(&it.db, &plan(Level::Series, vec![condition, id])).await;
+        let conditions = [conditions, vec![id]].concat();
+        let series = found(&it.db, &plan(Level::Series, conditions)).await;
         assert_eq!(series.len(), expected.len(), "{what}: series");
         some += usize::from(!expected.is_empty());
     }
     assert!(some > 100, "{some} of the searches find something");
+    assert!(lists > 5, "{lists} of the searches are for first components");
 }
 
 #[tokio::test]

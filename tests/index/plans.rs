@@ -158,6 +158,7 @@ async fn every_key_of_studies_has_an_index_in_the_order_of_results() {
         (vec![name(like("nam*"))], &["study_term_in_order"]),
         (vec![name(like("*e77^*"))], &["study_term_in_order", "study_pkey"]),
         (vec![name(fuzzy("nam"))], &["study_term_in_order"]),
+        (vec![name(like("name78*"))], &["study_term_in_order", "Merge Append"]),
         (
             vec![key("patient_id", is("P7")), name(fuzzy("nam"))],
             &["study_by_patient_id", "study_term_pkey"],
@@ -205,6 +206,7 @@ async fn what_is_rare_is_read_from_one_index_and_put_in_order() {
     let it = filled().await;
     let mut tx = it.db.begin(&scope("a")).await.unwrap();
     let key = |name, test| column(Level::Study, name, test);
+    let mut pages = Vec::new();
     for (condition, indexes) in [
         (
             key("study_instance_uid", is("1.2.7")),
@@ -218,12 +220,17 @@ async fn what_is_rare_is_read_from_one_index_and_put_in_order() {
             &["study_by_patient_birth_date"],
         ),
         (key("study_time", between("110000.000000", "130000.000000")), &["study_by_time"]),
-        (name(like("name77*")), &["study_by_patient_name ", "study_by_patient_name_ideographic"]),
+        (name(like("name7*")), &["study_by_patient_name ", "study_by_patient_name_ideographic"]),
         (name(fuzzy("name77")), &["study_term_in_order"]),
         (physician(like("house7^*")), &["study_by_referring_physician_name "]),
     ] {
-        let what = format!("{condition:?}");
-        let page = SearchPlan { limit: 51, ..plan(Level::Study, vec![condition]) };
+        pages.push((vec![condition], indexes));
+    }
+    let words = vec![name(fuzzy("name77")), name(fuzzy("name7"))];
+    pages.push((words, &["study_term_in_order"]));
+    for (conditions, indexes) in pages {
+        let what = format!("{conditions:?}");
+        let page = SearchPlan { limit: 51, ..plan(Level::Study, conditions) };
         let explained = tx.search_explain(&page).await.unwrap();
         assert_lookups(&explained, &what);
         // The set is read once, counted, and put in order.

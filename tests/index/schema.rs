@@ -123,6 +123,7 @@ async fn every_statement_fits_the_schema_and_the_grants() {
         "search_round",
         "search_set",
         "search_count",
+        "search_first_names",
         "search_rows",
     ];
     let before = ["login_examine", "login_find", "login_read", "login_write"];

@@ -1,8 +1,11 @@
 //! What a test of a person name offers: by how it begins, by the rarest characters in it, by words.
 
+use std::cmp::Ordering;
+
 use super::{Lane, Offer, Rank, Set, all_of, best_of, equals, lists_of};
 use crate::{
     dicom::{
+        attributes::Level,
         matching::{Test, Word},
         names,
     },
@@ -10,8 +13,50 @@ use crate::{
         columns::PATIENT_NAME,
         filter::word_terms,
         like::{literal_runs, prefix},
+        search::{Condition, SearchPlan},
     },
 };
+
+/// Where the names are that have two words of a fuzzy search, which may be one word of the name.
+pub(super) struct Pair {
+    pub(super) sets: Vec<Set>,
+    /// The conditions that ask for them.
+    pub(super) of: Vec<usize>,
+}
+
+/// The two longest words that the patient's name must have, if they are long enough. What has both
+/// is a hundredth of what has one.
+pub(super) fn pair_of_words(plan: &SearchPlan) -> Option<Pair> {
+    let mut words: Vec<(usize, usize, &Word)> = Vec::new();
+    for (at, condition) in plan.conditions.iter().enumerate() {
+        if let Condition::Name { level: Level::Study, column, test: Test::Fuzzy(word) } = condition
+            && (plan.level, *column) == (Level::Study, PATIENT_NAME[0])
+        {
+            words.push((word.text.chars().count(), at, word));
+        }
+    }
+    words.retain(|(length, ..)| *length >= names::PIECE);
+    words.sort_by_key(|(length, ..)| std::cmp::Reverse(*length));
+    let [(_, one_at, one), (_, other_at, other), ..] = words.as_slice() else { return None };
+    let (long, short) = (one.text.as_str(), other.text.as_str());
+    let mut sets = vec![Set::TermsOf(names::beginning_beside(short, long), short.to_owned())];
+    for (word, beside) in [(one, short), (other, long)] {
+        let sound = word.sound.as_ref();
+        sets.extend(sound.map(|sound| Set::Terms(names::sound_beside(sound, beside))));
+    }
+    if let (Some(of_one), Some(of_other)) = (&one.sound, &other.sound) {
+        sets.push(Set::Term(match of_one.cmp(of_other) {
+            Ordering::Less => names::sound_beside(of_one, of_other),
+            Ordering::Equal => format!("s:{of_one}"),
+            Ordering::Greater => names::sound_beside(of_other, of_one),
+        }));
+    }
+    if long.starts_with(short) {
+        sets.push(Set::Terms(format!("w:{long}")));
+    }
+    sets.push(Set::Words(names::UNPAIRED, vec![(*one).clone(), (*other).clone()]));
+    Some(Pair { sets, of: vec![*one_at, *other_at] })
+}
 
 pub(super) fn name_offer(groups: [&'static str; 3], test: &Test) -> Option<Offer> {
     if let Some(values) = equals(test) {

@@ -53,6 +53,8 @@ fn chosen(plan: &SearchPlan) -> (Vec<String>, Vec<String>) {
             Set::Column(column, _) => (*column).to_owned(),
             Set::Terms(start) => format!("{start}*"),
             Set::Term(term) => term.clone(),
+            Set::TermsOf(start, end) => format!("{start}* {end}*"),
+            Set::Words(term, words) => format!("{term} and {} words", words.len()),
             Set::Uids(uids) => uids.join(","),
             Set::Tag(tag, _) => format!("tag {tag}"),
             Set::Under(plan) => format!("under {:?}", plan.level),
@@ -146,8 +148,47 @@ fn of_several_conditions_the_most_telling_one_is_taken() {
         (vec![sex.clone(), ct.clone()], "m:CT"),
         (vec![ct.clone(), name(like("smi*")), sex.clone()], "n:smi"),
         (vec![sex, ct, name(like("smith*")), id], "accession_number=A1"),
+        (
+            vec![
+                name(like("smi*")),
+                Condition::Terms(vec!["f:smith".to_owned()]),
+                name(like("s*")),
+            ],
+            "f:smith",
+        ),
     ] {
         assert_eq!(chosen(&plan(Level::Study, conditions)).0, [lanes]);
+    }
+}
+
+#[test]
+fn two_words_of_a_patient_are_found_under_both() {
+    let word = |text| name(fuzzy(text));
+    let id = column("accession_number", is("A1"));
+    for (conditions, sets, meet) in [
+        (
+            vec![word("jos"), word("an"), word("smith")],
+            &["p:jos smith* jos*", "p:SMT jos*", "p:JS smith*", "p:JS SMT", "p: and 2 words"][..],
+            vec![2, 0],
+        ),
+        (
+            vec![word("jos"), word("jos")],
+            &["p:jos jos* jos*", "p:JS jos*", "p:JS jos*", "s:JS", "w:jos*", "p: and 2 words"],
+            vec![0, 1],
+        ),
+        (
+            vec![word("山田太郎"), word("山田太")],
+            &["p:山田太 山田太郎* 山田太*", "w:山田太郎*", "p: and 2 words"],
+            vec![0, 1],
+        ),
+        (vec![word("jos"), word("an")], &[], vec![]),
+        (vec![word("jos"), word("smith"), id], &[], vec![]),
+        (vec![physician(fuzzy("gre")), physician(fuzzy("hou"))], &[], vec![]),
+    ] {
+        let what = format!("{conditions:?}");
+        let plan = plan(Level::Study, conditions);
+        let found = chosen(&plan).1;
+        assert_eq!((&*found, choose(&plan).unwrap().sets_meet), (&*owned(sets), meet), "{what}");
     }
 }
 
