@@ -137,13 +137,8 @@ impl Peer {
         stream: Box<dyn Stream>,
         takes: impl Fn(&str, &str) -> bool,
     ) -> (Self, AssociationRQ) {
-        let mut it = Self {
-            stream,
-            message: 0,
-            accepted: Vec::new(),
-            classes: Vec::new(),
-            held: None,
-        };
+        let mut it =
+            Self { stream, message: 0, accepted: Vec::new(), classes: Vec::new(), held: None };
         let Pdu::AssociationRQ(request) = it.read().await else { panic!("no request") };
         for proposed in &request.presentation_contexts {
             let syntax = proposed.transfer_syntaxes.iter();

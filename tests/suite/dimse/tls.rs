@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
-    server::WebPkiClientVerifier,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    server::WebPkiClientVerifier,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -122,10 +122,10 @@ async fn a_move_goes_by_tls_to_a_destination_that_is_believed_and_to_no_other() 
     let sure = listeners.pop().unwrap();
     let server = Server::with(&[
         ("dimse.listen", "127.0.0.1:0"),
-        ("dimse.ca", &ca),
-        ("dimse.peers", &format!("[{}]", peers.join(", "))),
-        ("tls.certificate", &certificate),
-        ("tls.key", &key),
+        ("dimse.ca", &*ca),
+        ("dimse.peers", &*format!("[{}]", peers.join(", "))),
+        ("tls.certificate", &*certificate),
+        ("tls.key", &*key),
     ])
     .await;
     let dicom = Dicom::ct("1.2.1", "1.2.1.1", "1.2.1.1.1");
@@ -136,8 +136,7 @@ async fn a_move_goes_by_tls_to_a_destination_that_is_believed_and_to_no_other() 
             let stream = acceptor.accept(sure.accept().await.unwrap().0).await.unwrap();
             // Whom the destination deals with is known to it.
             assert_eq!(stream.get_ref().1.peer_certificates().map(<[_]>::len), Some(1));
-            let (mut own, _) =
-                Peer::accept(Box::new(stream), |_, syntax| syntax == EXPLICIT).await;
+            let (mut own, _) = Peer::accept(Box::new(stream), |_, syntax| syntax == EXPLICIT).await;
             let came = own.answer().await;
             own.stored(&came, 0).await;
             assert_eq!(own.read().await, dicom_ul::pdu::Pdu::ReleaseRQ);
