@@ -111,7 +111,10 @@ impl Other {
                 add(&stage.tally.stored, 1);
                 Palette::Here
             }
-            Said::Nothing => Palette::Sent,
+            Said::Nothing => {
+                add(&stage.tally.refused, 1);
+                Palette::Sent
+            }
         };
         self.palettes.insert(which, said);
     }
@@ -128,7 +131,10 @@ impl Other {
                 add(&stage.tally.deleted, 1);
                 Palette::Gone
             }
-            Said::Nothing => Palette::Dropped,
+            Said::Nothing => {
+                add(&stage.tally.refused, 1);
+                Palette::Dropped
+            }
         };
         self.palettes.insert(which, said);
     }
@@ -164,7 +170,10 @@ impl Other {
                 add(&stage.tally.stored, 1);
                 Workitem::Scheduled
             }
-            Said::Nothing => Workitem::Sent,
+            Said::Nothing => {
+                add(&stage.tally.refused, 1);
+                Workitem::Sent
+            }
         };
         self.workitems.insert(which, said);
     }
@@ -186,7 +195,10 @@ impl Other {
                 add(&stage.tally.stored, 1);
                 Workitem::Claimed
             }
-            Said::Nothing => Workitem::Asked,
+            Said::Nothing => {
+                add(&stage.tally.refused, 1);
+                Workitem::Asked
+            }
         };
         self.workitems.insert(which, said);
     }

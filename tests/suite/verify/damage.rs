@@ -274,7 +274,7 @@ async fn non_patient_instances_are_held_against_their_blobs() {
         (
             "place",
             "UPDATE non_patient_instance SET length = length + 1000 WHERE partition_id = '$p'",
-            &["bytes_missing 1.2.1"],
+            &["outside_blob 1.2.1"],
         ),
         (
             "row",
