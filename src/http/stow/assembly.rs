@@ -553,3 +553,28 @@ impl File<'_, '_> {
 fn even(length: u64) -> u32 {
     u32::try_from(length + length % 2).unwrap_or(u32::MAX - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Failed;
+
+    #[test]
+    fn memory_goes_before_the_limit_and_what_is_wrong_before_both() {
+        let reason = FailureReason::OutOfResources;
+        let of = |rooms: &[Option<NoRoom>]| {
+            let mut crowded = Crowded::default();
+            for room in rooms {
+                crowded.note(&Refusal { room: *room, ..Refusal::new(reason, "") });
+            }
+            let failed = Failed { sop: None, reason, detail: String::new() };
+            let failed = vec![failed; rooms.len()];
+            crowded.of(&Outcome { failed, ..Outcome::default() })
+        };
+        let (limit, memory) = (Some(NoRoom::Limit(7)), Some(NoRoom::Memory));
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[limit, limit]), limit);
+        assert_eq!(of(&[memory, limit]), memory);
+        assert_eq!(of(&[limit, None]), None);
+    }
+}
