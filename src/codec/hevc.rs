@@ -66,7 +66,8 @@ pub(super) fn configuration(record: &[u8]) -> Option<Told> {
         8..=10 if is_known && is_of(2) => Profile::Main10,
         _ => Profile::Other,
     };
-    let bits = u8::try_from(luma_bits).ok()?;
+    // More than that no profile has.
+    let bits = u8::try_from(luma_bits).ok().filter(|bits| *bits <= 16)?;
     Some(Told { profile, bits, size })
 }
 
