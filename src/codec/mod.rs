@@ -6,6 +6,7 @@
 //! and what does not agree with it is an error, never a wrong picture. Pure and synchronous; who
 //! calls keeps it away from the threads that serve requests. Absent: data sets, files, I/O.
 
+mod hevc;
 mod jpeg;
 mod jpeg2000;
 mod jpeg_ls;

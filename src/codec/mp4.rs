@@ -1,8 +1,18 @@
-//! What an MP4 file (ISO/IEC 14496-12) says of its H.264 video, where its index is in front.
+//! What an MP4 file (ISO/IEC 14496-12) says of its H.264 or HEVC video, where its index is in front.
 //!
 //! Holds: only boxes that are whole in what is given are read; what is not found is not guessed.
 
+use super::hevc::{self, Profile};
 use crate::dicom::compose::Description;
+
+/// How a video is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// H.264 of ten times this level.
+    H264(u8),
+    /// HEVC.
+    Hevc(Profile),
+}
 
 /// A video.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,8 +23,7 @@ pub(super) struct Video {
     pub(super) frames: u32,
     /// Milliseconds of a frame, for (0018,1063).
     pub(super) frame_time: f64,
-    /// Ten times the level of H.264.
-    pub(super) level: u8,
+    pub(super) coding: Coding,
 }
 
 /// The content of the boxes of a box, with their types; those that are not whole are left out.
@@ -52,9 +61,8 @@ fn video(track: &[u8]) -> Option<Video> {
     let media = within(track, b"mdia")?;
     let table = within(within(media, b"minf")?, b"stbl")?;
     // Version and flags, and the number of entries, come first.
-    let entry = within(within(table, b"stsd")?.get(8..)?, b"avc1")?;
-    let (columns, rows) = (word(entry, 24)?, word(entry, 26)?);
-    let &[_, profile, _, level, ..] = within(entry.get(78..)?, b"avcC")?.first_chunk::<4>()?;
+    let (size, bits, coding) = sample(within(table, b"stsd")?.get(8..)?)?;
+    let (columns, rows) = size;
     let counts = within(table, b"stts")?;
     let entries = counts.get(8..)?.as_chunks::<8>().0.iter();
     let entries = entries.take(long(counts, 4)? as usize);
@@ -69,17 +77,32 @@ fn video(track: &[u8]) -> Option<Video> {
         }
     };
     let frame_time = duration as f64 * 1000.0 / f64::from(scale) / f64::from(frames);
-    // Pictures of 8 bits in 4:2:0: what profiles up to High have.
-    let sane = rows > 0 && columns > 0 && frames > 0 && frame_time.is_finite() && profile <= 100;
+    let sane = rows > 0 && columns > 0 && frames > 0 && frame_time.is_finite();
     let photometric = "YBR_PARTIAL_420";
     let description =
-        Description { rows, columns, samples: 3, bits: 8, signed: false, photometric, lossy: true };
-    sane.then_some(Video { description, frames, frame_time, level })
+        Description { rows, columns, samples: 3, bits, signed: false, photometric, lossy: true };
+    sane.then_some(Video { description, frames, frame_time, coding })
+}
+
+/// What the descriptions of samples say: columns and rows, bits of a sample, and how it is compressed.
+fn sample(entries: &[u8]) -> Option<((u16, u16), u8, Coding)> {
+    let (kind, entry) =
+        boxes(entries).find(|(kind, _)| [b"avc1", b"hvc1", b"hev1"].contains(&kind))?;
+    let size = (word(entry, 24)?, word(entry, 26)?);
+    let inner = entry.get(78..)?;
+    if &kind == b"avc1" {
+        let &[_, profile, _, level, ..] = within(inner, b"avcC")?.first_chunk::<4>()?;
+        // Pictures of 8 bits in 4:2:0: what profiles up to High have.
+        return (profile <= 100).then_some((size, 8, Coding::H264(level)));
+    }
+    let told = hevc::configuration(within(inner, b"hvcC")?)?;
+    Some((told.size.unwrap_or(size), told.bits, Coding::Hevc(told.profile)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::hevc::tests::{MAIN, Made, record};
 
     fn boxed(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
         let length = (content.len() as u32 + 8).to_be_bytes();
@@ -87,11 +110,11 @@ mod tests {
     }
 
     /// A file of 50 frames of 640 × 480, 25 a second.
-    fn file() -> Vec<u8> {
+    fn file(kind: &[u8; 4], configuration: &[u8]) -> Vec<u8> {
         let mut entry = vec![0; 78];
         entry[24..28].copy_from_slice(&[0x02, 0x80, 0x01, 0xE0]);
-        entry.extend(boxed(b"avcC", &[1, 100, 0, 41, 0xFF]));
-        let description = [&[0, 0, 0, 0, 0, 0, 0, 1][..], &boxed(b"avc1", &entry)].concat();
+        entry.extend_from_slice(configuration);
+        let description = [&[0, 0, 0, 0, 0, 0, 0, 1][..], &boxed(kind, &entry)].concat();
         let mut times = vec![0, 0, 0, 0, 0, 0, 0, 1];
         times.extend([0, 0, 0, 50, 0, 0, 0, 40]);
         let table = [boxed(b"stsd", &description), boxed(b"stts", &times)].concat();
@@ -107,13 +130,36 @@ mod tests {
 
     #[test]
     fn the_index_tells() {
-        let file = file();
+        let file = file(b"avc1", &boxed(b"avcC", &[1, 100, 0, 41, 0xFF]));
         let video = read(&file).unwrap();
         assert_eq!((video.description.columns, video.description.rows), (640, 480));
-        assert_eq!((video.frames, video.frame_time, video.level), (50, 40.0, 41));
+        let told = (video.frames, video.frame_time, video.coding);
+        assert_eq!(told, (50, 40.0, Coding::H264(41)));
         // Cut anywhere it is not there, or the same.
         for end in 0..file.len() {
             assert!(read(&file[..end]).is_none_or(|found| found == video), "{end}");
+        }
+    }
+
+    #[test]
+    fn hevc_tells_by_its_parameter_sets_or_by_its_sample_entry() {
+        let ten = Made { profile: 2, bits: 10, ..MAIN };
+        for (kind, made, profile, bits) in
+            [(b"hvc1", MAIN, Profile::Main, 8), (b"hev1", ten, Profile::Main10, 10)]
+        {
+            for (has_set, size) in [(true, (1920, 1080)), (false, (640, 480))] {
+                let file = file(kind, &boxed(b"hvcC", &record(made, has_set)));
+                let video = read(&file).unwrap();
+                let described = video.description;
+                assert_eq!(
+                    (described.columns, described.rows, described.bits),
+                    (size.0, size.1, bits)
+                );
+                assert_eq!((video.coding, video.frames), (Coding::Hevc(profile), 50));
+                for end in 0..file.len() {
+                    assert!(read(&file[..end]).is_none_or(|found| found == video), "{end}");
+                }
+            }
         }
     }
 }

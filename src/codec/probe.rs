@@ -4,7 +4,11 @@
 //! decoder, MP4 by its boxes. Holds: no more than the headers is looked at, whatever they say. Absent: decoding, files
 //! around codestreams (JP2 boxes), and codestreams that say nothing (RLE).
 
-use super::{jpeg_xl, mp4};
+use super::{
+    hevc::Profile,
+    jpeg_xl,
+    mp4::{self, Coding},
+};
 use crate::dicom::{compose::Description, transfer_syntax::TransferSyntax};
 
 /// Bytes in which the header of a codestream must be.
@@ -27,11 +31,15 @@ const JXL: &str = "1.2.840.10008.1.2.4.112";
 /// H.264 of up to level 4.1, and of level 4.2.
 const H264_41: &str = "1.2.840.10008.1.2.4.102";
 const H264_42: &str = "1.2.840.10008.1.2.4.104";
+const HEVC_MAIN: &str = "1.2.840.10008.1.2.4.107";
+const HEVC_MAIN_10: &str = "1.2.840.10008.1.2.4.108";
+/// Of what none is made for.
+const NONE: &str = "";
 
 /// What a codestream is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Probe {
-    /// The transfer syntax of such streams.
+    /// The transfer syntax of such streams; empty where there is none.
     pub syntax: &'static str,
     /// What it says of its pixels.
     pub description: Description,
@@ -51,10 +59,12 @@ impl Probe {
             J2K => &["1.2.840.10008.1.2.4.93"],
             HT_LOSSLESS => &[HT, "1.2.840.10008.1.2.4.202"],
             JXL_LOSSLESS => &[JXL, "1.2.840.10008.1.2.4.111"],
+            // Who decodes Main 10 decodes Main.
+            HEVC_MAIN => &[HEVC_MAIN_10],
             _ => &[],
         };
-        // Their differences are beyond what is read.
-        if self.moves.is_some() {
+        // The differences of those of H.264 are beyond what is read.
+        if [H264_41, H264_42].contains(&self.syntax) {
             return TransferSyntax::lookup(syntax)
                 .is_some_and(|known| known.media_type == "video/mp4");
         }
@@ -75,7 +85,13 @@ pub fn probe(bytes: &[u8]) -> Option<Probe> {
         }
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => {
             let video = mp4::read(bytes)?;
-            let syntax = if video.level > 41 { H264_42 } else { H264_41 };
+            let syntax = match video.coding {
+                Coding::H264(..=41) => H264_41,
+                Coding::H264(_) => H264_42,
+                Coding::Hevc(Profile::Main) => HEVC_MAIN,
+                Coding::Hevc(Profile::Main10) => HEVC_MAIN_10,
+                Coding::Hevc(Profile::Other) => NONE,
+            };
             let moves = Some((video.frames, video.frame_time));
             Some(Probe { syntax, description: video.description, moves })
         }

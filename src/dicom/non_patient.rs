@@ -24,13 +24,13 @@ pub const COMMON: [Tag; 3] = [Tag(0x0008, 0x0005), Tag(0x0008, 0x0016), Tag(0x00
 
 /// All categories.
 pub static CATEGORIES: [Category; 6] = [
-    // PS3.4 §X.6.1.2.
+    // PS3.4 Table X.6-1.
     Category {
         name: "color-palettes",
         sop_classes: &[uids::COLOR_PALETTE_STORAGE],
         keys: &[Tag(0x0070, 0x0080), Tag(0x0070, 0x0081), Tag(0x0070, 0x0084), Tag(0x0070, 0x0087)],
     },
-    // PS3.4 §U.6.1.2.
+    // PS3.4 Table U.6-1.
     Category {
         name: "hanging-protocols",
         sop_classes: &[uids::HANGING_PROTOCOL_STORAGE],
@@ -48,7 +48,7 @@ pub static CATEGORIES: [Category; 6] = [
             Tag(0x0072, 0x0102),
         ],
     },
-    // PS3.4 §HH.6.1.2.
+    // PS3.4 Table HH.6-1.
     Category {
         name: "defined-procedure-protocols",
         sop_classes: &[
@@ -56,25 +56,27 @@ pub static CATEGORIES: [Category; 6] = [
             uids::XA_DEFINED_PROCEDURE_PROTOCOL_STORAGE,
         ],
         keys: &[
+            Tag(0x0008, 0x0012),
+            Tag(0x0008, 0x0013),
             Tag(0x0008, 0x0220),
             Tag(0x0008, 0x0221),
+            Tag(0x0008, 0x2218),
+            Tag(0x0008, 0x2228),
+            Tag(0x0012, 0x0010),
+            Tag(0x0012, 0x0020),
             Tag(0x0018, 0x1030),
             Tag(0x0018, 0x9906),
             Tag(0x0018, 0x9907),
             Tag(0x0018, 0x9908),
             Tag(0x0018, 0x9909),
             Tag(0x0018, 0x990A),
-            Tag(0x0018, 0x990B),
             Tag(0x0018, 0x990E),
-            Tag(0x0018, 0x990F),
-            Tag(0x0018, 0x9910),
             Tag(0x0018, 0x9912),
-            Tag(0x0070, 0x0080),
-            Tag(0x0070, 0x0081),
+            Tag(0x0040, 0xA07C),
             Tag(0x0070, 0x0084),
         ],
     },
-    // PS3.4 §BB.6.1.2.
+    // PS3.4 Tables BB.6-1, BB.6-2 and BB.6-3.
     Category {
         name: "implant-templates",
         sop_classes: &[
@@ -87,21 +89,24 @@ pub static CATEGORIES: [Category; 6] = [
             Tag(0x0022, 0x1095),
             Tag(0x0022, 0x1097),
             Tag(0x0068, 0x6210),
-            Tag(0x0068, 0x6221),
             Tag(0x0068, 0x6222),
-            Tag(0x0068, 0x6223),
+            Tag(0x0068, 0x6224),
+            Tag(0x0068, 0x6225),
             Tag(0x0068, 0x6226),
             Tag(0x0068, 0x6230),
+            Tag(0x0068, 0x62A0),
+            Tag(0x0068, 0x63A0),
+            Tag(0x0068, 0x63A4),
             Tag(0x0076, 0x0001),
-            Tag(0x0076, 0x0003),
-            Tag(0x0076, 0x0006),
-            Tag(0x0076, 0x0010),
+            Tag(0x0076, 0x0008),
+            Tag(0x0076, 0x000C),
+            Tag(0x0076, 0x000E),
             Tag(0x0076, 0x0020),
+            Tag(0x0076, 0x0030),
             Tag(0x0078, 0x0001),
             Tag(0x0078, 0x0010),
             Tag(0x0078, 0x0020),
-            Tag(0x0078, 0x0024),
-            Tag(0x0078, 0x0028),
+            Tag(0x0078, 0x0026),
         ],
     },
     // PS3.4 §JJ.2.2.
@@ -120,11 +125,19 @@ pub static CATEGORIES: [Category; 6] = [
             Tag(0x0008, 0x0428),
         ],
     },
-    // PS3.4 §II.6.1.2.
+    // PS3.4 Table II.6-1.
     Category {
         name: "protocol-approvals",
         sop_classes: &[uids::PROTOCOL_APPROVAL_STORAGE],
-        keys: &[Tag(0x0044, 0x0100), Tag(0x0044, 0x0109)],
+        keys: &[
+            Tag(0x0008, 0x0012),
+            Tag(0x0008, 0x0013),
+            Tag(0x0008, 0x0070),
+            Tag(0x0008, 0x1090),
+            Tag(0x0018, 0x1020),
+            Tag(0x0044, 0x0100),
+            Tag(0x0044, 0x0109),
+        ],
     },
 ];
 

@@ -12,6 +12,8 @@
 
 mod answer;
 mod association;
+#[cfg(test)]
+mod bent;
 mod command;
 mod door;
 mod find;

@@ -36,7 +36,7 @@ use crate::{
     dicom::compose::Malformed,
     tenancy::{PartitionScope, Permission},
 };
-use assembly::{Assembly, Form};
+use assembly::{Assembly, Crowded, Form};
 
 /// What the `type` of a request body can be; the last where the root part names the partition.
 const TAKEN: [&str; 4] =
@@ -86,8 +86,8 @@ enum Broken {
     Body(#[from] MultipartError),
     #[error(transparent)]
     Metadata(#[from] Malformed),
-    /// Metadata is longer than what may be held, or there was no memory for it.
-    #[error("the metadata is longer than what may be held")]
+    /// Metadata and values that wait are longer than what may be held, or there was no memory for them.
+    #[error("more than may be held has to be held")]
     Staged(NoRoom),
 }
 
@@ -167,9 +167,12 @@ async fn take(
         Some(media_type) => Form::of(media_type),
         None => Form::of(&root),
     };
-    let taken = match form {
+    let (crowded, taken) = match form {
         Some(form) => Assembly::new(&mut session, &mut reader, &app.limits, form).take(head).await,
-        None => instances(&mut session, &mut reader, head).await.map_err(Broken::from),
+        None => {
+            let taken = instances(&mut session, &mut reader, head).await;
+            (Crowded::default(), taken.map_err(Broken::from))
+        }
     };
     let broken = taken.err();
     if let Some(error) = &broken {
@@ -180,6 +183,7 @@ async fn take(
         // Where the client is still sending: else it may not see the answer.
         reader.discard().await;
     }
+    let broken = broken.or_else(|| crowded.of(&outcome).map(Broken::Staged));
     match broken {
         Some(error) if outcome.stored.is_empty() => Err(error.into()),
         _ => Ok(store_response::answer(&outcome, &urls, answer).into_response()),

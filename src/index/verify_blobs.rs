@@ -27,15 +27,15 @@ const BLOBS: &str = "-- verify_blobs
             ORDER BY blob_id)) x) i";
 
 const CONTENT: &str = "-- verify_content
-    SELECT i.blob_id, i.watermark, i.blob_offset, i.length, i.sha256
+    SELECT i.blob_id, i.watermark, i.blob_offset, i.length, i.sha256, i.walked
     FROM unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL (
-        (SELECT blob_id, watermark, blob_offset, length, sha256 FROM instance
+        (SELECT blob_id, watermark, blob_offset, length, sha256, true AS walked FROM instance
             WHERE partition_id = $1 AND blob_id >= n.key AND blob_id <= n.key ORDER BY blob_id)
-        UNION ALL (SELECT blob_id, watermark, blob_offset, length, sha256
+        UNION ALL (SELECT blob_id, watermark, blob_offset, length, sha256, false
             FROM non_patient_instance
             WHERE partition_id = $1 AND blob_id >= n.key AND blob_id <= n.key
             ORDER BY blob_id)
-        UNION ALL (SELECT blob_id, watermark, blob_offset, length, sha256
+        UNION ALL (SELECT blob_id, watermark, blob_offset, length, sha256, false
             FROM original_instance
             WHERE partition_id = $1 AND blob_id >= n.key AND blob_id <= n.key
             ORDER BY blob_id)) i";
@@ -84,6 +84,8 @@ pub struct VerifyContent {
     pub length: i64,
     /// SHA-256 of the file.
     pub sha256: Vec<u8>,
+    /// Whether its row is among those of [`PartitionTx::verify_instances`].
+    pub walked: bool,
 }
 
 impl PartitionTx {
@@ -134,6 +136,7 @@ impl PartitionTx {
                 offset: row.try_get(2)?,
                 length: row.try_get(3)?,
                 sha256: row.try_get(4)?,
+                walked: row.try_get(5)?,
             })
         };
         rows.iter().map(read).collect()

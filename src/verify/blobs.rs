@@ -93,10 +93,20 @@ impl Checker {
             }
         }
         self.overlaps(&content).await?;
-        // What lies outside of the blob was told where rows were looked at.
-        let inside = |one: &&VerifyContent| {
-            one.offset >= 0 && one.length > 0 && one.offset.saturating_add(one.length) <= row.length
+        let is_inside = |offset: i64, length: i64| {
+            offset >= 0 && length > 0 && offset.saturating_add(length) <= row.length
         };
+        let inside = |one: &&VerifyContent| is_inside(one.offset, one.length);
+        // Of other rows it was told where they were looked at.
+        let outside = content.iter().filter(|one| !one.walked && !inside(one));
+        let outside: Vec<i64> = outside.map(|one| one.watermark).collect();
+        if !outside.is_empty() {
+            let places = self.db.begin_verify(&self.scope).await?.verify_places(&outside).await?;
+            let places = places.into_iter().filter(|place| place.blob == row.id);
+            for place in places.filter(|place| !is_inside(place.offset, place.length)) {
+                self.found(at(Kind::OutsideBlob, &place));
+            }
+        }
         let length = i64::try_from(size).unwrap_or(i64::MAX);
         let (whole, cut): (Vec<VerifyContent>, Vec<VerifyContent>) = content
             .iter()

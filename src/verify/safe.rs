@@ -36,6 +36,7 @@ impl Checker {
                 offset: place.offset,
                 length: place.length,
                 sha256: place.sha256.clone(),
+                walked: false,
             });
         }
         content.sort_by_key(|one| (one.blob, one.offset, one.watermark));

@@ -30,7 +30,7 @@ pub const SETTINGS: [(&str, &str); 6] = [
 
 /// What is killed.
 #[derive(Clone, Copy)]
-enum Victim {
+pub enum Victim {
     /// The server, whose Postgres then ends in good order.
     Server,
     /// The server and its postmaster.
@@ -67,7 +67,8 @@ pub async fn some_moment(stage: &Stage) {
     tokio::time::sleep(Duration::from_millis(pause)).await;
 }
 
-fn kill(server: i32, data: &Path, victim: Victim) {
+/// Kills a server, and what else is to be killed with it.
+pub fn kill(server: i32, data: &Path, victim: Victim) {
     // Those of this folder only, and each a child of ours or of the server.
     let others = match victim {
         Victim::Server => Vec::new(),
@@ -78,7 +79,8 @@ fn kill(server: i32, data: &Path, victim: Victim) {
     others.into_iter().filter(|pid| *pid > 0).for_each(|pid| signal_to(pid, libc::SIGKILL));
 }
 
-fn any_victim() -> Victim {
+/// Most often the server alone.
+pub fn any_victim() -> Victim {
     match rand::rng().random_range(0..4) {
         0 => Victim::Postmaster,
         1 => Victim::All,

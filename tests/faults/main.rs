@@ -27,6 +27,7 @@ mod load;
 mod model;
 mod mount;
 mod objects;
+mod others;
 mod pair;
 mod pollers;
 mod postgres;

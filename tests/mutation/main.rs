@@ -21,6 +21,8 @@ mod corpus;
 mod bodies;
 mod deidentified;
 mod headers;
+mod metadata;
+mod payloads;
 mod pictures;
 
 /// Counts what one thread holds, so that a test can say how much it may be.

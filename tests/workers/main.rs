@@ -28,7 +28,8 @@ use bytes::Bytes;
 use collimator::{
     blob::{BlobStore, PartitionBlobs},
     config::BlobConfig,
-    index::NewBlob,
+    dicom::index::NonPatient,
+    index::{NewBlob, NewNonPatient},
     tenancy::PartitionId,
 };
 use futures::TryStreamExt;
@@ -75,6 +76,27 @@ impl Archive {
         let new = NewBlob { id: blob, length: 1 << 20 };
         let stored = data::store_in(&mut tx, &new, &[sample]).await.unwrap();
         assert!(stored.iter().all(data::is_new));
+        tx.commit().await.unwrap();
+    }
+
+    /// Puts a blob and commits the row of a Non-Patient Instance for it.
+    async fn store_palette(&self, id: &str, blob: Uuid, instance: &str) {
+        self.put(id, blob).await;
+        let uid = |text: &str| text.parse().unwrap();
+        let indexed = NonPatient {
+            transfer_syntax: uid("1.2.840.10008.1.2.1"),
+            sop_class: uid("1.2.840.10008.5.1.4.39.1"),
+            instance: uid(instance),
+            data_set_offset: 0,
+            has_preamble: false,
+            metadata: Vec::new(),
+            bulk: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let (category, metadata, length, sha256) = ("color-palettes", &b"{}"[..], 5, [0; 32]);
+        let new = NewNonPatient { category, indexed: &indexed, metadata, length, sha256 };
+        let mut tx = self.database.db.begin_in(&postgres::scope(id)).await.unwrap();
+        assert!(tx.non_patient_create(NewBlob { id: blob, length }, &new).await.unwrap());
         tx.commit().await.unwrap();
     }
 

@@ -45,6 +45,29 @@ async fn only_old_blobs_that_no_row_knows_go() {
 }
 
 #[tokio::test]
+async fn blobs_of_non_patient_instances_are_known_until_their_grace_is_over() {
+    let archive = Archive::new(&["north", "south"]).await;
+    let [live, deleted, orphan, foreign] = ids();
+    archive.store_palette("north", live, "1.2.1").await;
+    archive.store_palette("north", deleted, "1.2.2").await;
+    archive.store_palette("south", foreign, "1.2.3").await;
+    archive.put("north", orphan).await;
+    archive.put("north", foreign).await;
+    for blob in [live, deleted, orphan, foreign] {
+        archive.age("north", blob, 2 * DAY);
+    }
+    let mut tx = archive.database.db.begin_in(&crate::postgres::scope("north")).await.unwrap();
+    let instance = "1.2.2".parse().unwrap();
+    assert!(tx.non_patient_delete("color-palettes", &instance, DAY).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(sweep(&archive).await.items, 2);
+    // What was deleted is the remover's, when its time has come.
+    assert_eq!(archive.blobs("north").await, BTreeSet::from([live, deleted]));
+    assert_eq!(archive.blobs("south").await, BTreeSet::from([foreign]));
+    assert_eq!(archive.awaiting_removal().await, 1);
+}
+
+#[tokio::test]
 async fn a_blob_whose_rows_are_not_committed_yet_stays() {
     let archive = Archive::new(&["north"]).await;
     let [blob] = ids();

@@ -16,7 +16,7 @@ use super::{
     waiting::{Instance, NO_PART, Waiting, Whose},
 };
 use crate::{
-    archive::{FailureReason, PartSink, StoreSession},
+    archive::{FailureReason, NoRoom, Outcome, PartSink, StoreSession},
     codec::probe::HEAD,
     config::LimitsConfig,
     dicom::{
@@ -64,6 +64,32 @@ pub(super) struct Assembly<'a> {
     depth: u16,
     /// The form of a root part without a media type of its own.
     root: Form,
+    crowded: Crowded,
+}
+
+/// Instances that failed because there was no room, and for nothing else.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Crowded {
+    /// How many.
+    pub(super) instances: usize,
+    /// What there was no room in, of the last one; memory, if it was that once.
+    pub(super) room: Option<NoRoom>,
+}
+
+impl Crowded {
+    /// What the request as a whole had no room in: where nothing is stored, and nothing but that is why.
+    pub(super) fn of(&self, outcome: &Outcome) -> Option<NoRoom> {
+        let is_all = outcome.stored.is_empty() && outcome.failed.len() == self.instances;
+        self.room.filter(|_| is_all)
+    }
+
+    fn note(&mut self, refusal: &Refusal) {
+        let Some(room) = refusal.room else { return };
+        self.instances += 1;
+        if self.room != Some(NoRoom::Memory) {
+            self.room = Some(room);
+        }
+    }
 }
 
 impl<'a> Assembly<'a> {
@@ -75,11 +101,12 @@ impl<'a> Assembly<'a> {
     ) -> Self {
         let waiting = Waiting::new(session.staged());
         let depth = limits.element_depth;
-        Self { session, reader, waiting, strays: Vec::new(), depth, root }
+        let crowded = Crowded::default();
+        Self { session, reader, waiting, strays: Vec::new(), depth, root, crowded }
     }
 
     /// Takes all parts of the request.
-    pub(super) async fn take(mut self, head: PartHead) -> Result<(), Broken> {
+    pub(super) async fn take(mut self, head: PartHead) -> (Crowded, Result<(), Broken>) {
         let mut taken = self.parts(head).await;
         // What was held while another instance was written.
         for number in self.waiting.ready() {
@@ -89,7 +116,12 @@ impl<'a> Assembly<'a> {
         }
         self.tell_strays();
         self.waiting.end(self.session);
-        taken
+        (self.crowded, taken)
+    }
+
+    fn refuse(&mut self, sop: Option<(Uid, Uid)>, refusal: Refusal) {
+        self.crowded.note(&refusal);
+        self.session.refuse_instance(sop, refusal.reason, refusal.detail);
     }
 
     async fn parts(&mut self, first: PartHead) -> Result<(), Broken> {
@@ -148,10 +180,7 @@ impl<'a> Assembly<'a> {
             } else {
                 match self.waiting.staged.hold(composition.weight()).await {
                     Ok(()) => self.waiting.add(composition, self.session),
-                    Err(none) => {
-                        let Refusal { reason, detail } = none.into();
-                        self.session.refuse_instance(composition.sop(), reason, detail);
-                    }
+                    Err(none) => self.refuse(composition.sop(), none.into()),
                 }
             }
         }
@@ -172,7 +201,7 @@ impl<'a> Assembly<'a> {
                 }
                 sink.finish().await;
             }
-            Err(refusal) => self.session.refuse_instance(sop, refusal.reason, refusal.detail),
+            Err(refusal) => self.refuse(sop, refusal),
         }
     }
 
@@ -204,7 +233,7 @@ impl<'a> Assembly<'a> {
             Err(Stop::Refused(refusal)) => {
                 live.release(&mut self.waiting);
                 let sop = self.waiting.fail(number);
-                self.session.refuse_instance(sop, refusal.reason, refusal.detail);
+                self.refuse(sop, refusal);
             }
         }
         Ok(())
@@ -232,7 +261,7 @@ impl<'a> Assembly<'a> {
                         Err(broken)
                     }
                     Stop::Refused(refusal) => {
-                        self.session.refuse_instance(sop, refusal.reason, refusal.detail);
+                        self.refuse(sop, refusal);
                         Ok(self.reader.next_head().await?)
                     }
                 };
@@ -261,6 +290,7 @@ impl<'a> Assembly<'a> {
                 broken.map_or(Ok(next), |error| Err(error.into()))
             }
             Err(Stop::Refused(refusal)) => {
+                self.crowded.note(&refusal);
                 sink.refuse(sop, refusal.reason, refusal.detail).await;
                 self.waiting.fail(number);
                 match next {
@@ -522,4 +552,29 @@ impl File<'_, '_> {
 /// The length that an element has whose value has this one.
 fn even(length: u64) -> u32 {
     u32::try_from(length + length % 2).unwrap_or(u32::MAX - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Failed;
+
+    #[test]
+    fn memory_goes_before_the_limit_and_what_is_wrong_before_both() {
+        let reason = FailureReason::OutOfResources;
+        let of = |rooms: &[Option<NoRoom>]| {
+            let mut crowded = Crowded::default();
+            for room in rooms {
+                crowded.note(&Refusal { room: *room, ..Refusal::new(reason, "") });
+            }
+            let failed = Failed { sop: None, reason, detail: String::new() };
+            let failed = vec![failed; rooms.len()];
+            crowded.of(&Outcome { failed, ..Outcome::default() })
+        };
+        let (limit, memory) = (Some(NoRoom::Limit(7)), Some(NoRoom::Memory));
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[limit, limit]), limit);
+        assert_eq!(of(&[memory, limit]), memory);
+        assert_eq!(of(&[limit, None]), None);
+    }
 }

@@ -23,11 +23,13 @@ const DOCUMENT_LENGTH: Tag = Tag(0x0042, 0x0015);
 pub(super) struct Refusal {
     pub(super) reason: FailureReason,
     pub(super) detail: String,
+    /// What there was no room for: the instance itself is not to blame.
+    pub(super) room: Option<NoRoom>,
 }
 
 impl Refusal {
     pub(super) fn new(reason: FailureReason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: detail.into(), room: None }
     }
 
     /// Of a value that is not what the metadata says.
@@ -42,7 +44,7 @@ impl From<NoRoom> for Refusal {
             NoRoom::Limit(_) => "more has to be held than limits.staged_bytes allows",
             NoRoom::Memory => "uploads hold as much memory as they may",
         };
-        Self::new(FailureReason::OutOfResources, detail)
+        Self { room: Some(none), ..Self::new(FailureReason::OutOfResources, detail) }
     }
 }
 
@@ -122,8 +124,7 @@ fn syntax_of(place: &Place, part: &Known<'_>) -> Result<Option<&'static str>, Re
         None => None,
     };
     if let Some(known) = told {
-        let agree =
-            media_type == OCTET_STREAM || media_type == known.media_type.to_ascii_lowercase();
+        let agree = media_type == OCTET_STREAM || is_of(media_type, known);
         return match known.pixels {
             _ if !agree => Err(Refusal::mismatch(place, "has a transfer syntax of another type")),
             PixelForm::Encapsulated | PixelForm::Video => Ok(Some(known.uid)),
@@ -141,9 +142,16 @@ fn syntax_of(place: &Place, part: &Known<'_>) -> Result<Option<&'static str>, Re
     // What the stream is counts for more than what is meant where nothing is said.
     let found = probe(part.first).map_or(default.uid, |found| found.syntax);
     match TransferSyntax::lookup(found) {
-        Some(entry) if named(&entry) => Ok(Some(found)),
+        Some(entry) if is_of(media_type, entry) => Ok(Some(found)),
         _ => Err(Refusal::mismatch(place, "is not what its media type says")),
     }
+}
+
+/// Whether payloads of a transfer syntax are of this media type: their own, or for HEVC that of the file
+/// that they come in.
+fn is_of(media_type: &str, syntax: &TransferSyntax) -> bool {
+    let container = syntax.media_type == "video/H265" && media_type == "video/mp4";
+    container || syntax.media_type.eq_ignore_ascii_case(media_type)
 }
 
 /// What a frame says of itself, if frames of this transfer syntax do.

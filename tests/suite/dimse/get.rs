@@ -156,7 +156,8 @@ async fn a_move_goes_to_a_destination_that_is_known_and_to_no_other() {
     // All by one association, which is released in the end.
     let destination = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        let (mut own, request) = Peer::accept(stream, |_, syntax| syntax == EXPLICIT).await;
+        let (mut own, request) =
+            Peer::accept(Box::new(stream), |_, syntax| syntax == EXPLICIT).await;
         assert_eq!((&*request.calling_ae_title, &*request.called_ae_title), ("SERVER", "DEST"));
         let mut instances = Vec::new();
         for _ in 0..3 {

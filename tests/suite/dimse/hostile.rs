@@ -1,6 +1,9 @@
 //! Peers that break rules, say nothing, or come in great number.
 
-use dicom_ul::pdu::{AbortRQSource, AssociationRJResult, PDataValueType, Pdu};
+use dicom_ul::pdu::{
+    AbortRQSource, AssociationRJResult, AssociationRJServiceProviderPresentationReason,
+    AssociationRJSource, PDataValueType, Pdu,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -11,7 +14,7 @@ use super::{
     peer::{CT, EXPLICIT, Peer, STUDY_FIND, VERIFICATION, address, request},
     server,
 };
-use crate::harness::{Dicom, Server};
+use crate::harness::{Dicom, PARTITIONS, Server, until};
 
 /// What is answered to bytes on a new connection, until it is closed.
 async fn answered(server: &Server, bytes: &[u8]) -> Vec<u8> {
@@ -155,7 +158,55 @@ async fn there_are_so_many_associations_and_no_more() {
     let _three = ask("B").await.unwrap();
     assert!(ask("C").await.is_err());
     one.release().await;
-    crate::harness::until("a place is free", async || ask("C").await.is_ok()).await;
+    until("a place is free", async || ask("C").await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_partition_has_so_many_and_the_others_have_theirs() {
+    let peers = r#"
+[[dimse.peers]]
+ae = "NORTHERN"
+partitions = ["north"]
+
+[[dimse.peers]]
+ae = "SOUTHERN"
+partitions = ["south"]
+
+[[dimse.peers]]
+ae = "BOTH"
+partitions = ["north", "south"]
+"#;
+    let mut settings = PARTITIONS.to_vec();
+    settings.extend_from_slice(&[
+        ("dimse.listen", "127.0.0.1:0"),
+        ("dimse.max_associations", "5"),
+        ("dimse.partition_associations", "2"),
+    ]);
+    let server = Server::with_file(peers, &settings).await;
+    for partition in ["north", "south"] {
+        let file = Dicom::ct("1.2.1", "1.2.1.1", "1.2.1.1.1").file();
+        server.store(&format!("/partitions/{partition}/studies"), &[file]).await.is(200);
+    }
+    let ask = |calling: &'static str, called: &'static str| {
+        let contexts = [(VERIFICATION, &[EXPLICIT][..])];
+        Peer::with(&server, request(calling, called, &contexts, &[]))
+    };
+    let first = ask("NORTHERN", "NORTH").await.unwrap();
+    let _second = ask("BOTH", "north").await.unwrap();
+    // By whatever title and whoever calls.
+    for calling in ["NORTHERN", "BOTH"] {
+        let rejected = ask(calling, "NORTH").await.err().unwrap();
+        assert_eq!(rejected.result, AssociationRJResult::Transient);
+        let limit = AssociationRJServiceProviderPresentationReason::LocalLimitExceeded;
+        assert_eq!(rejected.source, AssociationRJSource::ServiceProviderPresentation(limit));
+    }
+    // Who does not reach it is not told that it is full.
+    let foreign = ask("SOUTHERN", "NORTH").await.err().unwrap();
+    assert_eq!(Some(foreign), ask("SOUTHERN", "EAST").await.err());
+    let mut south = ask("SOUTHERN", "SOUTH").await.unwrap();
+    assert_eq!(south.echo().await.status, 0);
+    first.release().await;
+    until("a place is free", async || ask("NORTHERN", "NORTH").await.is_ok()).await;
 }
 
 #[tokio::test]

@@ -134,16 +134,11 @@ impl Peer {
 
     /// The other side: takes whatever is proposed in the first of its syntaxes, if `takes` says so.
     pub async fn accept(
-        stream: TcpStream,
+        stream: Box<dyn Stream>,
         takes: impl Fn(&str, &str) -> bool,
     ) -> (Self, AssociationRQ) {
-        let mut it = Self {
-            stream: Box::new(stream),
-            message: 0,
-            accepted: Vec::new(),
-            classes: Vec::new(),
-            held: None,
-        };
+        let mut it =
+            Self { stream, message: 0, accepted: Vec::new(), classes: Vec::new(), held: None };
         let Pdu::AssociationRQ(request) = it.read().await else { panic!("no request") };
         for proposed in &request.presentation_contexts {
             let syntax = proposed.transfer_syntaxes.iter();

@@ -40,6 +40,14 @@ impl Authority {
         self.sign(params)
     }
 
+    /// A certificate of this machine, by which it may call others as well.
+    pub fn both(&self) -> Pair {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params)
+    }
+
     /// A certificate of a client of this name.
     pub fn client(&self, name: &str) -> Pair {
         let mut params = CertificateParams::default();

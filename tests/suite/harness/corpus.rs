@@ -298,3 +298,48 @@ pub fn multipart_of(parts: &[(&str, &[u8])]) -> Vec<u8> {
     body.extend_from_slice(b"--frontier--\r\n");
     body
 }
+
+/// A box of an MP4 file.
+pub fn mp4_box(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    let length = (content.len() as u32 + 8).to_be_bytes();
+    [&length[..], kind, content].concat()
+}
+
+/// An MP4 file of 50 frames of 72 × 54, 25 a second, with such a sample entry and configuration.
+pub fn mp4(entry: &[u8; 4], configuration: (&[u8; 4], &[u8])) -> Vec<u8> {
+    let mut sample = vec![0; 78];
+    sample[24..28].copy_from_slice(&[0, 72, 0, 54]);
+    sample.extend(mp4_box(configuration.0, configuration.1));
+    let description = [&[0, 0, 0, 0, 0, 0, 0, 1][..], &mp4_box(entry, &sample)].concat();
+    let times = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 50, 0, 0, 0, 40];
+    let table = [mp4_box(b"stsd", &description), mp4_box(b"stts", &times)].concat();
+    let mut header = vec![0; 12];
+    header.extend(1000_u32.to_be_bytes());
+    header.extend(2000_u32.to_be_bytes());
+    let inner = mp4_box(b"minf", &mp4_box(b"stbl", &table));
+    let media = [mp4_box(b"mdhd", &header), inner].concat();
+    let sound = mp4_box(b"trak", &mp4_box(b"mdia", b""));
+    let movie = [sound, mp4_box(b"trak", &mp4_box(b"mdia", &media))].concat();
+    let whole =
+        [mp4_box(b"ftyp", b"isom\0\0\0\0"), mp4_box(b"moov", &movie), mp4_box(b"mdat", &[7; 100])];
+    whole.concat()
+}
+
+/// The configuration of an H.264 stream: High profile, level 4.1.
+pub const AVC: [u8; 5] = [1, 100, 0, 41, 0xFF];
+
+/// The configurations of HEVC streams of 72 × 54 as x265 makes them: Main, and Main 10.
+pub const HEVC: [&str; 2] = [
+    "0101600000009000000000001ef000fcfdf8f800000f02a00001001840010c01ffff01600000030090000003000003001e\
+     959409a10001002b42010101600000030090000003000003001ea02881072cd965654a4c2f016808000003000800000300\
+     c840",
+    "0102200000009000000000001ef000fcfdfafa00000f02a00001001840010c01ffff02200000030090000003000003001e\
+     959409a10001002a42010102200000030090000003000003001ea02881072ccd965654a4c2f0168080000003008000000c\
+     84",
+];
+
+/// The bytes of two hexadecimal digits each.
+pub fn bytes_of(digits: &str) -> Vec<u8> {
+    let pairs = digits.as_bytes().as_chunks::<2>().0.iter();
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}

@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 
 use super::{failed, items, others, stored, text};
 use crate::{
-    harness::{Answer, Dicom, PARTITIONS, Server, corpus::multipart_of},
+    harness::{
+        Answer, Dicom, PARTITIONS, Server,
+        corpus::{AVC, HEVC, bytes_of, mp4, multipart_of},
+    },
     retrieve::pixels::{Picture, lossless, lossy, picture, read, stored as image},
 };
 
@@ -362,6 +365,65 @@ async fn a_video_is_one_part() {
 }
 
 #[tokio::test]
+async fn h264_and_hevc_tell_what_they_are() {
+    let server = Server::start().await;
+    let [main, ten] = HEVC.map(bytes_of);
+    let mut high = main.clone();
+    // Level 6.
+    high[12] = 180;
+    let video = |entry: &[u8; 4], configuration: &[u8]| match entry {
+        b"avc1" => mp4(entry, (b"avcC", configuration)),
+        _ => mp4(entry, (b"hvcC", configuration)),
+    };
+    let more = json!({"7FE00010": {"vr": "OB", "BulkDataURI": "pixels"}});
+    let main_syntax = "video/H265; transfer-syntax=1.2.840.10008.1.2.4.107";
+    let ten_syntax = "video/H265; transfer-syntax=1.2.840.10008.1.2.4.108";
+    for (n, (media_type, stream, syntax, bits)) in [
+        ("video/mp4", video(b"avc1", &AVC), "102", ("8", "8", "7")),
+        ("video/H265", video(b"hvc1", &main), "107", ("8", "8", "7")),
+        ("video/mp4", video(b"hev1", &main), "107", ("8", "8", "7")),
+        ("video/H265", video(b"hvc1", &ten), "108", ("16", "10", "9")),
+        (ten_syntax, video(b"hvc1", &main), "108", ("8", "8", "7")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let uid = format!("1.2.1.1.{n}");
+        let parts = [body(&[metadata(&uid, &more)]), (at(media_type, "pixels"), stream.clone())];
+        let answer = post(&server, "/studies", JSON, &parts).await;
+        assert_eq!(answer.status, 200, "{n}: {}", answer.text());
+        let path = format!("/studies/1.2.1/series/1.2.1.1/instances/{uid}");
+        let file = server.get_as(&path, "application/dicom; transfer-syntax=*").await.is(200);
+        let made = read(&file.body);
+        assert_eq!(made.syntax, format!("1.2.840.10008.1.2.4.{syntax}"));
+        assert_eq!(made.frames()[0][..stream.len()], stream);
+        let told =
+            [0x0010, 0x0011, 0x0008, 0x0002, 0x0004].map(|element| made.text(0x0028, element));
+        assert_eq!(told, ["54", "72", "50", "3", "YBR_PARTIAL_420"]);
+        let told = [0x0100, 0x0101, 0x0102].map(|element| made.text(0x0028, element));
+        assert_eq!(told, [bits.0, bits.1, bits.2], "{media_type}");
+        assert_eq!(
+            (made.text(0x0018, 0x1063), made.text(0x0028, 0x2110)),
+            ("40.0".into(), "01".into())
+        );
+    }
+    let mut wrong = more.clone();
+    wrong["00280010"] = json!({"vr": "US", "Value": [55]});
+    for (media_type, stream, more) in [
+        // Ten bits are not of Main; what is of neither; H.264 is no HEVC; and another height.
+        (main_syntax, video(b"hvc1", &ten), &more),
+        ("video/H265", video(b"hvc1", &high), &more),
+        (ten_syntax, video(b"hvc1", &high), &more),
+        ("video/H265", video(b"avc1", &AVC), &more),
+        ("video/H265", video(b"hvc1", &main), &wrong),
+    ] {
+        let parts = [body(&[metadata("1.2.1.1.99", more)]), (at(media_type, "pixels"), stream)];
+        let answer = post(&server, "/studies", JSON, &parts).await.is(409);
+        assert_eq!(failed(&answer), [("1.2.1.1.99".to_owned(), 0xA900)], "{media_type}");
+    }
+}
+
+#[tokio::test]
 async fn png_and_gif_become_native_frames() {
     let server = Server::start().await;
     let source = picture(8, 1, 1);
@@ -446,8 +508,19 @@ async fn malformed_metadata_and_limits() {
     let fine = || body(&[metadata("1.2.1.1.2", &more)]);
     let (first, pixels) =
         ((at(OCTETS, "first"), vec![1, 2]), (at(OCTETS, "pixels"), vec![0; 20_000]));
-    let answer = post(&server, "/studies", JSON, &[fine(), pixels.clone(), first.clone()]).await;
-    assert_eq!(failed(&answer.is(409)), [("1.2.1.1.2".to_owned(), 0xA700)]);
+    let parts = [fine(), pixels.clone(), first.clone()];
+    let problem = post(&server, "/studies", JSON, &parts).await.problem(413);
+    assert!(problem.to_string().contains("limits.staged_bytes"), "{problem}");
+    // Beside one that is stored, and one that fails for something else.
+    let whole = body(&[metadata("1.2.1.1.1", &json!({}))]);
+    let all = [&[whole][..], &parts].concat();
+    let answer = post(&server, "/studies", JSON, &all).await.is(202);
+    assert_eq!(failed(&answer), [("1.2.1.1.2".to_owned(), 0xA700)]);
+    let wrong = body(&[metadata("1.2.1.1.4", &json!({"00280010": {"vr": "LO"}}))]);
+    let all = [&[wrong][..], &parts].concat();
+    let answer = post(&server, "/studies", JSON, &all).await.is(409);
+    let reasons: Vec<u64> = failed(&answer).into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(reasons, [0xC000, 0xA700]);
     post(&server, "/studies", JSON, &[fine(), first, pixels]).await.is(200);
     let deep = json!({"00400260": {"vr": "SQ", "Value": [{"00400260": {"vr": "SQ", "Value": [
         {"00400260": {"vr": "SQ", "Value": [{}]}}]}}]}});

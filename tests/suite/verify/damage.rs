@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{file, fill, findings, of_partition, sql, verified};
-use crate::harness::{PARTITIONS, Server};
+use crate::harness::{Dicom, PARTITIONS, Server};
 
 /// Damage to rows: what is run, `$p` standing for the partition, and what has to be found.
 const ROWS: &[(&str, &str, &[&str])] = &[
@@ -251,6 +251,57 @@ async fn each_kind_of_damage_is_found_and_nothing_else() {
     }
     assert_eq!(findings(&quick, "flipped"), set(&[]));
     assert_eq!(findings(&quick, "hash"), set(&[]));
+}
+
+#[tokio::test]
+async fn non_patient_instances_are_held_against_their_blobs() {
+    let server = Server::with(&PARTITIONS).await;
+    let (db, blobs) = server.parts().await;
+    let palette = |uid: &str| {
+        let mut palette = Dicom::item();
+        palette.text(0x0008, 0x0016, "UI", "1.2.840.10008.5.1.4.39.1");
+        palette.text(0x0008, 0x0018, "UI", uid).text(0x0070, 0x0080, "CS", "LABEL");
+        palette.file()
+    };
+    let damages: [(&str, &str, &[&str]); 4] = [
+        ("whole", "SELECT", &[]),
+        (
+            "hash",
+            "UPDATE non_patient_instance SET sha256 = decode(repeat('00', 32), 'hex')
+                WHERE partition_id = '$p'",
+            &["bytes_differ 1.2.1"],
+        ),
+        (
+            "place",
+            "UPDATE non_patient_instance SET length = length + 1000 WHERE partition_id = '$p'",
+            &["outside_blob 1.2.1"],
+        ),
+        (
+            "row",
+            "DELETE FROM non_patient_instance WHERE partition_id = '$p'",
+            &["blob_unused null"],
+        ),
+    ];
+    for partition in damages.iter().map(|(partition, ..)| *partition).chain(["gone", "flipped"]) {
+        let path = format!("/partitions/{partition}/color-palettes");
+        server.store(&path, &[palette("1.2.1")]).await.is(200);
+    }
+    for (partition, damage, _) in damages {
+        sql(&server, &damage.replace("$p", partition)).await;
+    }
+    let only = |partition: &str| server.blobs(partition).into_iter().next().unwrap();
+    fs::remove_file(only("gone")).unwrap();
+    let mut bytes = fs::read(only("flipped")).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(only("flipped"), bytes).unwrap();
+    let lines = verified(&db, &blobs, &[], true).await;
+    let set = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    for (partition, _, expected) in damages {
+        assert_eq!(findings(&lines, partition), set(expected), "{partition}");
+    }
+    assert_eq!(findings(&lines, "gone"), set(&["bytes_missing 1.2.1", "blob_missing null"]));
+    assert_eq!(findings(&lines, "flipped"), set(&["bytes_differ 1.2.1"]));
 }
 
 /// The instance at the end of the blob that was cut.
