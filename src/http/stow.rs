@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     archive::{NoMemory, NoRoom, StoreSession},
-    dicom::compose::Malformed,
+    dicom::model::Malformed,
     tenancy::{PartitionScope, Permission},
 };
 use assembly::{Assembly, Form};
@@ -84,7 +84,7 @@ fn unsupported() -> Problem {
 enum Broken {
     #[error(transparent)]
     Body(#[from] MultipartError),
-    #[error(transparent)]
+    #[error("the metadata is {0}")]
     Metadata(#[from] Malformed),
     /// Metadata is longer than what may be held, or there was no memory for it.
     #[error("the metadata is longer than what may be held")]
