@@ -17,7 +17,7 @@ use crate::{
         Tag, Uid,
         attributes::{Level, Matching, TABLE},
         changeable,
-        sent::name,
+        json::name,
     },
     tenancy::PartitionScope,
 };

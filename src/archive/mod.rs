@@ -108,7 +108,7 @@ pub use crate::index::{
     Condition, DeadLetter, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation,
     OperationFilter, OperationKind, OperationState, QueryTag, Reference, Removals, RequestKey,
     SearchPlan, SearchRow, SearchTag, TagError, TagState, TagStatus, Target, WebhookSecret,
-    WebhookSettings, Within, path_text,
+    WebhookSettings, Within,
 };
 use crate::{
     blob::BlobStore,

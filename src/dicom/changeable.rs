@@ -6,10 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{
-    Tag,
-    sent::{Flaw, name},
-};
+use super::{Tag, json::name, sent::Flaw};
 
 /// Those of which several values may be given.
 const SEVERAL: [Tag; 9] = [

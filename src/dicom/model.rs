@@ -17,7 +17,6 @@ mod tests;
 use super::{Tag, VR};
 
 pub use json::read as read_json;
-pub(super) use scan::tag_of;
 pub use xml::read as read_xml;
 
 /// The component groups of a person name (PS3.5 §6.2.1), as both models name them.

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Tag, VR, attributes,
-    json::push_hex,
+    json::name,
     model::{self, Attribute, DataSet, GROUPS, Malformed, Value as Sent},
     normalise,
 };
@@ -23,7 +23,7 @@ use super::{
 const MAX_DEPTH: u16 = 16;
 
 /// Bytes of memory that a byte of a body may need, and those that any body may need.
-const SPREAD: u64 = 32;
+const SPREAD: u64 = 16;
 const LEAST: u64 = 64 << 10;
 
 /// Longest path of a flaw that is told, in attributes.
@@ -76,13 +76,6 @@ pub fn native(bytes: &[u8]) -> Result<Map<String, Value>, Flaw> {
 
 fn room(bytes: &[u8]) -> u64 {
     (bytes.len() as u64).saturating_mul(SPREAD).saturating_add(LEAST)
-}
-
-/// The eight digits of a tag.
-pub fn name(tag: Tag) -> String {
-    let mut name = Vec::with_capacity(8);
-    push_hex(&mut name, tag);
-    String::from_utf8(name).unwrap_or_default()
 }
 
 fn flaw(path: &[Tag], rule: impl Into<String>) -> Flaw {

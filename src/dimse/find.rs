@@ -324,7 +324,7 @@ fn flatten(keys: &[Element], path: &mut Vec<Tag>, found: &mut Vec<Key>) {
 fn is_new_patient(study: &[u8], known: &mut HashSet<String>) -> bool {
     let read: serde_json::Value = serde_json::from_slice(study).unwrap_or_default();
     let value = |tag: Tag| {
-        read.get(crate::dicom::sent::name(tag))
+        read.get(crate::dicom::json::name(tag))
             .and_then(|attribute| attribute.get("Value"))
             .map(serde_json::Value::to_string)
             .unwrap_or_default()

@@ -5,7 +5,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use super::{CHARACTER_SET, Element, Flaw, Value};
 use crate::dicom::{
     Tag, VR,
-    model::{Attribute, Value as Scalar, tag_of},
+    json::tag_of,
+    model::{Attribute, Value as Scalar},
     reader::vr,
 };
 

@@ -1,10 +1,7 @@
 //! DICOM JSON (PS3.18 Annex F) in.
 
-use super::{
-    Attribute, DataSet, GROUPS, Malformed, Room, Value,
-    scan::{Scanner, tag_of},
-};
-use crate::dicom::Tag;
+use super::{Attribute, DataSet, GROUPS, Malformed, Room, Value, scan::Scanner};
+use crate::dicom::{Tag, json::tag_of};
 
 /// The members of an attribute (PS3.18 §F.2.2).
 const MEMBERS: [&str; 4] = ["vr", "Value", "BulkDataURI", "InlineBinary"];

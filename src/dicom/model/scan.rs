@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use super::Malformed;
-use crate::dicom::Tag;
 
 /// Reads a text.
 pub(super) struct Scanner<'a> {
@@ -163,11 +162,4 @@ impl<'a> Scanner<'a> {
             Some(_) => Err(self.error("something follows the end")),
         }
     }
-}
-
-/// The tag that eight hexadecimal digits name.
-pub(in crate::dicom) fn tag_of(text: &str) -> Option<Tag> {
-    let hexadecimal = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = u32::from_str_radix(text, 16).ok().filter(|_| hexadecimal)?;
-    Some(Tag((number >> 16) as u16, number as u16))
 }

@@ -12,8 +12,8 @@ use quick_xml::{
     events::{BytesStart, Event},
 };
 
-use super::{Attribute, DataSet, GROUPS, Malformed, Room, Value, scan::tag_of};
-use crate::dicom::{Tag, VR};
+use super::{Attribute, DataSet, GROUPS, Malformed, Room, Value};
+use crate::dicom::{Tag, VR, json::tag_of};
 
 /// Attributes of one XML element that are looked at.
 const ATTRIBUTES: usize = 16;
