@@ -37,6 +37,7 @@ mod pixels;
 mod presentation;
 mod query_tags;
 mod repeated;
+mod resent;
 mod retrieve;
 mod runs;
 mod search;
