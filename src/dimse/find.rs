@@ -15,6 +15,7 @@ use super::{
     negotiate::{Context, Root},
     record,
     store::{named, refusal},
+    sub::aside,
 };
 use crate::{
     archive::{ArchiveError, SearchPage},
@@ -246,9 +247,8 @@ impl Association {
                 let what = "what is stored of a match is not readable".to_owned();
                 return Ok(Err((status::CANNOT_UNDERSTAND, what)));
             };
-            seat.pause();
-            self.link.send_with(context.id, command.answer(pending), &bytes).await?;
-            seat.go_on();
+            let sent = self.link.send_with(context.id, command.answer(pending), &bytes);
+            aside(&mut seat, sent).await?;
         }
         Ok(Ok(if has_more { Ended::Partly } else { Ended::Wholly }))
     }
