@@ -5,8 +5,9 @@
 //! Holds: what is looked up is what the partition of the scope holds, and nothing else. Decisions:
 //! - SOP Instance UIDs and Series Instance UIDs stay. The instance is the same one, filed wrongly;
 //!   references to it lead to it still, and a sender that sends it again finds it.
-//! - What joins a study takes over what Search knows of it at that level; what that study does not say
-//!   goes, or is empty where it has to be there (PS3.3 §C.7.1.1, §C.7.2.1).
+//! - What joins a study takes over what Search knows of it at that level, and what joins a patient
+//!   what it knows of him. What is not said of them goes, or is empty where it has to be there (PS3.3
+//!   §C.7.1.1, §C.7.2.1): else something of the other study or patient would be said of these.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -15,9 +16,9 @@ use super::{Archive, ArchiveError, Target, update::Correction};
 use crate::{
     dicom::{
         Tag, Uid,
-        attributes::{Level, Matching, TABLE},
+        attributes::{self, Level, Matching, TABLE},
         changeable,
-        sent::name,
+        json::name,
     },
     tenancy::PartitionScope,
 };
@@ -25,10 +26,24 @@ use crate::{
 /// Most studies of a patient that are merged at once.
 pub const MOST_MERGED: usize = 1_000;
 
-/// The first group of patients' attributes.
-const PATIENT: u16 = 0x0010;
 const PATIENT_ID: Tag = Tag(0x0010, 0x0020);
 const ISSUER: Tag = Tag(0x0010, 0x0021);
+
+/// What says who a patient is, besides ID and issuer (PS3.3 §C.7.1.1). Age, size and weight are not
+/// among them: they are those of a study (§C.7.2.2).
+const OF_PATIENT: [Tag; 8] = [
+    Tag(0x0010, 0x0010),
+    Tag(0x0010, 0x0030),
+    Tag(0x0010, 0x0032),
+    Tag(0x0010, 0x0040),
+    Tag(0x0010, 0x1000),
+    Tag(0x0010, 0x1001),
+    Tag(0x0010, 0x2160),
+    Tag(0x0010, 0x4000),
+];
+
+/// What speaks of the ID that was: who issued it, and what others there are besides it.
+const OF_FORMER_ID: [Tag; 2] = [Tag(0x0010, 0x0024), Tag(0x0010, 0x1002)];
 
 /// Those that have to be there, be they empty.
 const TYPE_2: [Tag; 9] = [
@@ -118,21 +133,28 @@ impl Archive {
         target: &Patient,
         set: Map<String, Value>,
     ) -> Result<Corrected, ArchiveError> {
-        let mut all = Map::new();
+        let mut correction = Correction::of(Map::new());
+        let mut known = None;
         if let Some((id, issuer)) = target.keys() {
             let mut tx = self.0.db.begin_in(scope).await?;
-            let known = tx.studies_of_patient(&id, issuer.as_deref(), 1).await?.pop();
-            let said = known.as_ref().map(|(_, attributes)| object(attributes));
-            let own = |(tag, _): &(String, Value)| tag.starts_with(&format!("{PATIENT:04X}"));
-            all.extend(said.into_iter().flatten().filter(own));
-            all.retain(|tag, _| changeable::is(tag));
+            known = tx.studies_of_patient(&id, issuer.as_deref(), 1).await?.pop();
         }
-        all.insert(name(PATIENT_ID), json!({ "vr": "LO", "Value": [target.id] }));
-        if let Some(issuer) = &target.issuer {
-            all.insert(name(ISSUER), json!({ "vr": "LO", "Value": [issuer] }));
+        let mut said = known.as_ref().map(|(_, known)| object(known)).unwrap_or_default();
+        let issuer = said.remove(&name(ISSUER));
+        if known.is_some() {
+            join(&mut correction, said, OF_PATIENT);
         }
-        all.extend(set);
-        Ok(self.correct(scope, studies, &Correction::of(all)).await?.into())
+        correction.set.insert(name(PATIENT_ID), json!({ "vr": "LO", "Value": [target.id] }));
+        let given = target.issuer.as_ref();
+        let given = given.map(|issuer| json!({ "vr": "LO", "Value": [issuer] }));
+        // Whoever issued the ID that was did not issue this one.
+        match given.or(issuer) {
+            Some(issuer) => _ = correction.set.insert(name(ISSUER), issuer),
+            None => correction.remove.push(name(ISSUER)),
+        }
+        correction.remove.extend(OF_FORMER_ID.map(name));
+        also(&mut correction, set);
+        Ok(self.correct(scope, studies, &correction).await?.into())
     }
 
     /// Moves a study or series into another study, which may be new. `set`: attributes that it gets
@@ -151,29 +173,40 @@ impl Archive {
         let known = self.0.db.begin_in(scope).await?.study_attributes(into).await?;
         let mut correction = Correction::of(Map::new());
         if let Some(known) = known {
-            let mut said = object(&known);
-            for attribute in TABLE.iter().filter(|one| one.level == Level::Study) {
-                let tag = name(attribute.tag);
-                if !changeable::is(&tag) {
-                    continue;
-                }
-                match said.remove(&tag) {
-                    Some(value) => _ = correction.set.insert(tag, value),
-                    None if TYPE_2.contains(&attribute.tag) => {
-                        let empty = json!({ "vr": attribute.vr.to_string() });
-                        correction.set.insert(tag, empty);
-                    }
-                    None => correction.remove.push(tag),
-                }
-            }
+            let of_study = TABLE.iter().filter(|one| one.level == Level::Study);
+            let tags = of_study.map(|one| one.tag).filter(|tag| changeable::is(&name(*tag)));
+            join(&mut correction, object(&known), tags);
         }
-        correction.remove.retain(|tag| !set.contains_key(tag));
-        correction.set.extend(set);
+        also(&mut correction, set);
         correction.series = target.series().map(|series| series.as_str().to_owned());
         correction.into = Some(into.as_str().to_owned());
         let studies = [target.study().clone()];
         Ok(self.correct(scope, &studies, &correction).await?.into())
     }
+}
+
+/// Has instances say of these attributes what is said of whom they join.
+fn join(
+    correction: &mut Correction,
+    mut said: Map<String, Value>,
+    tags: impl IntoIterator<Item = Tag>,
+) {
+    for tag in tags {
+        let key = name(tag);
+        match (said.remove(&key), attributes::exact_vr_of(tag)) {
+            (Some(value), _) => _ = correction.set.insert(key, value),
+            (None, Some(vr)) if TYPE_2.contains(&tag) => {
+                correction.set.insert(key, json!({ "vr": vr.to_string() }));
+            }
+            (None, _) => correction.remove.push(key),
+        }
+    }
+}
+
+/// Has instances say this besides, whatever else would become of it.
+fn also(correction: &mut Correction, set: Map<String, Value>) {
+    correction.remove.retain(|tag| !set.contains_key(tag));
+    correction.set.extend(set);
 }
 
 fn object(json: &str) -> Map<String, Value> {

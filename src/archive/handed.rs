@@ -54,7 +54,6 @@ pub struct Handed {
     instances: Instances,
     /// Those that are wanted; `None`: all.
     only: Option<BTreeSet<Uid>>,
-    count: u64,
     body: Body,
     ready: VecDeque<Bytes>,
 }
@@ -83,11 +82,7 @@ impl Archive {
         only: Option<BTreeSet<Uid>>,
     ) -> Result<Handed, ArchiveError> {
         let instances = self.instances(scope, target, Version::Current, vec![Wanted::Any]).await?;
-        let count = match &only {
-            Some(only) => only.len() as u64,
-            None => instances.coming(),
-        };
-        Ok(Handed { instances, only, count, body: Body::Ended, ready: VecDeque::new() })
+        Ok(Handed { instances, only, body: Body::Ended, ready: VecDeque::new() })
     }
 
     /// How many instances targets have, those that do not exist none.
@@ -97,24 +92,13 @@ impl Archive {
     pub async fn count(
         &self,
         scope: &PartitionScope,
-        targets: impl Iterator<Item = &Target>,
+        targets: &[&Target],
     ) -> Result<u64, ArchiveError> {
-        let mut tx = self.0.db.begin_in(scope).await?;
-        let mut all = 0;
-        for target in targets {
-            let summary = tx.summary(target).await?;
-            all += summary.map_or(0, |summary| u64::try_from(summary.count).unwrap_or(0));
-        }
-        Ok(all)
+        Ok(self.0.db.begin_in(scope).await?.count(targets).await?)
     }
 }
 
 impl Handed {
-    /// How many there are to be; of those that are named, as many as were named.
-    pub fn count(&self) -> u64 {
-        self.count
-    }
-
     /// The instances that were named and did not come.
     pub fn missing(&self) -> impl Iterator<Item = &Uid> {
         self.only.iter().flatten()

@@ -37,6 +37,7 @@ mod pixels;
 mod presentation;
 mod query_tags;
 mod repeated;
+mod resent;
 mod retrieve;
 mod runs;
 mod search;
@@ -108,7 +109,7 @@ pub use crate::index::{
     Condition, DeadLetter, Extent, FeedAction, FeedEvent, FeedState, NewTag, Operation,
     OperationFilter, OperationKind, OperationState, QueryTag, Reference, Removals, RequestKey,
     SearchPlan, SearchRow, SearchTag, TagError, TagState, TagStatus, Target, WebhookSecret,
-    WebhookSettings, Within, path_text,
+    WebhookSettings, Within,
 };
 use crate::{
     blob::BlobStore,

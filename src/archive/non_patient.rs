@@ -363,7 +363,12 @@ impl Storing<'_> {
         match stored {
             Ok(true) => Ok(()),
             // Another came first; the blob is left to the sweeper.
-            Ok(false) => self.is_new(&new).await.map(|_| ()),
+            Ok(false) if self.is_new(&new).await? => {
+                // And was deleted meanwhile: there is neither.
+                let detail = "the archive could not store the instance now";
+                Err(self.failed(FailureReason::Processing, detail))
+            }
+            Ok(false) => Ok(()),
             Err(error) => Err(self.hindered(error.into())),
         }
     }

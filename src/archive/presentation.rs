@@ -16,6 +16,7 @@ use crate::{
     dicom::{
         Tag, Uid,
         data_set::{DataSet, Item},
+        json,
     },
     render::Turn,
 };
@@ -191,9 +192,7 @@ fn applies(item: Item<'_>, instance: &Uid, frame: u32) -> bool {
 
 fn copied(item: Item<'_>, names: &[&str]) -> Map<String, Value> {
     let copy = |name: &&str| {
-        let group = u16::from_str_radix(name.get(..4)?, 16).ok()?;
-        let element = u16::from_str_radix(name.get(4..)?, 16).ok()?;
-        Some(((*name).to_owned(), Value::Object(item.raw(Tag(group, element))?.clone())))
+        Some(((*name).to_owned(), Value::Object(item.raw(json::tag_of(name)?)?.clone())))
     };
     names.iter().filter_map(copy).collect()
 }

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use super::{Archive, ArchiveError, repeated::repeated};
 use crate::{
     audit::Event,
-    dicom::Tag,
-    index::{IndexError, KnownTag, NewTag, QueryTag, TagError, TagStatus, path_text},
+    dicom::{Tag, json::name},
+    index::{IndexError, KnownTag, NewTag, QueryTag, TagError, TagStatus},
     tenancy::{PartitionId, PartitionScope, Scope},
 };
 
@@ -283,7 +283,7 @@ impl Archive {
 
 /// Paths of tags, as the audit log lists them.
 fn paths(tags: &[NewTag]) -> Value {
-    tags.iter().map(|tag| path_text(tag.path)).collect()
+    tags.iter().map(|tag| name(tag.path)).collect()
 }
 
 /// Whether tags may be added beside those known; `own` are known in some partition.

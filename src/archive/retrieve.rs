@@ -327,11 +327,6 @@ impl Instances {
         encodings
     }
 
-    /// How many may still come.
-    pub(super) fn coming(&self) -> u64 {
-        u64::try_from(self.left).unwrap_or(0) + self.page.len() as u64
-    }
-
     /// Opens an instance in the first form that it can be given in.
     pub(super) async fn open(
         &mut self,

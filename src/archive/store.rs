@@ -301,9 +301,9 @@ impl StoreSession {
         match answer {
             Err(error) => self.fail_all(in_flight.sops, &error),
             Ok(outcomes) => {
-                for (row, stored) in outcomes {
+                for (blob, row, stored) in outcomes {
                     match stored {
-                        Ok(stored) => self.note(row, stored),
+                        Ok(stored) => self.compare_and_note(blob, row, stored).await,
                         Err(error) => {
                             let sop = (row.indexed.sop_class, row.indexed.instance);
                             self.fail_all(vec![sop], &error);
@@ -320,6 +320,27 @@ impl StoreSession {
         for sop in sops {
             let detail = "the archive could not store the instance now".to_owned();
             self.fail(Some(sop), FailureReason::Processing, detail);
+        }
+    }
+
+    /// Notes what became of an instance whose bytes are in a blob. One whose data set is stored is no
+    /// conflict, whatever stands before that in its file.
+    async fn compare_and_note(&mut self, blob: Uuid, row: Row, stored: index::Stored) {
+        if stored != index::Stored::Conflict {
+            return self.note(row, stored);
+        }
+        let (archive, scope) = (self.archive.clone(), self.scope.clone());
+        match archive.is_resent(&scope, blob, &row).await {
+            Ok(true) => self.note(row, index::Stored::Identical),
+            Ok(false) => self.note(row, stored),
+            Err(error) => {
+                tracing::error!(
+                    partition = %self.scope.partition(),
+                    error = %error.chain(),
+                    "an instance could not be held against the one that is stored"
+                );
+                self.fail_all(vec![(row.indexed.sop_class, row.indexed.instance)], &error);
+            }
         }
     }
 
@@ -375,7 +396,7 @@ impl StoreSession {
             self.archive.0.writers.commit(&self.scope, &blob, std::slice::from_ref(&row)).await
         };
         let error = match stored.await.map(|stored| stored.into_iter().next()) {
-            Ok(Some(stored)) => return self.note(row, stored),
+            Ok(Some(stored)) => return self.compare_and_note(id, row, stored).await,
             Ok(None) => ArchiveError::Internal(anyhow::anyhow!("no outcome for an instance")),
             Err(error) => error,
         };

@@ -101,8 +101,8 @@ pub(super) struct Row {
 /// What became of each instance of a group, in order; or why none of it was stored.
 pub(super) type Answer = Result<Vec<Outcome>, Arc<ArchiveError>>;
 
-/// What became of an instance.
-pub(super) type Outcome = (Row, Result<Stored, Arc<ArchiveError>>);
+/// What became of an instance, and the blob that its bytes are in.
+pub(super) type Outcome = (Uuid, Row, Result<Stored, Arc<ArchiveError>>);
 
 struct Group {
     scope: PartitionScope,
@@ -333,8 +333,9 @@ impl Writers {
         let error = match self.commit_from(&scope, &parts, attempt).await {
             Ok(stored) => {
                 let mut stored = stored.into_iter();
-                for Durable { rows, answers, .. } in batches {
-                    answers.send(rows.into_iter().zip(stored.by_ref().map(Ok)).collect());
+                for Durable { blob, rows, answers, .. } in batches {
+                    let outcomes = rows.into_iter().zip(stored.by_ref());
+                    answers.send(outcomes.map(|(row, one)| (blob.id, row, Ok(one))).collect());
                 }
                 return;
             }
@@ -366,8 +367,9 @@ impl Writers {
         let mut outcomes = Vec::with_capacity(rows.len());
         for (mut row, chunks) in rows.into_iter().zip(bytes) {
             row.offset = 0;
-            let stored = self.put_one(&scope, chunks, &row).await;
-            outcomes.push((row, stored.map_err(|error| told(&scope, error))));
+            let id = Uuid::new_v4();
+            let stored = self.put_one(&scope, id, chunks, &row).await;
+            outcomes.push((id, row, stored.map_err(|error| told(&scope, error))));
         }
         answers.send(outcomes);
     }
@@ -375,10 +377,11 @@ impl Writers {
     async fn put_one(
         &self,
         scope: &PartitionScope,
+        id: Uuid,
         chunks: Vec<Bytes>,
         row: &Row,
     ) -> Result<Stored, ArchiveError> {
-        let blob = NewBlob { id: Uuid::new_v4(), length: row.length };
+        let blob = NewBlob { id, length: row.length };
         self.blobs.within(scope.partition()).put(blob.id, chunks).await?;
         let stored = self.commit(scope, &blob, std::slice::from_ref(row)).await?;
         stored.first().copied().ok_or_else(|| {

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use super::{
     Tag, Uid, VR, attributes,
     edit::{Edits, is_text},
-    matching, normalise,
+    json, matching, normalise,
 };
 
 /// Which instance it is, of what kind, and where.
@@ -54,9 +54,7 @@ pub struct Rule {
 /// The attribute of a keyword of PS3.6 or of eight hexadecimal digits, if rules may name it: it is
 /// one of text.
 pub fn attribute(name: &str) -> Option<Tag> {
-    let digits = || (name.len() == 8).then(|| u32::from_str_radix(name, 16).ok()).flatten();
-    let of_digits = || digits().map(|number| Tag((number >> 16) as u16, (number & 0xFFFF) as u16));
-    let tag = attributes::tag_of_keyword(name).or_else(of_digits)?;
+    let tag = attributes::tag_of_keyword(name).or_else(|| json::tag_of(name))?;
     let vr = attributes::exact_vr_of(tag).filter(|_| tag.group() % 2 == 0)?;
     (is_text(vr) && tag.group() < BEYOND && Edits::allows(tag)).then_some(tag)
 }

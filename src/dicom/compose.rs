@@ -1,6 +1,6 @@
-//! Data sets that arrive as metadata (PS3.18 §10.5.2): read from DICOM JSON (Annex F) or the Native
-//! DICOM Model (PS3.19 §A.1), and written as Part 10 files in Explicit VR Little Endian, with places
-//! for the values that come beside them.
+//! Data sets that arrive as metadata (PS3.18 §10.5.2), in either model ([`super::model`]), and are
+//! written as Part 10 files in Explicit VR Little Endian, with places for the values that come beside
+//! them.
 //!
 //! Holds: input is hostile; what is made of it is bounded by its size, nesting by
 //! `limits.element_depth`. A data set with a flaw is known by its UIDs, as far as it tells them, and
@@ -8,34 +8,41 @@
 //! come from, I/O.
 
 mod build;
-mod json;
 mod pixels;
-mod scan;
 mod write;
-mod xml;
 
 #[cfg(test)]
 mod tests;
 
-use super::{Tag, Uid, VR, explicit::Identity};
+use super::{
+    Tag, Uid, VR,
+    explicit::Identity,
+    model::{self, Malformed},
+};
 
-pub use json::read as read_json;
 pub use pixels::{Description, PIXEL_DATA};
 pub use write::{FRAMES_END, bulk_header, fragment_header, frames_header, padding};
-pub use xml::read as read_xml;
 
 const SOP_CLASS: Tag = Tag(0x0008, 0x0016);
 const SOP_INSTANCE: Tag = Tag(0x0008, 0x0018);
 const CHARACTER_SET: Tag = Tag(0x0008, 0x0005);
 
-/// The text is not what its media type says, or more than that may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the metadata is malformed at byte {at}: {what}")]
-pub struct Malformed {
-    /// Where.
-    pub at: usize,
-    /// Which rule is broken.
-    pub what: &'static str,
+/// Reads metadata in DICOM JSON: an array of data sets, or one of them.
+///
+/// # Errors
+/// [`Malformed`] where the text is not JSON, not of objects, or takes more than `room` bytes to
+/// hold.
+pub fn read_json(json: &[u8], depth: u16, room: u64) -> Result<Vec<Composition>, Malformed> {
+    model::read_json(json, depth, room, Composition::new)
+}
+
+/// Reads metadata as a Native DICOM Model.
+///
+/// # Errors
+/// [`Malformed`] where the text is not XML in UTF-8, or no `NativeDicomModel`, or takes more
+/// than `room` bytes to hold.
+pub fn read_xml(xml: &[u8], depth: u16, room: u64) -> Result<Composition, Malformed> {
+    model::read_xml(xml, depth, room).map(Composition::new)
 }
 
 /// What is wrong with one attribute; never its value.
@@ -98,8 +105,10 @@ pub struct Composition {
 
 impl Composition {
     /// A data set of these attributes, in whatever order they came.
-    fn new(mut elements: Vec<Element>, mut flaw: Option<Flaw>) -> Self {
-        build::order(&mut elements, &mut flaw);
+    fn new(read: model::DataSet) -> Self {
+        // What a flaw is told of that no attribute has.
+        let mut flaw = read.flaw.map(|what| Flaw { tag: Tag(0, 0), what });
+        let mut elements = build::elements(read.attributes, &mut flaw);
         if build::say_utf8(&mut elements) && !elements.iter().any(|e| e.tag == CHARACTER_SET) {
             let value = Value::Bytes(build::UTF_8.to_vec());
             insert(&mut elements, Element { tag: CHARACTER_SET, vr: VR::CS, value });

@@ -7,7 +7,10 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value};
 
-use super::{Tag, VR, json::push_hex};
+use super::{
+    Tag, VR,
+    json::{push_hex, tag_of},
+};
 
 /// A whole data set.
 #[derive(Clone, Debug, Default)]
@@ -71,10 +74,8 @@ impl<'a> Item<'a> {
     /// Every attribute with its tag, in their order.
     pub fn attributes(self) -> impl Iterator<Item = (Tag, VR)> + 'a {
         self.0.iter().filter_map(|(name, attribute)| {
-            let group = u16::from_str_radix(name.get(..4)?, 16).ok()?;
-            let element = u16::from_str_radix(name.get(4..8)?, 16).ok()?;
             let vr = attribute.get("vr")?.as_str()?.parse().ok()?;
-            Some((Tag(group, element), vr))
+            Some((tag_of(name)?, vr))
         })
     }
 

@@ -15,6 +15,7 @@ use super::{
     compose::read_json,
     data_set::{DataSet, Item},
     explicit::{Identity, file_meta},
+    json::name,
     transfer_syntax::EXPLICIT_LITTLE,
 };
 
@@ -156,10 +157,6 @@ fn picked(item: Item<'_>, tags: &[Tag]) -> Map<String, Value> {
             .then(|| (name(*tag), Value::Object(attribute.clone())))
     });
     there.collect()
-}
-
-fn name(Tag(group, element): Tag) -> String {
-    format!("{group:04X}{element:04X}")
 }
 
 /// A file of the File-set.

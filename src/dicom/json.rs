@@ -42,6 +42,21 @@ pub fn push_hex(out: &mut Vec<u8>, Tag(group, element): Tag) {
     }
 }
 
+/// The eight upper-case hexadecimal digits of a tag, by which DICOM JSON names attributes (PS3.18
+/// §F.2.2).
+pub fn name(tag: Tag) -> String {
+    let mut name = Vec::with_capacity(8);
+    push_hex(&mut name, tag);
+    String::from_utf8(name).unwrap_or_default()
+}
+
+/// The tag that eight hexadecimal digits name, in any case.
+pub fn tag_of(text: &str) -> Option<Tag> {
+    let is_hex = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = u32::from_str_radix(text, 16).ok().filter(|_| is_hex)?;
+    Some(Tag((number >> 16) as u16, number as u16))
+}
+
 /// Writes `{"vr":"XX"`, the beginning of an attribute's object.
 pub fn open(out: &mut Vec<u8>, vr: VR) {
     out.extend_from_slice(b"{\"vr\":\"");

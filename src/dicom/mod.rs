@@ -23,6 +23,7 @@ pub mod index;
 pub mod json;
 pub mod kept;
 pub mod matching;
+pub mod model;
 pub mod names;
 pub mod non_patient;
 pub mod normalise;

@@ -12,7 +12,7 @@ mod state;
 
 use serde_json::{Map, Value, json};
 
-use super::{Tag, Uid, data_set::DataSet, normalise, sent::name};
+use super::{Tag, Uid, data_set::DataSet, json::name, normalise};
 
 pub use state::{Action, Refusal, State, change, may_update};
 

@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 
-use super::{Tag, attributes, data_set::NotADataSet};
+use super::{Tag, attributes, data_set::NotADataSet, json::tag_of};
 
 const NAMESPACE: &str = "http://dicom.nema.org/PS3.19/models/NativeDICOM";
 
@@ -384,11 +384,6 @@ impl<'a> Scanner<'a> {
             }
         }
     }
-}
-
-fn tag_of(name: &str) -> Option<Tag> {
-    let number = u32::from_str_radix(name, 16).ok().filter(|_| name.len() == 8)?;
-    Some(Tag((number >> 16) as u16, number as u16))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::dicom::{
     Tag, attributes,
     compose::read_json,
     identifier::{Element, Value as Asked},
-    sent::name,
+    json::{name, tag_of},
 };
 
 /// Deepest nesting of items, and most bytes that a match takes in memory.
@@ -69,8 +69,7 @@ fn projected(found: &Map<String, Value>, asked: &[Element]) -> Map<String, Value
 }
 
 fn is_private(key: &str) -> bool {
-    let group = key.get(..4).and_then(|group| u16::from_str_radix(group, 16).ok());
-    group.is_some_and(|group| !group.is_multiple_of(2))
+    tag_of(key).is_some_and(|tag| !tag.group().is_multiple_of(2))
 }
 
 /// A sequence with these attributes of its items alone.

@@ -54,10 +54,14 @@ pub(super) mod status {
     pub const NOT_AUTHORIZED: u16 = 0x0124;
     pub const UNRECOGNIZED: u16 = 0x0211;
     pub const OUT_OF_RESOURCES: u16 = 0xA700;
+    /// Out of resources, where C-GET and C-MOVE cannot count what they are to send.
+    pub const NOT_COUNTED: u16 = 0xA701;
+    /// Out of resources, where they cannot send it.
     pub const NO_SUB_OPERATIONS: u16 = 0xA702;
     pub const DESTINATION_UNKNOWN: u16 = 0xA801;
     pub const DOES_NOT_MATCH: u16 = 0xA900;
     pub const SOME_FAILED: u16 = 0xB000;
+    pub const COERCED: u16 = 0xB000;
     pub const ELEMENTS_WARNED: u16 = 0xB007;
     pub const CANNOT_UNDERSTAND: u16 = 0xC000;
     pub const CANCELED: u16 = 0xFE00;

@@ -15,6 +15,7 @@ use super::{
     negotiate::{Context, Root},
     record,
     store::{named, refusal},
+    sub::aside,
 };
 use crate::{
     archive::{ArchiveError, SearchPage},
@@ -246,9 +247,8 @@ impl Association {
                 let what = "what is stored of a match is not readable".to_owned();
                 return Ok(Err((status::CANNOT_UNDERSTAND, what)));
             };
-            seat.pause();
-            self.link.send_with(context.id, command.answer(pending), &bytes).await?;
-            seat.go_on();
+            let sent = self.link.send_with(context.id, command.answer(pending), &bytes);
+            aside(&mut seat, sent).await?;
         }
         Ok(Ok(if has_more { Ended::Partly } else { Ended::Wholly }))
     }
@@ -324,7 +324,7 @@ fn flatten(keys: &[Element], path: &mut Vec<Tag>, found: &mut Vec<Key>) {
 fn is_new_patient(study: &[u8], known: &mut HashSet<String>) -> bool {
     let read: serde_json::Value = serde_json::from_slice(study).unwrap_or_default();
     let value = |tag: Tag| {
-        read.get(crate::dicom::sent::name(tag))
+        read.get(crate::dicom::json::name(tag))
             .and_then(|attribute| attribute.get("Value"))
             .map(serde_json::Value::to_string)
             .unwrap_or_default()

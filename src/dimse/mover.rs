@@ -136,12 +136,9 @@ impl Mover {
         coming: &Coming,
         seat: &mut Seat,
     ) -> Result<Option<u16>, ArchiveError> {
-        seat.pause();
         let need = (coming.sop_class.clone(), coming.transfer_syntax.clone());
         let wanted = wanted(&need, handed);
-        let ready = self.ready(&need, wanted).await;
-        seat.go_on();
-        let Some(mut open) = ready else {
+        let Some(mut open) = sub::aside(seat, self.ready(&need, wanted)).await else {
             handed.pass();
             return Ok(None);
         };
@@ -167,13 +164,8 @@ impl Mover {
         open.message = open.message.wrapping_add(1);
         let by = (id, open.message);
         let originator = Some((&*self.originator.0, self.originator.1));
-        let sent = match sub::send(&mut open.link, by, coming, handed, originator).await {
-            Ok(()) => {
-                seat.pause();
-                let answered = answer(&mut open.link, by).await;
-                seat.go_on();
-                answered
-            }
+        let sent = match sub::send(&mut open.link, by, coming, (handed, seat), originator).await {
+            Ok(()) => sub::aside(seat, answer(&mut open.link, by)).await,
             Err(Unsent::End(end)) => Err(end),
             Err(Unsent::Archive(error)) => {
                 tracing::error!(error = %error, "an instance broke off on its way");

@@ -40,9 +40,16 @@ struct Wish {
 }
 
 /// How it ended.
-struct Sent {
-    tally: Tally,
-    is_canceled: bool,
+enum Ended {
+    Wholly,
+    Canceled,
+    Failed(Failure),
+}
+
+/// As C-GET and C-MOVE say that there are not the means: they have statuses of their own for it
+/// (PS3.4 Tables C.4-2 and C.4-3).
+fn refused((answered, comment): Failure, of: u16) -> Failure {
+    (if answered == status::OUT_OF_RESOURCES { of } else { answered }, comment)
 }
 
 impl Association {
@@ -106,35 +113,39 @@ impl Association {
                 self.begin(scope, root, &keys).await.map(|begun| (begun, to.flatten()))
             }
         };
-        let sent = match begun {
+        let (tally, ended) = match begun {
             Ok(((scope, wishes, count, seat), to)) => {
-                let hands = Hands { seat, to, tally: Tally::of(count), message: 0 };
-                self.hand_all(context, command, (scope, wishes), hands).await?
+                let mut hands = Hands { seat, to, tally: Tally::of(count), message: 0 };
+                let ended = self.hand_all(context, command, (scope, wishes), &mut hands).await;
+                let Hands { to, tally, .. } = hands;
+                if let Some(mover) = to {
+                    mover.end().await;
+                }
+                (Some(tally), ended?)
             }
-            Err(failure) => Err(failure),
+            Err(failure) => (None, Ended::Failed(refused(failure, status::NOT_COUNTED))),
         };
-        let answered = match &sent {
-            Ok(Sent { is_canceled: true, .. }) => status::CANCELED,
-            Ok(Sent { tally, .. }) => tally.status(),
-            Err((answered, _)) => *answered,
+        let mut tally = tally.unwrap_or_default();
+        let (answered, comment) = match ended {
+            Ended::Canceled => (status::CANCELED, String::new()),
+            Ended::Wholly => {
+                tally.remaining = 0;
+                (tally.status(), String::new())
+            }
+            Ended::Failed(failure) => {
+                tally.give_up();
+                refused(failure, status::NO_SUB_OPERATIONS)
+            }
         };
         if !is_refused {
             record::ended(&self.gateway, &deed, &self.caller.partition, Some(answered));
         }
         record::count(of, answered);
         let is_implicit = context.syntax.as_str() == IMPLICIT_LITTLE;
-        match sent {
-            Ok(Sent { tally, .. }) => {
-                let answer = tally.answer(command, answered);
-                match tally.failed_list(is_implicit) {
-                    Some(list) => self.link.send_with(context.id, answer, &list).await,
-                    None => self.link.send(context.id, &answer).await,
-                }
-            }
-            Err((_, comment)) => {
-                let answer = command.answer(answered).with_comment(&comment);
-                self.link.send(context.id, &answer).await
-            }
+        let answer = tally.answer(command, answered).with_comment(&comment);
+        match tally.failed_list(is_implicit) {
+            Some(list) => self.link.send_with(context.id, answer, &list).await,
+            None => self.link.send(context.id, &answer).await,
         }
     }
 
@@ -152,7 +163,7 @@ impl Association {
         let wishes = self.wishes(&scope, at, keys).await?;
         let named = wishes.iter().flat_map(|wish| &wish.only).map(BTreeSet::len).sum::<usize>();
         let whole = wishes.iter().filter(|wish| wish.only.is_none()).map(|wish| &wish.target);
-        let counted = self.gateway.archive.count(&scope, whole).await;
+        let counted = self.gateway.archive.count(&scope, &whole.collect::<Vec<_>>()).await;
         let count = counted.map_err(|error| failure(&error))? + named as u64;
         Ok((scope, wishes, count, seat))
     }
@@ -246,9 +257,8 @@ impl Association {
         context: &Context,
         command: &Command,
         (scope, wishes): (PartitionScope, Vec<Wish>),
-        mut hands: Hands,
-    ) -> Result<Result<Sent, Failure>, End> {
-        let mut is_canceled = false;
+        hands: &mut Hands,
+    ) -> Result<Ended, End> {
         for Wish { target, only } in wishes {
             let opened = self.gateway.archive.hand(scope.clone(), target, only.clone()).await;
             let mut handed = match opened {
@@ -257,45 +267,33 @@ impl Association {
                     only.iter().flatten().for_each(|uid| hands.tally.fail(uid));
                     continue;
                 }
-                Err(error) => return Ok(Err(failure(&error))),
+                Err(error) => return Ok(Ended::Failed(failure(&error))),
             };
-            let ended = self.hand(context, command, &mut handed, &mut hands).await?;
-            match ended {
-                Ok(false) => {}
-                Ok(true) => {
-                    is_canceled = true;
-                    break;
-                }
-                Err(failure) => return Ok(Err(failure)),
+            match self.hand(context, command, &mut handed, hands).await? {
+                Ended::Wholly => {}
+                ended => return Ok(ended),
             }
             handed.missing().for_each(|uid| hands.tally.fail(uid));
         }
-        let Hands { to, mut tally, .. } = hands;
-        if let Some(mover) = to {
-            mover.end().await;
-        }
-        if !is_canceled {
-            tally.remaining = 0;
-        }
-        Ok(Ok(Sent { tally, is_canceled }))
+        Ok(Ended::Wholly)
     }
 
-    /// Sends the instances of one target; whether it was canceled.
+    /// Sends the instances of one target.
     async fn hand(
         &mut self,
         context: &Context,
         command: &Command,
         handed: &mut Handed,
         hands: &mut Hands,
-    ) -> Result<Result<bool, Failure>, End> {
+    ) -> Result<Ended, End> {
         loop {
             let coming = match handed.coming().await {
                 Ok(Some(coming)) => coming,
-                Ok(None) => return Ok(Ok(false)),
-                Err(error) => return Ok(Err(failure(&error))),
+                Ok(None) => return Ok(Ended::Wholly),
+                Err(error) => return Ok(Ended::Failed(failure(&error))),
             };
             if self.is_canceled(context, command).await? {
-                return Ok(Ok(true));
+                return Ok(Ended::Canceled);
             }
             let canceled = match hands.to.take() {
                 None => self.give(context, command, handed, &coming, hands).await?,
@@ -305,15 +303,15 @@ impl Association {
                     match moved {
                         Ok(Some(answered)) => hands.tally.note(&coming.instance, answered),
                         Ok(None) => hands.tally.fail(&coming.instance),
-                        Err(error) => return Ok(Err(failure(&error))),
+                        Err(error) => return Ok(Ended::Failed(failure(&error))),
                     }
                     false
                 }
             };
             let pending = hands.tally.answer(command, status::PENDING);
-            self.link.send(context.id, &pending).await?;
+            sub::aside(&mut hands.seat, self.link.send(context.id, &pending)).await?;
             if canceled {
-                return Ok(Ok(true));
+                return Ok(Ended::Canceled);
             }
         }
     }
@@ -340,7 +338,8 @@ impl Association {
         };
         hands.message = hands.message.wrapping_add(1);
         let message = hands.message;
-        match sub::send(&mut self.link, (*id, message), coming, handed, None).await {
+        let sent = (handed, &mut hands.seat);
+        match sub::send(&mut self.link, (*id, message), coming, sent, None).await {
             Ok(()) => {}
             Err(Unsent::End(end)) => return Err(end),
             // Half of it is on the way: nothing but an abort can take that back.
@@ -349,19 +348,17 @@ impl Association {
                 return Err(End::Failed);
             }
         }
-        hands.seat.pause();
         let mut is_canceled = false;
         let answered = loop {
-            let (by, came) = self.link.command().await?;
+            let (by, came) = sub::aside(&mut hands.seat, self.link.command()).await?;
             match sub::answered(&came, message).filter(|_| by == *id) {
                 Some(answered) => {
-                    self.link.pass(by, &came).await?;
+                    sub::aside(&mut hands.seat, self.link.pass(by, &came)).await?;
                     break answered;
                 }
                 None => is_canceled |= cancels(context, command, by, &came)?,
             }
         };
-        hands.seat.go_on();
         hands.tally.note(&coming.instance, answered);
         Ok(is_canceled)
     }

@@ -5,7 +5,6 @@
 //! instance is durable. A seat is held only while there is something to do.
 
 use bytes::Bytes;
-use futures::FutureExt as _;
 
 use super::{
     association::Association,
@@ -13,10 +12,11 @@ use super::{
     link::End,
     negotiate::Context,
     record,
+    sub::aside,
 };
 use crate::{
     archive::{FailureReason, Outcome},
-    control::{ControlError, Lane, Seat},
+    control::{ControlError, Lane},
     dicom::{
         Uid,
         explicit::{Identity, file_meta},
@@ -76,7 +76,7 @@ impl Association {
         let mut ended = Ok(());
         let (mut is_whole, mut is_too_long) = (false, false);
         while !is_whole && !is_too_long {
-            let (piece, is_last) = match self.piece(context.id, &mut seat).await {
+            let (piece, is_last) = match aside(&mut seat, self.link.piece(context.id)).await {
                 Ok(piece) => piece,
                 Err(end) => {
                     ended = Err(end);
@@ -108,23 +108,12 @@ impl Association {
         }
         let outcome = session.finish().await;
         while !is_whole {
-            is_whole = self.piece(context.id, &mut seat).await?.1;
+            is_whole = aside(&mut seat, self.link.piece(context.id)).await?.1;
         }
         drop(seat);
         let answered = answered(&outcome);
         record::ended(&self.gateway, &deed, &self.caller.partition, Some(answered.0));
         Ok(answered)
-    }
-
-    /// The next piece of a data set. The seat is given back while it is waited for.
-    async fn piece(&mut self, context: u8, seat: &mut Seat) -> Result<(Vec<u8>, bool), End> {
-        if let Some(piece) = self.link.piece(context).now_or_never() {
-            return piece;
-        }
-        seat.pause();
-        let piece = self.link.piece(context).await;
-        seat.go_on();
-        piece
     }
 }
 
@@ -141,6 +130,9 @@ pub(super) fn refusal(error: &ControlError) -> Answered {
 /// The status of one instance (PS3.4 Table B.2-1).
 fn answered(outcome: &Outcome) -> Answered {
     match (outcome.stored.first(), outcome.failed.first()) {
+        (Some(stored), _) if !stored.coerced.is_empty() => {
+            (status::COERCED, "attributes were coerced".to_owned())
+        }
         (Some(stored), _) if stored.warnings.is_empty() => (status::SUCCESS, String::new()),
         (Some(_), _) => (status::ELEMENTS_WARNED, "attributes break rules of their VR".to_owned()),
         (None, Some(failed)) if outcome.unavailable => {

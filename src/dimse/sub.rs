@@ -1,7 +1,10 @@
 //! C-STORE as a sub-operation of C-GET and C-MOVE (PS3.4 §C.4.2, §C.4.3): one instance out, and what
 //! is counted of all of them.
 
+use std::pin::pin;
+
 use bytes::{Buf as _, BytesMut};
+use futures::FutureExt as _;
 
 use super::{
     command::{Command, element, field, status},
@@ -9,6 +12,7 @@ use super::{
 };
 use crate::{
     archive::{ArchiveError, Coming, Handed},
+    control::Seat,
     dicom::{Tag, Uid, VR, compose::bulk_header},
     telemetry::names,
 };
@@ -33,12 +37,24 @@ impl From<End> for Unsent {
     }
 }
 
+/// Does what the peer may keep waiting: the seat is given back while it does.
+pub(super) async fn aside<T>(seat: &mut Seat, with_peer: impl Future<Output = T>) -> T {
+    let mut with_peer = pin!(with_peer);
+    if let Some(done) = with_peer.as_mut().now_or_never() {
+        return done;
+    }
+    seat.pause();
+    let done = with_peer.await;
+    seat.go_on();
+    done
+}
+
 /// Sends the instance that was opened, as the message `message`.
 pub(super) async fn send(
     link: &mut Link,
     (context, message): (u8, u16),
     coming: &Coming,
-    handed: &mut Handed,
+    (handed, seat): (&mut Handed, &mut Seat),
     originator: Option<(&str, u16)>,
 ) -> Result<(), Unsent> {
     let mut command = Command::request(field::STORE, message, &coming.sop_class)
@@ -48,7 +64,7 @@ pub(super) async fn send(
     if let Some((ae, of)) = originator {
         command = command.with_text(element::ORIGINATOR, ae).with(element::ORIGINATOR_MESSAGE, of);
     }
-    link.begin(context, &command).await?;
+    aside(seat, link.begin(context, &command)).await?;
     let longest = link.longest();
     let mut held = BytesMut::new();
     while let Some(bytes) = handed.chunk().await.map_err(Unsent::Archive)? {
@@ -56,12 +72,12 @@ pub(super) async fn send(
         while held.len() > longest {
             // The last piece is kept, since it has to say so; all others have an even length.
             let piece = held.get(..longest).unwrap_or_default();
-            link.write(context, piece, false).await?;
+            aside(seat, link.write(context, piece, false)).await?;
             held.advance(longest);
         }
     }
-    link.write(context, &held, true).await?;
-    Ok(link.flush().await?)
+    aside(seat, link.write(context, &held, true)).await?;
+    Ok(aside(seat, link.flush()).await?)
 }
 
 /// Whether a message answers the instance that was sent as `message`; the status.
@@ -106,6 +122,11 @@ impl Tally {
             self.failures.push(instance.clone());
         }
         metrics::counter!(names::DIMSE_SENT, names::OUTCOME => "failed").increment(1);
+    }
+
+    /// What is left is not sent.
+    pub(super) fn give_up(&mut self) {
+        self.failed += std::mem::take(&mut self.remaining);
     }
 
     /// The status when all is done.

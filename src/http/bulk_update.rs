@@ -95,7 +95,7 @@ pub(super) fn change(value: Option<Value>) -> Result<Map<String, Value>, Problem
             Problem::invalid(format!("{CHANGE}.{at}"), rule)
         }
         Flaw::Attribute { rule, .. } => Problem::invalid(CHANGE, rule),
-        Flaw::Syntax(_) => Problem::invalid(CHANGE, flaw.to_string()),
+        Flaw::Malformed(_) | Flaw::NotOne => Problem::invalid(CHANGE, flaw.to_string()),
     };
     let set = sent::json(Value::Object(set).to_string().as_bytes()).map_err(flawed)?;
     if set.is_empty() {

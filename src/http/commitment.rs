@@ -76,7 +76,9 @@ pub async fn request(
         if reader.next_part().await?.is_some() {
             return Err(one);
         }
-        commitment_body::read(&body, is_xml, limit)
+        // Tens of thousands of references take their time.
+        let read = move || commitment_body::read(&body, is_xml, limit);
+        tokio::task::spawn_blocking(read).await.map_err(Problem::internal)?
     }
     .await;
     let references = match read {

@@ -123,9 +123,9 @@ fn patient(field: &'static str, value: Option<Value>) -> Result<Patient, Problem
         let at = format!("{field}.{member}");
         let read = sent::json(data_set.as_bytes()).map_err(|flaw| match flaw {
             Flaw::Attribute { rule, .. } => Problem::invalid(at.clone(), rule),
-            Flaw::Syntax(rule) => Problem::invalid(at.clone(), rule),
+            flaw => Problem::invalid(at.clone(), flaw.to_string()),
         })?;
-        let kept = read[tag]["Value"][0].as_str().filter(|text| !text.contains('\\'));
+        let kept = read[tag]["Value"][0].as_str();
         let kept = kept.ok_or_else(|| Problem::invalid(at, "one value of LO (PS3.5 §6.2)"))?;
         Ok(Some(kept.to_owned()))
     };

@@ -12,6 +12,7 @@ use crate::{
     dicom::{
         Tag, VR,
         attributes::{self, Level, Matching},
+        json::{name, tag_of},
         normalise,
     },
 };
@@ -54,7 +55,7 @@ pub fn read(body: Value) -> Result<Vec<NewTag>, Problem> {
     for (place, entry) in entries.into_iter().enumerate() {
         match one(entry) {
             Ok(tag) if tags.iter().any(|other| is_same(other, &tag)) => {
-                let reason = format!("The query tag '{}' is there twice.", hex(tag.path));
+                let reason = format!("The query tag '{}' is there twice.", name(tag.path));
                 errors.push((format!("[{place}].path"), reason));
             }
             Ok(tag) => tags.push(tag),
@@ -75,15 +76,7 @@ fn is_same(one: &NewTag, other: &NewTag) -> bool {
 
 /// The tag that a path names: eight hexadecimal digits, or a keyword of PS3.6.
 pub fn path(text: &str) -> Option<Tag> {
-    if text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        let number = u32::from_str_radix(text, 16).ok()?;
-        return Some(Tag((number >> 16) as u16, number as u16));
-    }
-    attributes::tag_of_keyword(text)
-}
-
-fn hex(Tag(group, element): Tag) -> String {
-    format!("{group:04X}{element:04X}")
+    tag_of(text).or_else(|| attributes::tag_of_keyword(text))
 }
 
 /// Which member is wrong, and the rule.
@@ -130,7 +123,7 @@ fn one(entry: Value) -> Result<NewTag, Wrong> {
     }
     if COMPUTED.contains(&path) || attributes::by_tag(path).is_some_and(|row| row.column.is_some())
     {
-        return Err((".path", format!("The query tag '{}' is already supported.", hex(path))));
+        return Err((".path", format!("The query tag '{}' is already supported.", name(path))));
     }
     Ok(NewTag { path, creator, vr, level })
 }
@@ -218,7 +211,7 @@ mod tests {
             {"path": "00280106", "vr": "SS", "level": "instance"},
         ]);
         let tags = read(body).unwrap();
-        let shown: Vec<_> = tags.iter().map(|t| (hex(t.path), t.vr, t.level)).collect();
+        let shown: Vec<_> = tags.iter().map(|t| (name(t.path), t.vr, t.level)).collect();
         let expected = [
             ("00101010", VR::AS, Level::Study),
             ("00180050", VR::DS, Level::Instance),

@@ -23,8 +23,8 @@ use super::{
     query,
 };
 use crate::{
-    archive::{QueryTag, TagError, TagRefusal, TagStatus, path_text},
-    dicom::{Tag, attributes::Level},
+    archive::{QueryTag, TagError, TagRefusal, TagStatus},
+    dicom::{Tag, attributes::Level, json::name},
 };
 
 /// Most entries of a page, and how many where the request does not say.
@@ -170,7 +170,7 @@ pub fn operation_href(urls: &TagUrls, id: Uuid) -> String {
 }
 
 fn entry(tag: &QueryTag, urls: &TagUrls) -> Value {
-    let path = path_text(tag.tag.path);
+    let path = name(tag.tag.path);
     let mut entry = json!({
         "path": path,
         "vr": tag.tag.vr.to_string(),

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     archive::{NoMemory, NoRoom, StoreSession},
-    dicom::compose::Malformed,
+    dicom::model::Malformed,
     tenancy::{PartitionScope, Permission},
 };
 use assembly::{Assembly, Crowded, Form};
@@ -84,7 +84,7 @@ fn unsupported() -> Problem {
 enum Broken {
     #[error(transparent)]
     Body(#[from] MultipartError),
-    #[error(transparent)]
+    #[error("the metadata is {0}")]
     Metadata(#[from] Malformed),
     /// Metadata and values that wait are longer than what may be held, or there was no memory for them.
     #[error("more than may be held has to be held")]

@@ -85,7 +85,7 @@ async fn part(reader: &mut PartReader, longest: u64) -> Result<Option<(bool, Byt
 impl From<Flaw> for Problem {
     fn from(flaw: Flaw) -> Self {
         match flaw {
-            Flaw::Syntax(_) => Self::bad_request(flaw.to_string()),
+            Flaw::Malformed(_) | Flaw::NotOne => Self::bad_request(flaw.to_string()),
             Flaw::Attribute { at, rule } if at.is_empty() => Self::bad_request(rule),
             Flaw::Attribute { at, rule } => Self::invalid(at, rule),
         }

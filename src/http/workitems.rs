@@ -36,7 +36,7 @@ use crate::{
     archive::{ArchiveError, CancelRequested, FoundWorkitems, WorkitemRefusal},
     dicom::{
         AeTitle, Tag, Uid, attributes,
-        sent::name,
+        json::name,
         ups::{self, Action, Refusal, State as Step, Wrong, tags},
         xml,
     },

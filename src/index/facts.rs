@@ -12,8 +12,8 @@ use sqlx::{Row, postgres::PgRow};
 
 use super::{IndexError, NewInstance, columns};
 use crate::dicom::{
-    Tag,
     attributes::{self, Level},
+    json,
 };
 
 /// Attributes of a DICOM JSON object.
@@ -67,9 +67,8 @@ impl Facts {
             }
             let said: &Object<'_> =
                 said.get_or_insert_with(|| serde_json::from_str(attributes).unwrap_or_default());
-            let says = |Tag(group, element): Tag| {
-                let key = format!("{group:04X}{element:04X}");
-                said.get(key.as_str()).is_some_and(|attribute| has_value(attribute))
+            let says = |tag| {
+                said.get(json::name(tag).as_str()).is_some_and(|attribute| has_value(attribute))
             };
             if !attributes::of_column(name).is_some_and(|attribute| says(attribute.tag)) {
                 mine.clone_from(theirs);

@@ -123,7 +123,7 @@ pub use operations::{
 pub use packs::{OneMetadata, PackedPage, Whole};
 pub use pictures::PictureRow;
 pub use principals::{Member, MemberFilter, NewMember};
-pub use query_tags::{KnownTag, NewTag, TagStatus, path_text};
+pub use query_tags::{KnownTag, NewTag, TagStatus};
 pub use registry::Partition;
 pub use reindex::Step;
 pub use removal::{Removals, Waiting};

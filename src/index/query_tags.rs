@@ -12,7 +12,12 @@ use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{IndexError, PartitionTx, RegistryTx, lookup::one};
-use crate::dicom::{Tag, VR, attributes::Level, matching::Element};
+use crate::dicom::{
+    Tag, VR,
+    attributes::Level,
+    json::{name, tag_of},
+    matching::Element,
+};
 
 const ROOT_LIST: &str = "-- query_tag_root_list
     SELECT tag_id, path, private_creator, vr, level, operation_id, true,
@@ -149,11 +154,6 @@ pub struct KnownTag {
     pub is_met: bool,
 }
 
-/// Eight upper-case hexadecimal digits.
-pub fn path_text(Tag(group, element): Tag) -> String {
-    format!("{group:04X}{element:04X}")
-}
-
 impl NewTag {
     /// The attribute in a data set.
     pub fn element(&self) -> Element {
@@ -171,7 +171,6 @@ impl NewTag {
 /// Reads `path, private_creator, vr, level` from `at` on.
 pub(super) fn definition(row: &PgRow, at: usize) -> Result<NewTag, IndexError> {
     let broken = |column| IndexError::Inconsistent { table: "query_tag", column };
-    let path = u32::from_str_radix(row.try_get(at)?, 16).map_err(|_| broken("path"))?;
     let vr: &str = row.try_get(at + 2)?;
     let level = match row.try_get::<i16, _>(at + 3)? {
         0 => Level::Study,
@@ -180,7 +179,7 @@ pub(super) fn definition(row: &PgRow, at: usize) -> Result<NewTag, IndexError> {
         _ => return Err(broken("level")),
     };
     Ok(NewTag {
-        path: Tag((path >> 16) as u16, path as u16),
+        path: tag_of(row.try_get(at)?).ok_or_else(|| broken("path"))?,
         creator: row.try_get(at + 1)?,
         vr: vr.parse().map_err(|_| broken("vr"))?,
         level,
@@ -213,7 +212,7 @@ type Columns = (Vec<String>, Vec<Option<String>>, Vec<String>, Vec<i16>);
 fn columns(tags: &[NewTag]) -> Columns {
     let mut columns = Columns::default();
     for tag in tags {
-        columns.0.push(path_text(tag.path));
+        columns.0.push(name(tag.path));
         columns.1.push(tag.creator.clone());
         columns.2.push(tag.vr.to_string().to_owned());
         columns.3.push(tag.level as i16);

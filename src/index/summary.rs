@@ -1,5 +1,7 @@
 //! What an answer has to know about a target before it begins.
 
+use std::collections::BTreeMap;
+
 use sqlx::Row;
 
 use super::{
@@ -106,8 +108,51 @@ macro_rules! extent {
 const EXTENT_STUDY: &str = extent!("extent_study", under!("study_key", study_key!()), "$3");
 const EXTENT_SERIES: &str = extent!("extent_series", under!("series_key", series_key!("$3")), "$4");
 
-pub(super) const STATEMENTS: &[&str] =
-    &[SUMMARY_STUDY, SUMMARY_SERIES, SUMMARY_INSTANCE, EXTENT_STUDY, EXTENT_SERIES];
+/// How many instances these studies have, or these series of a study.
+macro_rules! count {
+    ($name:literal, $uids:literal, $parent:expr, $key:literal) => {
+        concat!(
+            "-- ",
+            $name,
+            "
+    SELECT count(*) FROM unnest(",
+            $uids,
+            "::text[]) AS n(uid) CROSS JOIN LATERAL ",
+            $parent,
+            " p CROSS JOIN LATERAL (SELECT 1 FROM instance
+        WHERE partition_id = $1 AND ",
+            $key,
+            " >= p.",
+            $key,
+            " AND ",
+            $key,
+            " <= p.",
+            $key,
+            "
+        ORDER BY ",
+            $key,
+            ", watermark) i"
+        )
+    };
+}
+
+const COUNT_STUDIES: &str = count!(
+    "count_studies",
+    "$2",
+    one!("study_key", "study", "study_instance_uid", "n.uid"),
+    "study_key"
+);
+const COUNT_SERIES: &str = count!("count_series", "$3", series_key!("n.uid"), "series_key");
+
+pub(super) const STATEMENTS: &[&str] = &[
+    COUNT_STUDIES,
+    COUNT_SERIES,
+    SUMMARY_STUDY,
+    SUMMARY_SERIES,
+    SUMMARY_INSTANCE,
+    EXTENT_STUDY,
+    EXTENT_SERIES,
+];
 
 /// The version of what has so many instances, by their newest watermark and the sum of all.
 pub(super) fn version(newest: i64, count: i64, sum: &str) -> String {
@@ -145,6 +190,35 @@ impl PartitionTx {
             version: version(newest, count, &sum),
             transfer_syntaxes,
         }))
+    }
+
+    /// How many instances targets have, each of them once; those that do not exist none.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub async fn count(&mut self, targets: &[&Target]) -> Result<u64, IndexError> {
+        let (mut studies, mut series) = (Vec::new(), BTreeMap::<&str, Vec<&str>>::new());
+        let mut all = 0;
+        for target in targets {
+            match target {
+                Target::Study { study } => studies.push(study.as_str()),
+                Target::Series { study, series: uid } => {
+                    series.entry(study.as_str()).or_default().push(uid.as_str());
+                }
+                Target::Instance { .. } => {
+                    all += self.summary(target).await?.map_or(0, |summary| summary.count);
+                }
+            }
+        }
+        if !studies.is_empty() {
+            let (query, conn) = self.statement(COUNT_STUDIES);
+            all += query.bind(studies).fetch_one(conn).await?.try_get::<i64, _>(0)?;
+        }
+        for (study, series) in series {
+            let (query, conn) = self.statement(COUNT_SERIES);
+            all += query.bind(study).bind(series).fetch_one(conn).await?.try_get::<i64, _>(0)?;
+        }
+        Ok(all.unsigned_abs())
     }
 
     /// What the instances of a study or series up to the watermark `up_to` take; `None` where that

@@ -7,11 +7,11 @@ use uuid::Uuid;
 use super::{
     IndexError, KnownTag, NewTag, ScopedTx, TagStatus,
     located::uid,
-    query_tags::{definition, path_text, status},
+    query_tags::{definition, status},
     registry,
 };
 use crate::{
-    dicom::{Tag, Uid},
+    dicom::{Tag, Uid, json::name},
     tenancy::PartitionId,
 };
 
@@ -104,7 +104,7 @@ impl ScopedTx {
     ) -> Result<Vec<QueryTag>, IndexError> {
         let partitions = self.scope().partitions().len() as u64;
         let (query, conn) = self.statement(VIEW);
-        let query = query.bind(own).bind(path.map(path_text)).bind(limit).bind(offset);
+        let query = query.bind(own).bind(path.map(name)).bind(limit).bind(offset);
         let rows = query.fetch_all(conn).await?;
         let (mut tags, mut wants_unmet) = (Vec::with_capacity(rows.len()), false);
         for row in &rows {

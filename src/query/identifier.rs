@@ -7,7 +7,11 @@ use super::{
     QueryError, Resource, SearchQuery, names::is_creator, names_tags, parameters::Parameters,
     understand,
 };
-use crate::{archive::SearchTag, config::SearchConfig, dicom::Tag};
+use crate::{
+    archive::SearchTag,
+    config::SearchConfig,
+    dicom::{Tag, json},
+};
 
 /// One key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +29,7 @@ impl Key {
     }
 
     fn name(&self) -> String {
-        let names = self.path.iter().map(|Tag(group, element)| format!("{group:04X}{element:04X}"));
-        names.collect::<Vec<_>>().join(".")
+        self.path.iter().map(|tag| json::name(*tag)).collect::<Vec<_>>().join(".")
     }
 }
 

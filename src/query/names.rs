@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use crate::{
     archive::SearchTag,
-    dicom::{Tag, attributes, matching::Element},
+    dicom::{Tag, attributes, json::tag_of, matching::Element},
 };
 
 /// Deepest path: beyond what data sets nest, and a bound on what one name makes.
@@ -23,12 +23,7 @@ pub(super) fn path(name: &str) -> Option<Vec<Tag>> {
 
 /// A keyword or eight hexadecimal digits.
 fn one(name: &str) -> Option<Tag> {
-    let hex = name.len() == 8 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    if hex {
-        let number = u32::from_str_radix(name, 16).ok()?;
-        return Some(Tag((number >> 16) as u16, number as u16));
-    }
-    attributes::tag_of_keyword(name)
+    tag_of(name).or_else(|| attributes::tag_of_keyword(name))
 }
 
 /// Whether a tag is that of a private creator (PS3.5 §7.8.1).

@@ -84,10 +84,11 @@ impl Worker for Worklist {
     }
 
     async fn run_once(&self) -> Result<Done, WorkerError> {
-        let mut done = Done::default();
+        let (mut done, mut failed) = (Done::default(), Ok(()));
+        // One that fails must not keep those after it from their turn.
         for id in partitions(&self.db).await? {
-            self.partition(&id, &mut done).await?;
+            failed = failed.and(self.partition(&id, &mut done).await);
         }
-        Ok(done)
+        failed.map(|()| done)
     }
 }

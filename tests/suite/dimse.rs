@@ -3,7 +3,7 @@
 
 mod get;
 mod hostile;
-mod peer;
+pub mod peer;
 mod tenants;
 mod tls;
 
@@ -66,6 +66,35 @@ async fn what_is_stored_is_found_by_the_web_services_and_answered_as_there() {
     assert_eq!(peer.store("1.2.1.1.2", &next).await.status, 0);
     peer.release().await;
     assert_eq!(server.search("/instances").await.len(), 2);
+}
+
+/// C-STORE sends data sets: the File Meta Information is that of whoever receives them.
+#[tokio::test]
+async fn a_data_set_is_the_same_instance_whichever_way_it_comes() {
+    let server = server(&[("store.own_blob_bytes", "64KiB")]).await;
+    let mut peer = Peer::new(&server, "CT1", "SERVER", &[CT]).await;
+    for (uid, pixels) in [("1.2.1.1.1", 64), ("1.2.1.1.2", 200_000)] {
+        let mut dicom = Dicom::ct("1.2.1", "1.2.1.1", uid);
+        dicom.pixels(vec![7; pixels]);
+        server.store("/studies", &[dicom.file()]).await.is(200);
+        assert_eq!(peer.store(uid, &dicom.data_set()).await.status, 0, "{pixels}");
+        let mut other = dicom.clone();
+        other.pixels([vec![7; pixels - 2], vec![8; 2]].concat());
+        assert_eq!(peer.store(uid, &other.data_set()).await.status, 0x0111, "{pixels}");
+        // What was there first is given out.
+        let path = format!("/studies/1.2.1/series/1.2.1.1/instances/{uid}");
+        assert_eq!(server.get(&path).await.is(200).bodies(), [dicom.file()]);
+        // The other way round.
+        let uid = format!("{uid}.1");
+        let mut dicom = Dicom::ct("1.2.1", "1.2.1.1", &uid);
+        dicom.pixels(vec![7; pixels]);
+        assert_eq!(peer.store(&uid, &dicom.data_set()).await.status, 0);
+        server.store("/studies", &[dicom.file()]).await.is(200);
+        let mut longer = dicom.clone();
+        longer.pixels(vec![7; pixels + 2]);
+        server.store("/studies", &[longer.file()]).await.is(409);
+    }
+    assert_eq!(server.search("/instances").await.len(), 4);
 }
 
 #[tokio::test]

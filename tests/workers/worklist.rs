@@ -57,6 +57,19 @@ async fn filled() -> Archive {
     archive
 }
 
+/// Whose worklist somebody works at for long keeps his own, and nobody else's.
+#[tokio::test]
+async fn a_partition_that_is_busy_keeps_no_other_from_its_turn() {
+    let archive = filled().await;
+    let daily = keeper(&archive, DAY, DAY);
+    let busy = archive.database.db.begin_worklist(&postgres::scope("north")).await.unwrap();
+    assert!(daily.run_once().await.is_err());
+    let left = ["north 1.1", "north 1.2", "north 1.3", "south 1.3"];
+    assert_eq!(rows(&archive, WORKITEMS).await, left);
+    drop(busy);
+    assert_eq!(daily.run_once().await.unwrap(), Done { items: 1, ..Done::default() });
+}
+
 #[tokio::test]
 async fn what_has_ended_goes_unless_it_is_held() {
     let archive = filled().await;

@@ -158,7 +158,7 @@ pub(super) fn result(
     compute(&mut parts, row, returned, url)?;
     for value in &row.tags {
         let tag = returned.extended.iter().find(|tag| tag.id == value.tag);
-        let Some(Tag(group, element)) = key_tag(&value.key) else { continue };
+        let Some(Tag(group, element)) = json::tag_of(&value.key) else { continue };
         if let Some(creator) = tag.and_then(|tag| tag.creator.as_ref()) {
             parts.make(Tag(group, element >> 8), "LO", &[creator])?;
         }
@@ -174,7 +174,7 @@ pub(super) fn result(
         let Some(text) = &row.attributes[of as usize] else { continue };
         let Listed(attributes) = serde_json::from_str(text).map_err(inconsistent)?;
         for (key, value) in &attributes {
-            let Some(tag) = key_tag(key) else { continue };
+            let Some(tag) = json::tag_of(key) else { continue };
             let is_wanted = returned.tags.contains(&tag)
                 || (shown(of)
                     && attributes::by_tag(tag).is_some_and(|row| row.default || returned.all));
@@ -189,7 +189,7 @@ pub(super) fn result(
     if let Some(json) = metadata {
         let attributes: Object<'_> = serde_json::from_slice(json).map_err(inconsistent)?;
         for tag in returned.tags.iter().filter(|tag| is_other(**tag)) {
-            let value = attributes.get(tag_key(*tag).as_str()).filter(|value| is_given(value));
+            let value = attributes.get(json::name(*tag).as_str()).filter(|value| is_given(value));
             if let Some(value) = value {
                 parts.add(*tag, Part::Given(value.get()));
             }
@@ -197,7 +197,7 @@ pub(super) fn result(
         fields.project(&attributes, &mut projected);
     }
     for (key, value) in projected {
-        if let Some(tag) = key_tag(&key) {
+        if let Some(tag) = json::tag_of(&key) {
             parts.add(tag, Part::Kept(value));
         }
     }
@@ -335,15 +335,6 @@ impl Fields {
 
 pub(super) fn made<T: Serialize>(vr: &str, values: &[T]) -> Result<Box<RawValue>, ArchiveError> {
     to_raw_value(&Made { vr, values }).map_err(inconsistent)
-}
-
-fn tag_key(Tag(group, element): Tag) -> String {
-    format!("{group:04X}{element:04X}")
-}
-
-fn key_tag(key: &str) -> Option<Tag> {
-    let number = u32::from_str_radix(key, 16).ok()?;
-    Some(Tag((number >> 16) as u16, number as u16))
 }
 
 pub(in crate::archive) fn inconsistent(error: serde_json::Error) -> ArchiveError {

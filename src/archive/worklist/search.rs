@@ -22,8 +22,8 @@ use crate::{
     config::SearchConfig,
     dicom::{
         Tag,
+        json::name,
         matching::{Element, KeyTest, Object, Test},
-        sent::name,
         ups::{State, tags},
     },
     index::{FoundWorkitem, PartitionTx, WorkitemWalk},

@@ -92,12 +92,17 @@ impl Archive {
                 tx
             }
             Watched::Filtered(WatchFilter { tests, names }) => {
+                let tests: Arc<[KeyTest]> = tests.into();
+                // What is too broad or too slow is refused before anybody waits for the worklist.
+                let mut tx = self.0.db.begin_in(scope).await?;
+                self.passing_workitems(&mut tx, tests.clone(), names.clone()).await?;
+                drop(tx);
                 let mut tx = self.0.db.begin_worklist_alone(scope).await?;
                 let subscriber = self.subscriber(&mut tx, aetitle).await?;
-                let filter = serde_json::to_string(&tests).map_err(inconsistent)?;
+                let filter = serde_json::to_string(&tests[..]).map_err(inconsistent)?;
                 let watch = global(aetitle, WatchKind::Filtered, has_lock, Some(filter));
                 tx.workitem_global_put(&watch).await?;
-                let uids = self.passing_workitems(&mut tx, tests.into(), names).await?;
+                let uids = self.passing_workitems(&mut tx, tests, names).await?;
                 tx.workitem_subscribe_each(aetitle, has_lock, &uids).await?;
                 if has_lock && !uids.is_empty() {
                     let events: Vec<(&str, Option<&Report>)> =
@@ -257,7 +262,7 @@ impl Archive {
         Ok(())
     }
 
-    /// The UIDs of workitems that pass, while nobody changes any.
+    /// The UIDs of workitems that pass.
     async fn passing_workitems(
         &self,
         tx: &mut PartitionTx,

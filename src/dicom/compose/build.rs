@@ -3,7 +3,12 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{CHARACTER_SET, Element, Flaw, Value};
-use crate::dicom::{Tag, VR, reader::vr};
+use crate::dicom::{
+    Tag, VR,
+    json::tag_of,
+    model::{Attribute, Value as Scalar},
+    reader::vr,
+};
 
 /// The value of (0008,0005) of everything that is written here.
 pub(super) const UTF_8: &[u8] = b"ISO_IR 192";
@@ -11,59 +16,63 @@ pub(super) const UTF_8: &[u8] = b"ISO_IR 192";
 const DECIMAL: usize = 16;
 const INTEGER: usize = 12;
 
-/// One of the values of an attribute.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Scalar {
-    Empty,
-    Text(String),
-    /// The digits of a number.
-    Number(String),
-    /// The component groups of a person name.
-    Name(Box<[String; 3]>),
+/// The attributes of a data set, ascending; of each tag the first.
+pub(super) fn elements(attributes: Vec<Attribute>, flaw: &mut Option<Flaw>) -> Vec<Element> {
+    let mut elements = Vec::with_capacity(attributes.len());
+    for attribute in attributes {
+        let tag = attribute.tag;
+        match element(attribute, flaw) {
+            Ok(element) => elements.extend(element),
+            Err(what) => _ = flaw.get_or_insert(Flaw { tag, what }),
+        }
+    }
+    order(&mut elements, flaw);
+    elements
 }
 
-/// What an attribute was said to hold.
-#[derive(Default)]
-pub(super) struct Content {
-    pub(super) values: Option<Vec<Scalar>>,
-    pub(super) items: Option<Vec<Vec<Element>>>,
-    pub(super) uri: Option<String>,
-    pub(super) inline: Option<String>,
-}
-
-/// An attribute of these parts; `None` where it does not belong into a data set.
-pub(super) fn element(tag: Tag, vr: Option<VR>, content: Content) -> Result<Option<Element>, Flaw> {
-    let flaw = |what| Flaw { tag, what };
+/// `None` where the attribute does not belong into a data set.
+fn element(attribute: Attribute, flaw: &mut Option<Flaw>) -> Result<Option<Element>, &'static str> {
+    const KIND: &str = "has a value of a kind that its vr does not allow";
+    let Attribute { tag, vr, values, inline, uri, flaw: own } = attribute;
+    if let Some(what) = own {
+        flaw.get_or_insert(Flaw { tag, what });
+    }
     if tag.element() == 0 || matches!(tag.group(), 0x0000 | 0x0002) {
         return Ok(None);
     }
     if matches!(tag.group(), 0x0001 | 0x0003 | 0x0005 | 0x0007 | 0xFFFE | 0xFFFF) {
-        return Err(flaw("cannot be an attribute (PS3.5 §7.1)"));
+        return Err("cannot be an attribute (PS3.5 §7.1)");
     }
-    let vr = vr.ok_or(flaw("has no vr, or one that is none"))?;
+    let vr = vr.ok_or("has no vr, or one that is none")?;
     if vr::of_public(tag).is_some_and(|known| vr != VR::UN && Kind::of(vr) != Kind::of(known)) {
-        return Err(flaw("has a vr of another kind than in PS3.6"));
+        return Err("has a vr of another kind than in PS3.6");
     }
-    let Content { values, items, uri, inline } = content;
     // `[]` is as good as nothing for every VR.
-    let values = values.filter(|values| !values.is_empty());
-    let items = items.filter(|items| !items.is_empty() || vr == VR::SQ);
-    let told = [values.is_some(), items.is_some(), uri.is_some(), inline.is_some()];
+    let told = [!values.is_empty(), uri.is_some(), inline.is_some()];
     if told.into_iter().filter(|told| *told).count() > 1 {
-        return Err(flaw("has more than one kind of value"));
+        return Err("has more than one kind of value");
     }
-    let value = match (values, items, uri, inline) {
-        (_, Some(items), ..) if vr == VR::SQ => Value::Items(items),
-        (None, None, None, None) if vr == VR::SQ => Value::Items(Vec::new()),
-        (None, None, None, None) => Value::Bytes(Vec::new()),
-        (.., Some(uri), _) if may_be_bulk(vr) && !uri.is_empty() => Value::Bulk(uri),
-        (.., Some(inline)) if Kind::of(vr) == Kind::Binary || Kind::of(vr) == Kind::Number => {
-            Value::Bytes(binary(vr, &inline).map_err(flaw)?)
+    let value = match (uri, inline) {
+        (None, None) if vr == VR::SQ => Value::Items(items(values, flaw).ok_or(KIND)?),
+        (None, None) if values.is_empty() => Value::Bytes(Vec::new()),
+        (None, None) => Value::Bytes(encode(vr, values)?),
+        (Some(uri), _) if may_be_bulk(vr) && !uri.is_empty() => Value::Bulk(uri),
+        (_, Some(inline)) if matches!(Kind::of(vr), Kind::Binary | Kind::Number) => {
+            Value::Bytes(binary(vr, &inline)?)
         }
-        (Some(values), ..) => Value::Bytes(encode(vr, values).map_err(flaw)?),
-        _ => return Err(flaw("has a value of a kind that its vr does not allow")),
+        _ => return Err(KIND),
     };
     Ok(Some(Element { tag, vr, value }))
+}
+
+/// The items of a sequence; `None` where there is something else among them.
+fn items(values: Vec<Scalar>, flaw: &mut Option<Flaw>) -> Option<Vec<Vec<Element>>> {
+    let item = |value| match value {
+        Scalar::Item(attributes) => Some(elements(attributes, flaw)),
+        Scalar::Empty => Some(Vec::new()),
+        _ => None,
+    };
+    values.into_iter().map(item).collect()
 }
 
 #[derive(PartialEq, Eq)]
@@ -117,7 +126,7 @@ fn encode(vr: VR, values: Vec<Scalar>) -> Result<Vec<u8>, &'static str> {
             (number.is_finite() || names_no_number(text)).then(|| number.to_le_bytes())
         }),
         VR::AT => numbers(values, |text| {
-            let Tag(group, element) = super::scan::tag_of(text)?;
+            let Tag(group, element) = tag_of(text)?;
             let [a, b] = group.to_le_bytes();
             let [c, d] = element.to_le_bytes();
             Some([a, b, c, d])
@@ -142,7 +151,7 @@ fn numbers<const N: usize>(
     for value in values {
         let bytes = match value {
             Scalar::Number(text) | Scalar::Text(text) => parse(text.trim()),
-            Scalar::Empty | Scalar::Name(_) => None,
+            Scalar::Empty | Scalar::Name(_) | Scalar::Item(_) => None,
         };
         out.extend_from_slice(&bytes.ok_or("has a value that its vr cannot hold")?);
     }
@@ -174,13 +183,16 @@ fn texts(vr: VR, values: Vec<Scalar>) -> Result<Vec<u8>, &'static str> {
 fn text(vr: VR, value: Scalar) -> Result<String, &'static str> {
     match (vr, value) {
         (_, Scalar::Empty) => Ok(String::new()),
+        (VR::PN, Scalar::Item(none)) if none.is_empty() => Ok(String::new()),
         (VR::PN, Scalar::Name(groups)) => {
             if groups.iter().any(|group| group.contains('=')) {
                 return Err("has characters that its vr does not allow");
             }
             Ok(groups.join("=").trim_end_matches('=').to_owned())
         }
-        (_, Scalar::Name(_)) => Err("has a value of a kind that its vr does not allow"),
+        (_, Scalar::Name(_) | Scalar::Item(_)) => {
+            Err("has a value of a kind that its vr does not allow")
+        }
         (VR::DS, Scalar::Number(digits)) => short_decimal(digits),
         (VR::IS, Scalar::Number(text)) | (VR::IS, Scalar::Text(text)) => {
             let trimmed = text.trim_matches([' ', '\0']);
@@ -218,7 +230,7 @@ fn short_decimal(digits: String) -> Result<String, &'static str> {
 }
 
 /// Sorts attributes, and keeps the first of each tag.
-pub(super) fn order(elements: &mut Vec<Element>, flaw: &mut Option<Flaw>) {
+fn order(elements: &mut Vec<Element>, flaw: &mut Option<Flaw>) {
     elements.sort_by_key(|element| element.tag);
     elements.dedup_by(|next, first| {
         let repeated = next.tag == first.tag;

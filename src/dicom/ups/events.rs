@@ -10,7 +10,7 @@ use super::{
     tags::{PROGRESS, READINESS, REASON, REASON_CODE, STATE},
     text,
 };
-use crate::dicom::{AeTitle, Tag, Uid, sent::name};
+use crate::dicom::{AeTitle, Tag, Uid, json::name};
 
 /// The well-known instance that stands for all workitems (PS3.4 §CC.3.1.1).
 pub const GLOBAL: &str = "1.2.840.10008.5.1.4.34.5";

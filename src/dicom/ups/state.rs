@@ -32,11 +32,6 @@ impl State {
         let word = if word == "CANCELLED" { "CANCELED" } else { word };
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
-
-    /// Whether nothing changes any more.
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Canceled)
-    }
 }
 
 /// What a change of state comes to.

@@ -22,9 +22,10 @@ use crate::{
     dicom::{
         Uid,
         compose::{
-            Composition, FRAMES_END, Malformed, Piece, Place, bulk_header, fragment_header,
-            frames_header, padding, read_json, read_xml,
+            Composition, FRAMES_END, Piece, Place, bulk_header, fragment_header, frames_header,
+            padding, read_json, read_xml,
         },
+        model::Malformed,
     },
     http::multipart::{MultipartError, PartHead, PartReader},
 };

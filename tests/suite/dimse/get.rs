@@ -78,10 +78,28 @@ async fn a_study_a_series_and_instances_come_as_they_are_stored() {
     let (_, last) = taken(&mut peer, 0).await;
     assert_eq!((last.status, last.counts), (0xB000, [None, Some(1), Some(1), Some(0)]));
     assert_eq!(last.text(0x0008, 0x0058), "1.2.1.1.9");
+    // Several studies are counted before the first instance goes.
+    server.store("/studies", &[Dicom::ct("1.2.2", "1.2.2.1", "1.2.2.1.1").file()]).await.is(200);
+    let both = (0x0020, 0x000D, "UI", "1.2.1\\1.2.2\\1.2.9");
+    let all = (0x0020, 0x000E, "UI", "1.2.1.1\\1.2.1.2\\1.2.1.9");
+    for (asked, expected) in
+        [(vec![level("STUDY"), both], 4), (vec![level("SERIES"), STUDY, all], 3)]
+    {
+        peer.ask(STUDY_GET, 0x0010, &keys(&asked), None).await;
+        let first = peer.answer().await;
+        peer.stored(&first, 0).await;
+        assert_eq!(peer.answer().await.counts, [Some(expected - 1), Some(1), Some(0), Some(0)]);
+        assert_eq!(taken(&mut peer, 0).await.1.counts[1], Some(expected));
+    }
     for wrong in [vec![level("SERIES"), series], vec![level("STUDY")], vec![STUDY]] {
         peer.ask(STUDY_GET, 0x0010, &keys(&wrong), None).await;
         assert_eq!(peer.answer().await.status, 0xA900);
     }
+    // There is no A700H for who retrieves (PS3.4 Table C.4-3).
+    let long = "1".repeat(1 << 20);
+    let endless = [level("STUDY"), (0x0020, 0x000D, "UT", &*long)];
+    peer.ask(STUDY_GET, 0x0010, &keys(&endless), None).await;
+    assert_eq!(peer.answer().await.status, 0xA701);
 }
 
 #[tokio::test]

@@ -99,6 +99,19 @@ async fn is_told_in_full(server: &Server, answer: &Answer) {
     assert_eq!(items(answer, "00081199")[0]["04000561"], original);
 }
 
+/// PS3.4 Table B.2-1.
+#[tokio::test]
+async fn who_stores_by_dimse_is_told_that_attributes_were_coerced() {
+    let server = Server::with_file(RULES, &[("dimse.listen", "127.0.0.1:0")]).await;
+    let class = crate::dimse::peer::CT;
+    let mut peer = crate::dimse::peer::Peer::new(&server, "CT1", "SERVER", &[class]).await;
+    let stored = peer.store("1.2.1.1.1", &ct().data_set()).await;
+    assert_eq!((stored.status, stored.comment.as_str()), (0xB000, "attributes were coerced"));
+    is_coerced(&server).await;
+    // Over HTTP it comes as another file, and is coerced at another time.
+    server.store("/studies", &[ct().file()]).await.is(409);
+}
+
 #[tokio::test]
 async fn rules_hold_in_every_transfer_syntax_and_for_small_and_large() {
     for syntax in [EXPLICIT, IMPLICIT, BIG, DEFLATED, JPEG_BASELINE] {

@@ -83,6 +83,34 @@ async fn patients_are_merged_and_split_again() {
     is_clean(&server).await;
 }
 
+/// Nothing of the one patient is left to be said of the other; and what is of the study stays there.
+#[tokio::test]
+async fn whose_patient_becomes_another_says_nothing_of_the_first_one() {
+    let server = Server::start().await;
+    let mut known = of(1, 1, ("A", "Right^Name"), "");
+    known.remove(0x0010, 0x0030);
+    known.text(0x0010, 0x1030, "DS", "60").text(0x0010, 0x1010, "AS", "055Y");
+    let mut wrong = of(2, 1, ("B", "Wrong^Name"), "H");
+    wrong.text(0x0010, 0x1030, "DS", "80").text(0x0010, 0x1000, "LO", "B-2");
+    server.store("/studies", &[known.file(), wrong.file()]).await.is(200);
+    let body = json!({ "source": { "patientId": "B" }, "target": { "patientId": "A" } });
+    correct(&server, "/patients/$merge", body).await;
+    let (_, is) = metadata(&server, "/studies/1.2.2", &[]).await.pop_first().unwrap();
+    assert_eq!(is["00100020"]["Value"][0], "A");
+    assert_eq!(is["00100010"]["Value"][0]["Alphabetic"], "Right^Name");
+    assert_eq!(is["00100030"], json!({ "vr": "DA" }));
+    assert_eq!((is.get("00100021"), is.get("00101000")), (None, None), "{is}");
+    assert_eq!((&is["00101030"]["Value"][0], is.get("00101010")), (&json!(80), None), "{is}");
+    // Of whom nothing is stored, the issuer of another ID says nothing.
+    let body = json!({ "studyInstanceUids": ["1.2.2"], "target": {
+        "patientId": "C", "issuerOfPatientId": "I" } });
+    correct(&server, "/studies/$assignPatient", body).await;
+    let body = json!({ "studyInstanceUids": ["1.2.2"], "target": { "patientId": "D" } });
+    correct(&server, "/studies/$assignPatient", body).await;
+    let (_, is) = metadata(&server, "/studies/1.2.2", &[]).await.pop_first().unwrap();
+    assert_eq!((&is["00100020"]["Value"][0], is.get("00100021")), (&json!("D"), None), "{is}");
+}
+
 #[tokio::test]
 async fn a_series_moves_into_a_study_that_is_there_and_into_one_that_is_new() {
     let server = Server::start().await;

@@ -3,22 +3,6 @@
 use std::borrow::Cow;
 
 use super::Malformed;
-use crate::dicom::Tag;
-
-/// What may still be made of a text, in bytes: what is short to write can be long to hold.
-pub(super) struct Room(usize);
-
-impl Room {
-    pub(super) fn new(bytes: u64) -> Self {
-        Self(usize::try_from(bytes).unwrap_or(usize::MAX))
-    }
-
-    /// Takes some of it.
-    pub(super) fn take(&mut self, bytes: usize) -> std::result::Result<(), &'static str> {
-        self.0 = self.0.checked_sub(bytes).ok_or("holding it takes too much memory")?;
-        Ok(())
-    }
-}
 
 /// Reads a text.
 pub(super) struct Scanner<'a> {
@@ -178,11 +162,4 @@ impl<'a> Scanner<'a> {
             Some(_) => Err(self.error("something follows the end")),
         }
     }
-}
-
-/// The tag that eight hexadecimal digits name.
-pub(super) fn tag_of(text: &str) -> Option<Tag> {
-    let hexadecimal = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = u32::from_str_radix(text, 16).ok().filter(|_| hexadecimal)?;
-    Some(Tag((number >> 16) as u16, number as u16))
 }

@@ -1,7 +1,8 @@
 //! The Native DICOM Model (PS3.19 §A.1) in.
 //!
-//! Private elements are placed in blocks of their creators, which are numbered as they come.
-//! Document types and entities of their own are refused; namespaces are not looked at, nor keywords.
+//! Private elements are placed in blocks of their creators, which are numbered as they come. Numbers
+//! that values leave out stand for empty ones, which some writers do not write. Document types and
+//! entities of their own are refused; namespaces are not looked at, nor keywords.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,18 +12,17 @@ use quick_xml::{
     events::{BytesStart, Event},
 };
 
-use super::{
-    Composition, Element, Flaw, Malformed, Value,
-    build::{self, Content, Scalar},
-    scan::{Room, tag_of},
-};
-use crate::dicom::{Tag, VR};
+use super::{Attribute, DataSet, GROUPS, Malformed, Room, Value};
+use crate::dicom::{Tag, VR, json::tag_of};
 
 /// Attributes of one XML element that are looked at.
 const ATTRIBUTES: usize = 16;
 /// XML elements inside of one another that mean nothing here.
 const SKIPPED: usize = 1024;
-const GROUPS: [&[u8]; 3] = [b"Alphabetic", b"Ideographic", b"Phonetic"];
+/// Most values that numbers may leave out in a row: what is left out takes memory.
+pub(super) const LEFT_OUT: usize = 16;
+/// What an element of another model is.
+const FOREIGN: &str = "has an element that PS3.19 §A.1 does not know";
 const COMPONENTS: [&[u8]; 5] =
     [b"FamilyName", b"GivenName", b"MiddleName", b"NamePrefix", b"NameSuffix"];
 
@@ -31,9 +31,10 @@ const COMPONENTS: [&[u8]; 5] =
 /// # Errors
 /// [`Malformed`] where the text is not XML in UTF-8, or no `NativeDicomModel`, or takes more
 /// than `room` bytes to hold.
-pub fn read(xml: &[u8], depth: u16, room: u64) -> Result<Composition, Malformed> {
+pub fn read(xml: &[u8], depth: u16, room: u64) -> Result<DataSet, Malformed> {
     let text = std::str::from_utf8(xml)
         .map_err(|error| Malformed { at: error.valid_up_to(), what: "not UTF-8" })?;
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     let mut events = Events::from_str(text);
     events.config_mut().expand_empty_elements = true;
     let mut reader = Reader {
@@ -82,17 +83,20 @@ pub fn read(xml: &[u8], depth: u16, room: u64) -> Result<Composition, Malformed>
         }
     }
     let complete = reader.stack.is_empty() && reader.skipped == 0;
-    let Some(elements) = reader.document.filter(|_| complete) else {
+    let Some(attributes) = reader.document.filter(|_| complete) else {
         return Err(Malformed { at: text.len(), what: "no whole NativeDicomModel" });
     };
-    Ok(Composition::new(elements, reader.flaw))
+    Ok(DataSet { attributes, flaw: reader.flaw })
 }
+
+/// An attribute, and its creator where it is private and its block is to be found.
+type Created = (Option<String>, Attribute);
 
 /// An XML element that is open.
 enum Node {
-    /// The document, or an item: attributes, with the creators of private ones.
-    DataSet(Vec<(Option<String>, Element)>),
-    Attribute(Attribute),
+    /// The document, or an item.
+    DataSet(Vec<Created>),
+    Attribute(Created),
     Value(String),
     Name(Box<[[String; 5]; 3]>),
     /// A component group of the name around, and which of its components is open.
@@ -103,13 +107,6 @@ enum Node {
     Bulk,
 }
 
-struct Attribute {
-    tag: Tag,
-    vr: Option<VR>,
-    creator: Option<String>,
-    content: Content,
-}
-
 struct Reader {
     stack: Vec<Node>,
     /// Open elements that mean nothing here.
@@ -117,18 +114,22 @@ struct Reader {
     /// Levels of items that may follow.
     depth: u16,
     room: Room,
-    flaw: Option<Flaw>,
-    document: Option<Vec<Element>>,
+    /// What is wrong where no attribute is open.
+    flaw: Option<&'static str>,
+    document: Option<Vec<Attribute>>,
 }
 
 impl Reader {
     fn start(&mut self, start: &BytesStart<'_>) -> Result<(), &'static str> {
-        self.room.take(2 * size_of::<(Option<String>, Element)>())?;
-        if self.skipped == 0
-            && let Some(node) = self.node(start)?
-        {
-            self.stack.push(node);
-            return Ok(());
+        self.room.take(2 * size_of::<Created>())?;
+        if self.skipped == 0 {
+            match self.node(start)? {
+                Some(node) => {
+                    self.stack.push(node);
+                    return Ok(());
+                }
+                None => self.note(FOREIGN),
+            }
         }
         self.skipped += 1;
         if self.skipped > SKIPPED { Err("unknown elements are nested too deep") } else { Ok(()) }
@@ -138,7 +139,7 @@ impl Reader {
     fn node(&mut self, start: &BytesStart<'_>) -> Result<Option<Node>, &'static str> {
         let name = start.local_name();
         let name = name.as_ref();
-        let number = number_of(start);
+        let levels = self.stack.iter().filter(|node| matches!(node, Node::DataSet(_))).count();
         let Some(around) = self.stack.last_mut() else {
             if name != b"NativeDicomModel" || self.document.is_some() {
                 return Err("the document is no NativeDicomModel");
@@ -146,25 +147,26 @@ impl Reader {
             return Ok(Some(Node::DataSet(Vec::new())));
         };
         let node = match (around, name) {
-            (Node::DataSet(_), b"DicomAttribute") => return self.attribute(start).map(Some),
-            (Node::Attribute(attribute), b"Item") => {
-                let items = attribute.content.items.get_or_insert_default();
-                let (tag, in_order) = (attribute.tag, number == Some(items.len() + 1));
-                if !in_order {
-                    self.note(tag, "has items that are not numbered from 1");
+            (Node::DataSet(_), b"DicomAttribute") => Node::Attribute(attribute(start)?),
+            (Node::Attribute((_, attribute)), b"Item") => {
+                if number_of(start) != Some(attribute.values.len() + 1) {
+                    attribute.note("has items that are not numbered from 1");
                 }
-                let levels = self.stack.iter().filter(|node| matches!(node, Node::DataSet(_)));
-                if levels.count() > usize::from(self.depth) {
-                    self.note(tag, "is nested deeper than limits.element_depth");
+                if levels > usize::from(self.depth) {
+                    attribute.note("is nested deeper than limits.element_depth");
                     return Ok(None);
                 }
                 Node::DataSet(Vec::new())
             }
-            (Node::Attribute(attribute), b"Value" | b"PersonName") => {
-                let values = attribute.content.values.get_or_insert_default();
-                let (tag, in_order) = (attribute.tag, number == Some(values.len() + 1));
-                if !in_order {
-                    self.note(tag, "has values that are not numbered from 1");
+            (Node::Attribute((_, attribute)), b"Value" | b"PersonName") => {
+                let values = &mut attribute.values;
+                let before = number_of(start).and_then(|number| number.checked_sub(1));
+                match before.filter(|at| (0..=LEFT_OUT).contains(&at.wrapping_sub(values.len()))) {
+                    Some(at) => {
+                        self.room.take((at - values.len()) * size_of::<Value>())?;
+                        values.resize(at, Value::Empty);
+                    }
+                    None => attribute.note("has values that are not numbered from 1"),
                 }
                 if name == b"Value" {
                     Node::Value(String::new())
@@ -172,19 +174,25 @@ impl Reader {
                     Node::Name(Box::default())
                 }
             }
-            (Node::Attribute(_), b"InlineBinary") => Node::Inline(String::new()),
-            (Node::Attribute(attribute), b"BulkData") => {
-                let tag = attribute.tag;
+            (Node::Attribute((_, attribute)), b"InlineBinary") => {
+                if attribute.inline.is_some() {
+                    attribute.note("has more than one kind of value");
+                }
+                Node::Inline(String::new())
+            }
+            (Node::Attribute((_, attribute)), b"BulkData") => {
                 match text_of(start, b"uri") {
-                    Some(uri) => attribute.content.uri = Some(uri),
-                    None => self.note(tag, "has BulkData without a uri"),
+                    Some(uri) => attribute.uri = Some(uri),
+                    None => attribute.note("has BulkData without a uri"),
                 }
                 Node::Bulk
             }
-            (Node::Name(_), group) => match GROUPS.iter().position(|known| *known == group) {
-                Some(group) => Node::Group(group),
-                None => return Ok(None),
-            },
+            (Node::Name(_), group) => {
+                match GROUPS.iter().position(|known| known.as_bytes() == group) {
+                    Some(group) => Node::Group(group),
+                    None => return Ok(None),
+                }
+            }
             (Node::Group(_), component) => {
                 match COMPONENTS.iter().position(|known| *known == component) {
                     Some(component) => Node::Component(component, String::new()),
@@ -196,22 +204,16 @@ impl Reader {
         Ok(Some(node))
     }
 
-    fn attribute(&mut self, start: &BytesStart<'_>) -> Result<Node, &'static str> {
-        let tag = text_of(start, b"tag").and_then(|text| tag_of(&text));
-        let tag = tag.ok_or("a DicomAttribute has no tag")?;
-        let vr = text_of(start, b"vr").and_then(|text| text.parse().ok());
-        let creator = text_of(start, b"privateCreator").filter(|creator| !creator.is_empty());
-        let Tag(group, element) = tag;
-        // Its block is not known yet.
-        let tag = if creator.is_some() { Tag(group, 0x1000 | element & 0xFF) } else { tag };
-        if creator.is_some() && group % 2 == 0 {
-            self.note(tag, "has a privateCreator and is not private");
+    /// Notes a rule that is broken inside of the innermost attribute.
+    fn note(&mut self, what: &'static str) {
+        let innermost = self.stack.iter_mut().rev().find_map(|node| match node {
+            Node::Attribute((_, attribute)) => Some(attribute),
+            _ => None,
+        });
+        match innermost {
+            Some(attribute) => attribute.note(what),
+            None => _ = self.flaw.get_or_insert(what),
         }
-        Ok(Node::Attribute(Attribute { tag, vr, creator, content: Content::default() }))
-    }
-
-    fn note(&mut self, tag: Tag, what: &'static str) {
-        self.flaw.get_or_insert(Flaw { tag, what });
     }
 
     fn text(&mut self, text: &str) {
@@ -232,34 +234,28 @@ impl Reader {
         }
         let Some(node) = self.stack.pop() else { return };
         match node {
-            Node::DataSet(elements) => {
-                let mut elements = placed(elements, &mut self.flaw);
+            Node::DataSet(attributes) => {
+                let attributes = placed(attributes);
                 match self.stack.last_mut() {
-                    Some(Node::Attribute(attribute)) => {
-                        build::order(&mut elements, &mut self.flaw);
-                        attribute.content.items.get_or_insert_default().push(elements);
+                    Some(Node::Attribute((_, around))) => {
+                        around.values.push(Value::Item(attributes));
                     }
-                    _ => self.document = Some(elements),
+                    _ => self.document = Some(attributes),
                 }
             }
-            Node::Attribute(Attribute { tag, vr, creator, content }) => {
-                match build::element(tag, vr, content) {
-                    Ok(Some(element)) => {
-                        if let Some(Node::DataSet(elements)) = self.stack.last_mut() {
-                            elements.push((creator, element));
-                        }
-                    }
-                    Ok(None) => {}
-                    Err(flaw) => _ = self.flaw.get_or_insert(flaw),
+            Node::Attribute((creator, mut attribute)) => {
+                numbers(&mut attribute);
+                if let Some(Node::DataSet(attributes)) = self.stack.last_mut() {
+                    attributes.push((creator, attribute));
                 }
             }
             Node::Value(text) => {
                 let empty = text.is_empty();
-                self.value(if empty { Scalar::Empty } else { Scalar::Text(text) });
+                self.value(if empty { Value::Empty } else { Value::Text(text) });
             }
             Node::Name(groups) => {
                 let join = |group: [String; 5]| group.join("^").trim_end_matches('^').to_owned();
-                self.value(Scalar::Name(Box::new((*groups).map(join))));
+                self.value(Value::Name(Box::new((*groups).map(join))));
             }
             Node::Component(at, text) => {
                 let mut around = self.stack.iter_mut().rev();
@@ -271,17 +267,47 @@ impl Reader {
                 }
             }
             Node::Inline(text) => {
-                if let Some(Node::Attribute(attribute)) = self.stack.last_mut() {
-                    attribute.content.inline = Some(text.split_ascii_whitespace().collect());
+                if let Some(Node::Attribute((_, attribute))) = self.stack.last_mut() {
+                    attribute.inline = Some(text.split_ascii_whitespace().collect());
                 }
             }
             Node::Group(_) | Node::Bulk => {}
         }
     }
 
-    fn value(&mut self, scalar: Scalar) {
-        if let Some(Node::Attribute(attribute)) = self.stack.last_mut() {
-            attribute.content.values.get_or_insert_default().push(scalar);
+    fn value(&mut self, value: Value) {
+        if let Some(Node::Attribute((_, attribute))) = self.stack.last_mut() {
+            attribute.values.push(value);
+        }
+    }
+}
+
+fn attribute(start: &BytesStart<'_>) -> Result<Created, &'static str> {
+    let tag = text_of(start, b"tag").and_then(|text| tag_of(&text));
+    let tag = tag.ok_or("a DicomAttribute has no tag")?;
+    let creator = text_of(start, b"privateCreator").filter(|creator| !creator.is_empty());
+    let Tag(group, element) = tag;
+    // Its block is not known yet.
+    let tag = if creator.is_some() { Tag(group, 0x1000 | element & 0xFF) } else { tag };
+    let mut attribute = Attribute::of(tag);
+    attribute.vr = text_of(start, b"vr").and_then(|text| text.parse().ok());
+    if creator.is_some() && group % 2 == 0 {
+        attribute.note("has a privateCreator and is not private");
+    }
+    Ok((creator, attribute))
+}
+
+/// XML has numbers as texts; where DICOM JSON has numbers, they become such.
+fn numbers(attribute: &mut Attribute) {
+    use VR::{FD, FL, SL, SS, UL, US};
+    if !matches!(attribute.vr, Some(FD | FL | SL | SS | UL | US)) {
+        return;
+    }
+    for value in &mut attribute.values {
+        if let Value::Text(text) = value
+            && serde_json::from_str::<serde_json::Number>(text.trim()).is_ok()
+        {
+            *value = Value::Number(text.trim().to_owned());
         }
     }
 }
@@ -299,48 +325,51 @@ fn number_of(start: &BytesStart<'_>) -> Option<usize> {
 }
 
 /// Puts private elements into blocks of their creators (PS3.5 §7.8.1), the first that are free.
-fn placed(elements: Vec<(Option<String>, Element)>, flaw: &mut Option<Flaw>) -> Vec<Element> {
+fn placed(attributes: Vec<Created>) -> Vec<Attribute> {
     let is_private = |tag: Tag| tag.group() % 2 == 1 && tag.element() > 0xFF;
-    let taken: HashSet<(u16, u16)> = elements
+    let taken: HashSet<(u16, u16)> = attributes
         .iter()
         .filter(|(creator, _)| creator.is_none())
-        .map(|(_, element)| element.tag)
+        .map(|(_, attribute)| attribute.tag)
         .map(|tag| (tag.group(), if is_private(tag) { tag.element() >> 8 } else { tag.element() }))
         .collect();
     let mut blocks = HashMap::new();
-    for (_, Element { tag: Tag(group, block), value, .. }) in &elements {
+    for (_, Attribute { tag: Tag(group, block), values, .. }) in &attributes {
         // Writers that name creators twice.
         if group % 2 == 1
             && (0x10..=0xFF).contains(block)
-            && let Value::Bytes(name) = value
+            && let [Value::Text(name)] = &values[..]
         {
-            blocks.insert((*group, String::from_utf8_lossy(name).into_owned()), *block);
+            blocks.insert((*group, name.clone()), *block);
         }
     }
     let mut next = HashMap::new();
-    let mut all = Vec::with_capacity(elements.len());
-    for (creator, mut element) in elements {
+    let mut all = Vec::with_capacity(attributes.len());
+    for (creator, mut attribute) in attributes {
         if let Some(creator) = creator {
-            let Tag(group, low) = element.tag;
+            let Tag(group, low) = attribute.tag;
             let block = match blocks.get(&(group, creator.clone())) {
                 Some(block) => *block,
                 None => {
                     let free = next.get(&group).copied().unwrap_or(0x10);
                     let free = (free..=0xFF).find(|block| !taken.contains(&(group, *block)));
                     let Some(block) = free else {
-                        flaw.get_or_insert(Flaw { tag: element.tag, what: "finds no free block" });
+                        attribute.note("finds no free block");
+                        all.push(attribute);
                         continue;
                     };
                     next.insert(group, block + 1);
-                    let (vr, value) = (VR::LO, Value::Bytes(creator.clone().into_bytes()));
-                    all.push(Element { tag: Tag(group, block), vr, value });
+                    let mut own = Attribute::of(Tag(group, block));
+                    own.vr = Some(VR::LO);
+                    own.values.push(Value::Text(creator.clone()));
+                    all.push(own);
                     blocks.insert((group, creator), block);
                     block
                 }
             };
-            element.tag = Tag(group, block << 8 | low & 0xFF);
+            attribute.tag = Tag(group, block << 8 | low & 0xFF);
         }
-        all.push(element);
+        all.push(attribute);
     }
     all
 }
