@@ -170,7 +170,9 @@ async fn request(
             };
             if let Some(wrong) = asked.resources.iter().position(|text| !is_named(text)) {
                 let wrong = wrong + 1;
-                anyhow::bail!("number {wrong} of UIDS is not made of one to three UIDs and slashes");
+                anyhow::bail!(
+                    "number {wrong} of UIDS is not made of one to three UIDs and slashes"
+                );
             }
             asked.resources.clone()
         }

@@ -18,8 +18,8 @@ use crate::{
     verify::{Asked, AuditAsked},
 };
 use arguments::{
-    Arguments, AuditCommand, Command, ConfigCommand, ExportOptions, ImportOptions, KeyCommand, Options,
-    VerifyOptions,
+    Arguments, AuditCommand, Command, ConfigCommand, ExportOptions, ImportOptions, KeyCommand,
+    Options, VerifyOptions,
 };
 
 /// What the commands do. Each blocks until it is done.
@@ -61,7 +61,8 @@ enum Refusal {
 /// say, and tells errors on standard error.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, entries: Entries) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let looks = arguments.iter().any(|word| word == "verify" || word == "import" || word == "export");
+    let looks =
+        arguments.iter().any(|word| word == "verify" || word == "import" || word == "export");
     let wrong = ExitCode::from(if looks { FAILED } else { WRONG });
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,

@@ -143,7 +143,12 @@ struct Added {
 
 /// What became of one instance.
 enum Written {
-    File { manifest: Vec<u8>, record: Option<Vec<u8>>, error: Option<String>, bytes: u64 },
+    File {
+        manifest: Vec<u8>,
+        record: Option<Vec<u8>>,
+        error: Option<String>,
+        bytes: u64,
+    },
     Failed(String),
     /// It may not be given de-identified.
     Refused(String),
@@ -269,7 +274,7 @@ impl<'a> Copies<'a> {
                     // Under the name that it has there: the cursor may be kept there, too.
                     let study = told(leaving.study().as_str(), self.files.profile.as_ref());
                     Some(layout::file_id(&mut cursor.study, &study))
-                },
+                }
             };
             (leaving, id)
         });

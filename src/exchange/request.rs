@@ -129,7 +129,14 @@ mod tests {
         let profile = Arc::new(Profile::new(Options::default(), &PseudonymKey::new([7; 32])));
         assert_eq!(told("1.2.3/4.5", None), "1.2.3/4.5");
         let called = told("1.2.3/4.5", Some(&profile));
-        assert_eq!(called, format!("{}/{}", profile.uid(&"1.2.3".parse().unwrap()), profile.uid(&"4.5".parse().unwrap())));
+        assert_eq!(
+            called,
+            format!(
+                "{}/{}",
+                profile.uid(&"1.2.3".parse().unwrap()),
+                profile.uid(&"4.5".parse().unwrap())
+            )
+        );
         assert!(called.starts_with("2.25.") && !called.contains("1.2.3"));
         assert_eq!(told("Doe^John", Some(&profile)), "", "what is no UID is not told at all");
     }

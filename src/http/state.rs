@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     archive::Archive,
     config::{
-        ChangeFeedConfig, CorsConfig, DeidentifyConfig, ExportConfig, ImportConfig, LimitsConfig, RetrieveConfig,
-        SearchConfig, ServerConfig, TenancyConfig, WorklistConfig,
+        ChangeFeedConfig, CorsConfig, DeidentifyConfig, ExportConfig, ImportConfig, LimitsConfig,
+        RetrieveConfig, SearchConfig, ServerConfig, TenancyConfig, WorklistConfig,
     },
     control::{Access, AuditLog, Health, Keys, Members, Partitions},
     identity::Authenticator,

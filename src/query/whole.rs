@@ -2,11 +2,7 @@
 //! or more would be found than was meant.
 
 use super::{QueryError, Resource, SearchQuery, read};
-use crate::{
-    archive::SearchTag,
-    config::SearchConfig,
-    dicom::attributes::Level,
-};
+use crate::{archive::SearchTag, config::SearchConfig, dicom::attributes::Level};
 
 /// Reads the query of what is searched for as a whole, at the root of a partition.
 ///

@@ -205,7 +205,13 @@ mod tests {
         }
         options.set("burntin", "allow").unwrap();
         let (dates, burnt_in) = (Dates::Modified, BurntIn::Allow);
-        let set = Options { retain_uids: true, clean_descriptors: true, dates, burnt_in, ..Options::default() };
+        let set = Options {
+            retain_uids: true,
+            clean_descriptors: true,
+            dates,
+            burnt_in,
+            ..Options::default()
+        };
         assert_eq!(options, set);
         assert_eq!(options.set("retain_all", "true"), Err(NoOption::Name));
         assert_eq!(options.set("", "true"), Err(NoOption::Name));
@@ -219,6 +225,9 @@ mod tests {
         assert_eq!(options.beyond(most), None);
         assert_eq!(most.beyond(options), Some("dates"));
         assert_eq!(options.beyond(Options { retain_uids: false, ..options }), Some("retain_uids"));
-        assert_eq!(options.beyond(Options { burnt_in: BurntIn::Refuse, ..options }), Some("burnt_in"));
+        assert_eq!(
+            options.beyond(Options { burnt_in: BurntIn::Refuse, ..options }),
+            Some("burnt_in")
+        );
     }
 }

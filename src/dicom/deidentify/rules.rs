@@ -46,6 +46,8 @@ pub(super) enum Action {
     Clean,
     /// The same; a dummy is left of nothing.
     CleanOrDummy,
+    /// What a code means: stays, unless it has a word of a name or identifier.
+    Meaning,
     /// The pseudonym of the patient.
     Pseudonym,
     /// Of a sequence: attributes stay in its items that the table names.

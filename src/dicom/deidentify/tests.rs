@@ -380,3 +380,26 @@ fn memory_is_bounded() {
         DeidentifyError::Unreadable(DicomError::Limit { key: found, .. }) if found == key
     ));
 }
+
+#[test]
+fn meanings_of_codes_stay_where_they_are_not_what_somebody_typed() {
+    let meaning = |scheme: &str, meaning: &str| {
+        let code = vec![
+            value(Tag(0x0008, 0x0100), VR::SH, "A1"),
+            value(Tag(0x0008, 0x0102), VR::SH, scheme),
+            value(Tag(0x0008, 0x0104), VR::LO, meaning),
+        ];
+        let procedure = Node::Sequence(Tag(0x0008, 0x1032), vec![code]);
+        let options = Options { clean_descriptors: true, ..Options::default() };
+        let given = nodes_of(options, &image(vec![procedure])).unwrap();
+        let code = &items(&given, Tag(0x0008, 0x1032))[0];
+        assert_eq!(find(code, Tag(0x0008, 0x0100)).as_deref(), Some("A1"));
+        assert_eq!(find(code, Tag(0x0008, 0x0102)).as_deref(), Some(scheme));
+        find(code, Tag(0x0008, 0x0104)).unwrap()
+    };
+    assert_eq!(meaning("SCT", "Computed tomography of thorax"), "Computed tomography of thorax");
+    assert_eq!(meaning("99LOCAL", "CT Thorax for Prof. Jones"), "CT Thorax for");
+    assert_eq!(meaning("99LOCAL", "Jones"), "REMOVED", "it may not be empty");
+    assert_eq!(meaning("", "CT Thorax, Jones"), "CT Thorax");
+    assert_eq!(meaning("SCT", "Head of Doe"), "Head of", "a word of the patient's name");
+}
