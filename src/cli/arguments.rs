@@ -141,14 +141,13 @@ pub(super) struct ImportOptions {
 }
 
 #[derive(Args, Debug, PartialEq)]
-#[group(id = "what", required = true, multiple = false, args = ["resources", "query"])]
 pub(super) struct ExportOptions {
     /// A folder, or s3://BUCKET/PREFIX (credentials from the environment, as AWS_…), that has no
     /// other export; one that was cut short goes on
     #[arg(value_name = "DESTINATION")]
     pub destination: String,
     /// Studies, series and instances: STUDY, STUDY/SERIES or STUDY/SERIES/INSTANCE, by their UIDs
-    #[arg(value_name = "UIDS")]
+    #[arg(value_name = "UIDS", required_unless_present = "query", conflicts_with = "query")]
     pub resources: Vec<String>,
     /// What a search finds, in place of UIDs, for example 'PatientID=123&StudyDate=2024-'; '' is
     /// everything

@@ -417,7 +417,7 @@ async fn what_a_query_finds_is_all_there_whatever_is_stored_meanwhile() {
         }
     };
     let exporting = async {
-        let source = json!({"type": "query", "settings": {"query": "StudyDate=2020-2025"}});
+        let source = json!({"type": "query", "settings": {"query": "StudyDate=20200101-20251231"}});
         let mut all = Vec::new();
         for _ in 0..3 {
             let asked = body(&source, &json!({"name": "out"}));

@@ -182,7 +182,7 @@ async fn a_request_may_have_less_stay_and_more_as_far_as_the_configuration_lets_
     // It is on the record, with what was exported, since the log is the partition's own.
     let mut conn = server.superuser().await;
     let sql = "SELECT count(*) FROM audit_event WHERE action = 'studies.export-deidentified' \
-               AND detail ->> 'deidentified' = 'true' AND detail::text LIKE '%1.2.77.1%'";
+               AND record LIKE '%\"deidentified\":true%' AND record LIKE '%1.2.77.1%'";
     let count: i64 = sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap();
     assert_eq!(count, 4);
 }
@@ -258,4 +258,24 @@ async fn after_kill_9_it_goes_on_under_the_key_that_it_was_begun_with_or_not_at_
     for (name, bytes) in files(&folder) {
         check_nothing_tells(&name, &bytes);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_under_another_key_is_not_gone_on_with() {
+    let out = tempfile::tempdir().unwrap();
+    let server = Server::with_file(&destination("out", out.path(), "\"*\""), &[]).await;
+    server.store("/studies", &[told(1, 1).file()]).await.is(200);
+    // Nothing can be written where a file is in the way of the folder.
+    let in_the_way = out.path().join("microsoft.default");
+    std::fs::write(&in_the_way, "").unwrap();
+    let asked = hiding(&values(&["1.2.77.1"]), &json!({"name": "out"}), &json!(true));
+    let answer = server.post("/export", JSON, asked).await.is(202);
+    let mut conn = server.superuser().await;
+    let gone = sqlx::query("DELETE FROM pseudonym_key").execute(&mut conn).await.unwrap();
+    assert_eq!(gone.rows_affected(), 1);
+    std::fs::remove_file(&in_the_way).unwrap();
+    let done = ended(&server, answer.header("location")).await;
+    assert_eq!(done["status"], "failed", "{done}");
+    let reason = done["results"]["errors"][0].as_str().unwrap();
+    assert!(reason.contains("key of pseudonyms"), "{done}");
 }
