@@ -19,12 +19,7 @@ use crate::{
     archive::{Archive, TooMany, TransferOf},
     blob::Place,
     config::{BlobConfig, BlobKind, Config, LogFormat},
-    dicom::{
-        Uid,
-        attributes::Level,
-        deidentify::{NoOption, Options},
-    },
-    exchange::{Begun, Deidentify, ExportRequest, Layout, Standalone},
+    exchange::{self, Begun, Deidentify, ExportRequest, Layout, NoOption, Options, Standalone},
     index::{Db, Exported},
     query, telemetry,
     tenancy::{Deed, PartitionId, PartitionScope, Permission, Scope},
@@ -163,12 +158,8 @@ async fn request(
     let resources = match &asked.query {
         Some(query) => found(config, archive, scope, &asked.level, query).await?,
         None => {
-            let is_named = |text: &String| {
-                let mut parts = text.split('/');
-                let are_uids = parts.by_ref().take(3).all(|part| part.parse::<Uid>().is_ok());
-                are_uids && parts.next().is_none()
-            };
-            if let Some(wrong) = asked.resources.iter().position(|text| !is_named(text)) {
+            let wrong = asked.resources.iter().position(|text| !exchange::is_resource(text));
+            if let Some(wrong) = wrong {
                 let wrong = wrong + 1;
                 anyhow::bail!(
                     "number {wrong} of UIDS is not made of one to three UIDs and slashes"
@@ -195,11 +186,7 @@ async fn found(
     level: &str,
     query: &str,
 ) -> anyhow::Result<Vec<String>> {
-    let level = match level {
-        "series" => Level::Series,
-        "instances" => Level::Instance,
-        _ => Level::Study,
-    };
+    let level = query::level_of(level).context("there is no such level")?;
     let scope: &Scope = scope;
     let tags = archive.search_tags(scope).await?;
     let read = query::read_whole(level, query, &config.search, &tags);

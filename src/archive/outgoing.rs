@@ -67,7 +67,7 @@ pub struct Outgoing {
 
 /// Where the bytes of a file come from.
 enum Origin {
-    Stored(Instances),
+    Stored(Box<Instances>),
     Deidentified(Box<Deidentified>),
 }
 
@@ -153,7 +153,7 @@ impl Archive {
                 let head = instances.next().await?.ok_or(ArchiveError::NotFound)?;
                 // What is put before the file is not part of what was hashed.
                 let sha256 = sha256.filter(|_| head.length == Some(stored));
-                (head, Origin::Stored(instances), sha256)
+                (head, Origin::Stored(Box::new(instances)), sha256)
             }
             Some(profile) => {
                 let mut instances =

@@ -154,7 +154,7 @@ pub(super) struct ExportOptions {
     #[arg(long, value_name = "QUERY")]
     pub query: Option<String>,
     /// What the query searches for
-    #[arg(long, value_name = "LEVEL", default_value = "studies", requires = "query",
+    #[arg(long, value_name = "LEVEL", default_value = "studies", conflicts_with = "resources",
         value_parser = ["studies", "series", "instances"])]
     pub level: String,
     /// The partition to export from

@@ -9,19 +9,19 @@ pub struct DeidentifyConfig {
     /// The other keys: what is done unless a request says otherwise, where it can.
     pub options: Options,
     /// `deidentify.on_request`: these, and what requests may ask for besides.
-    pub most: Options,
+    pub on_request: Options,
 }
 
 impl DeidentifyConfig {
     pub(super) fn read(r: &mut Reader) -> Self {
         let options = Options {
             retain_uids: r.flag("deidentify.retain_uids"),
-            retain_device: r.flag("deidentify.retain_device_identity"),
-            retain_institution: r.flag("deidentify.retain_institution_identity"),
-            retain_patient: r.flag("deidentify.retain_patient_characteristics"),
+            retain_device_identity: r.flag("deidentify.retain_device_identity"),
+            retain_institution_identity: r.flag("deidentify.retain_institution_identity"),
+            retain_patient_characteristics: r.flag("deidentify.retain_patient_characteristics"),
             dates: r.choice("deidentify.dates", &Dates::NAMED),
             clean_descriptors: r.flag("deidentify.clean_descriptors"),
-            clean_content: r.flag("deidentify.clean_structured_content"),
+            clean_structured_content: r.flag("deidentify.clean_structured_content"),
             clean_graphics: r.flag("deidentify.clean_graphics"),
             retain_safe_private: r.flag("deidentify.retain_safe_private"),
             burnt_in: r.choice("deidentify.burnt_in", &BurntIn::NAMED),
@@ -46,6 +46,6 @@ impl DeidentifyConfig {
                 most = with;
             }
         }
-        Self { options, most }
+        Self { options, on_request: most }
     }
 }

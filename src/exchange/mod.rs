@@ -22,11 +22,12 @@ mod source;
 mod standalone;
 mod tally;
 
+pub use crate::dicom::deidentify::{NoOption, Options};
 pub use export::{ExportError, ExportStep, Exporter};
 pub use import::{Batch, ImportError, Importer, Line, Status};
 pub use importing::{ImportRequest, ImportStep, Imports};
 pub use layout::Layout;
-pub use request::{Deidentify, ExportRequest};
+pub use request::{Deidentify, ExportRequest, is_resource};
 pub use source::{At, Found, Source, SourceError, Within};
 pub use standalone::{Begun, Standalone, StandaloneError};
 pub use tally::add;

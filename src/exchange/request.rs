@@ -88,6 +88,11 @@ fn uids(resource: &str) -> Option<Vec<Uid>> {
     resource.split('/').map(|part| part.parse().ok()).collect()
 }
 
+/// Whether a text can be a resource: one to three UIDs, joined by slashes.
+pub fn is_resource(text: &str) -> bool {
+    target(text).is_some()
+}
+
 /// What a resource names.
 pub(super) fn target(resource: &str) -> Option<Target> {
     let mut uids = uids(resource)?.into_iter();
@@ -120,6 +125,7 @@ mod tests {
         let how = (Layout::AsIs, false);
         let request = ExportRequest::new(resources, "x".to_owned(), how, None);
         assert_eq!(request.resources, ["1.10", "1.2", "1.2.3/1/1", "1.2.3/1/2"]);
+        assert!(is_resource("1.2/3/4") && !is_resource(""));
         assert!(target("1.2/3/4/5").is_none() && target("1.2/x").is_none());
         assert!(matches!(target("1.2/3"), Some(Target::Series { .. })));
     }

@@ -29,7 +29,6 @@ use crate::{
     config::{DeidentifyConfig, PlaceConfig},
     dicom::{
         Uid,
-        attributes::Level,
         deidentify::{NoOption, Options},
     },
     exchange::{Deidentify, ExportRequest, ImportRequest, Layout, Within},
@@ -261,7 +260,7 @@ fn deidentify(
             }
         }
     }
-    match options.beyond(config.most) {
+    match options.beyond(config.on_request) {
         None => Ok(Some(options)),
         Some(name) => {
             let rule = format!("{name} may not be asked for: see deidentify.on_request");
@@ -298,15 +297,11 @@ async fn found(
 ) -> Result<Vec<String>, Problem> {
     const FIELD: &str = "source.settings.query";
     let of = "source.settings";
-    let level = match optional(&mut settings, of, "resource")?.as_deref() {
-        None | Some("studies") => Level::Study,
-        Some("series") => Level::Series,
-        Some("instances") => Level::Instance,
-        Some(_) => {
-            let rule = "\"studies\", \"series\" or \"instances\"";
-            return Err(Problem::invalid("source.settings.resource", rule));
-        }
-    };
+    let level = optional(&mut settings, of, "resource")?;
+    let level = query::level_of(level.as_deref().unwrap_or("studies")).ok_or_else(|| {
+        let rule = "\"studies\", \"series\" or \"instances\"";
+        Problem::invalid("source.settings.resource", rule)
+    })?;
     let typed = optional(&mut settings, of, "query")?.unwrap_or_default();
     nothing_else(&settings, of)?;
     let scope = Scope::clone(scope);

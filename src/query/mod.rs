@@ -40,7 +40,7 @@ use values::Asked;
 pub use error::QueryError;
 pub use identifier::{Asks, Key};
 pub use naming::{Naming, PARTITION_ID, PARTITION_TAG};
-pub use whole::read_whole;
+pub use whole::{level_of, read_whole};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,16 @@
 use super::{QueryError, Resource, SearchQuery, read};
 use crate::{archive::SearchTag, config::SearchConfig, dicom::attributes::Level};
 
+/// The level whose resources have this name in paths.
+pub fn level_of(name: &str) -> Option<Level> {
+    Some(match name {
+        "studies" => Level::Study,
+        "series" => Level::Series,
+        "instances" => Level::Instance,
+        _ => return None,
+    })
+}
+
 /// Reads the query of what is searched for as a whole, at the root of a partition.
 ///
 /// # Errors

@@ -50,17 +50,17 @@ pub struct Options {
     /// Retain UIDs (§E.3.9).
     pub retain_uids: bool,
     /// Retain Device Identity (§E.3.8).
-    pub retain_device: bool,
+    pub retain_device_identity: bool,
     /// Retain Institution Identity (§E.3.11).
-    pub retain_institution: bool,
+    pub retain_institution_identity: bool,
     /// Retain Patient Characteristics (§E.3.7).
-    pub retain_patient: bool,
+    pub retain_patient_characteristics: bool,
     /// Retain Longitudinal Temporal Information (§E.3.6).
     pub dates: Dates,
     /// Clean Descriptors (§E.3.5).
     pub clean_descriptors: bool,
     /// Clean Structured Content (§E.3.4).
-    pub clean_content: bool,
+    pub clean_structured_content: bool,
     /// Clean Graphics (§E.3.3).
     pub clean_graphics: bool,
     /// Retain Safe Private (§E.3.10).
@@ -75,11 +75,11 @@ type Flag = fn(&mut Options) -> &mut bool;
 /// Those that are on or off, by their names in configuration.
 const FLAGS: [(&str, Flag); 8] = [
     ("retain_uids", |options| &mut options.retain_uids),
-    ("retain_device_identity", |options| &mut options.retain_device),
-    ("retain_institution_identity", |options| &mut options.retain_institution),
-    ("retain_patient_characteristics", |options| &mut options.retain_patient),
+    ("retain_device_identity", |options| &mut options.retain_device_identity),
+    ("retain_institution_identity", |options| &mut options.retain_institution_identity),
+    ("retain_patient_characteristics", |options| &mut options.retain_patient_characteristics),
     ("clean_descriptors", |options| &mut options.clean_descriptors),
-    ("clean_structured_content", |options| &mut options.clean_content),
+    ("clean_structured_content", |options| &mut options.clean_structured_content),
     ("clean_graphics", |options| &mut options.clean_graphics),
     ("retain_safe_private", |options| &mut options.retain_safe_private),
 ];
@@ -141,15 +141,19 @@ impl Options {
         [
             (true, "113100", "Basic Application Confidentiality Profile"),
             (self.clean_graphics, "113103", "Clean Graphics Option"),
-            (self.clean_content, "113104", "Clean Structured Content Option"),
+            (self.clean_structured_content, "113104", "Clean Structured Content Option"),
             (self.clean_descriptors, "113105", "Clean Descriptors Option"),
             (full, "113106", "Retain Longitudinal Temporal Information Full Dates Option"),
             (modified, "113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
-            (self.retain_patient, "113108", "Retain Patient Characteristics Option"),
-            (self.retain_device, "113109", "Retain Device Identity Option"),
+            (
+                self.retain_patient_characteristics,
+                "113108",
+                "Retain Patient Characteristics Option",
+            ),
+            (self.retain_device_identity, "113109", "Retain Device Identity Option"),
             (self.retain_uids, "113110", "Retain UIDs Option"),
             (self.retain_safe_private, "113111", "Retain Safe Private Option"),
-            (self.retain_institution, "113112", "Retain Institution Identity Option"),
+            (self.retain_institution_identity, "113112", "Retain Institution Identity Option"),
         ]
         .into_iter()
         .filter_map(|(is_applied, value, meaning)| is_applied.then_some((value, meaning)))

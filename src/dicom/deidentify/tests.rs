@@ -177,12 +177,12 @@ fn the_same_becomes_the_same_everywhere() {
 fn options_keep_what_they_are_about() {
     let options = Options {
         retain_uids: true,
-        retain_device: true,
-        retain_institution: true,
-        retain_patient: true,
+        retain_device_identity: true,
+        retain_institution_identity: true,
+        retain_patient_characteristics: true,
         dates: Dates::Full,
         clean_descriptors: true,
-        clean_content: true,
+        clean_structured_content: true,
         clean_graphics: true,
         retain_safe_private: true,
         burnt_in: BurntIn::Refuse,
@@ -311,7 +311,7 @@ fn reports_are_emptied_or_cleaned() {
     assert_eq!(content.len(), 1);
     assert_eq!(find(&content[0], Tag(0x0040, 0xA160)).as_deref(), Some("REMOVED"));
 
-    let options = Options { clean_content: true, ..Options::default() };
+    let options = Options { clean_structured_content: true, ..Options::default() };
     let cleaned = nodes_of(options, &image(vec![tree])).unwrap();
     let content = items(&cleaned, Tag(0x0040, 0xA730));
     assert_eq!(content.len(), 4, "the age is gone");

@@ -182,7 +182,7 @@ impl Context<'_> {
         match action {
             Action::DummyItem => items = vec![report::dummy_item(tag)],
             Action::Content => {
-                let retain = self.profile.options.retain_patient;
+                let retain = self.profile.options.retain_patient_characteristics;
                 items.retain_mut(|item| report::clean_content(item, self.values, retain));
             }
             Action::Graphics { keep } => {
