@@ -172,7 +172,7 @@ async fn request(
     let dicomdir = layout == Layout::Dicom && asked.dicomdir;
     let deidentify = match options {
         Some(options) => {
-            Some(Deidentify::by(&*archive.deidentification_with(scope, options).await?))
+            Some(Deidentify::by(&archive.deidentification_with(scope, options).await?))
         }
         None => None,
     };

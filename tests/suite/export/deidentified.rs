@@ -91,8 +91,8 @@ async fn nothing_of_who_it_is_is_in_names_files_lists_or_the_operation() {
         assert!(reasons[0].contains("Burned In Annotation"), "{reasons:?}");
         assert!(reasons[1].contains("no such resource"), "{reasons:?}");
         for line in &errors {
-            let parts = line["identifier"].as_str().unwrap().split('/');
-            assert!(parts.into_iter().all(|uid| uid.starts_with("2.25.")), "{line}");
+            let mut parts = line["identifier"].as_str().unwrap().split('/');
+            assert!(parts.all(|uid| uid.starts_with("2.25.")), "{line}");
         }
         let manifest = lines(&folder.join("manifest.ndjson"));
         for line in &manifest {
