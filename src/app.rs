@@ -7,8 +7,11 @@
 mod auditing;
 mod beside;
 mod database;
+mod exporting;
 mod importing;
 mod keys;
+mod named_place;
+mod progress;
 mod signals;
 mod verifying;
 
@@ -47,6 +50,7 @@ use crate::{
 };
 
 pub use auditing::audit;
+pub use exporting::{ExportAsked, export};
 pub use importing::{ImportAsked, import};
 pub use keys::{KeyAsked, keys};
 pub use verifying::verify;
@@ -181,6 +185,7 @@ impl Server {
             change_feed: config.change_feed.clone(),
             import: config.import.clone(),
             export: config.export.clone(),
+            deidentify: config.deidentify.clone(),
             sender,
             testing: Default::default(),
             cors: config.cors.clone(),

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         migrate: app::migrate,
         verify: app::verify,
         import: app::import,
+        export: app::export,
         keys: app::keys,
         audit: app::audit,
     };

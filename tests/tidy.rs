@@ -28,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "index",
             "outbound",
             "postgres",
+            "query",
             "telemetry",
             "tenancy",
             "verify",

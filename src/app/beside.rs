@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::{
-    choose_cryptography,
+    blob_folder, choose_cryptography,
     database::{Database, as_app, db_options, options},
     signals::Signals,
 };
 use crate::{
+    blob::BlobStore,
     config::Config,
     index::{self, Db, DbOptions},
 };
@@ -78,4 +79,24 @@ async fn open(config: &Config, database: &Database) -> anyhow::Result<Db> {
             opened => return opened.context("the database cannot be used"),
         }
     }
+}
+
+/// The store of an archive that has been served before.
+///
+/// # Errors
+/// Where there is none, or another one's.
+pub(super) async fn blobs(config: &Config, db: &Db) -> anyhow::Result<BlobStore> {
+    if let Some(dir) = blob_folder(config).filter(|dir| !dir.is_dir()) {
+        anyhow::bail!("there is no folder of blobs at {}", dir.display());
+    }
+    let opened = BlobStore::open(&config.blob, &config.data.dir)
+        .context("the blob store cannot be opened")?
+        .with_upload_life(config.sweep.orphan_grace / 2);
+    let archive_id = db.registry().await?.archive_id().await?;
+    if !opened.is_claimed().await? {
+        anyhow::bail!("the blob store is empty or not this archive's: has a server run on it?");
+    }
+    // It is claimed; what is wanted is the comparison.
+    opened.claim(archive_id).await.context("the blob store cannot be used")?;
+    Ok(opened)
 }

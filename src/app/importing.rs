@@ -10,19 +10,20 @@ use std::{
     io::{BufWriter, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use bytesize::ByteSize;
 use futures::TryStreamExt;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{beside::with_database, blob_folder, keys};
+use super::{
+    beside::{blobs, with_database},
+    keys, named_place,
+    progress::{Progress, speed},
+};
 use crate::{
     archive::Archive,
-    blob::{BlobStore, Place},
-    config::{BlobConfig, BlobKind, Config, LogFormat},
+    blob::Place,
+    config::{Config, LogFormat},
     control::{Access, Partitions},
     exchange::{self, Importer, Source, Status},
     index::{Db, Imported},
@@ -32,8 +33,6 @@ use crate::{
 
 /// What the audit log calls this command.
 const COMMAND: &str = "collimator import";
-/// Time between two lines where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// What is asked to be imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +86,7 @@ async fn run(
     let at_once = asked.at_once.unwrap_or(config.import.at_once);
     let limits = config.limits.clone();
     let importer = Importer::new(archive, db.clone(), scope, source, limits, asked.is_dry);
-    let (mut results, mut progress) = (Imported::default(), Progress::new(asked.is_dry));
+    let (mut results, mut progress) = (Imported::default(), Progress::default());
     let mut batches = importer.run(None, at_once);
     let ended = loop {
         let batch = match batches.try_next().await {
@@ -108,28 +107,12 @@ async fn run(
                 progress.above(&line.path, line.reason.as_deref().unwrap_or_default());
             }
         }
-        progress.show(&results);
+        let line = line(&results, progress.seconds(), asked.is_dry);
+        progress.show(&line);
     };
-    progress.end(&results);
+    progress.end(&line(&results, progress.seconds(), asked.is_dry), &results.reasons);
     ended.context("the import was cut short; repeated, it goes on")?;
     Ok(results.failed == 0)
-}
-
-/// The store of an archive that has been served before.
-async fn blobs(config: &Config, db: &Db) -> anyhow::Result<BlobStore> {
-    if let Some(dir) = blob_folder(config).filter(|dir| !dir.is_dir()) {
-        anyhow::bail!("there is no folder of blobs at {}", dir.display());
-    }
-    let opened = BlobStore::open(&config.blob, &config.data.dir)
-        .context("the blob store cannot be opened")?
-        .with_upload_life(config.sweep.orphan_grace / 2);
-    let archive_id = db.registry().await?.archive_id().await?;
-    if !opened.is_claimed().await? {
-        anyhow::bail!("the blob store is empty or not this archive's: has a server run on it?");
-    }
-    // It is claimed; what is wanted is the comparison.
-    opened.claim(archive_id).await.context("the blob store cannot be used")?;
-    Ok(opened)
 }
 
 async fn scope(
@@ -149,87 +132,23 @@ async fn scope(
 
 /// What the argument names.
 fn source(text: &str) -> anyhow::Result<Source> {
-    let Some(rest) = text.strip_prefix("s3://") else {
-        let path = Path::new(text);
-        // The folder itself may be a link; what lies in it is not followed.
-        let path = path.canonicalize().with_context(|| format!("cannot read {text}"))?;
-        return Ok(Source::Folder(path));
-    };
-    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    let variables = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
-    let endpoint = variables.iter().find_map(|name| std::env::var(name).ok());
-    let config = BlobConfig {
-        kind: BlobKind::S3,
-        bucket: bucket.to_owned(),
-        // Who sets an address with http:// means it.
-        allow_http: endpoint.as_ref().is_some_and(|url| url.starts_with("http://")),
-        endpoint,
-        region: std::env::var("AWS_REGION").unwrap_or_else(|_| "us-east-1".to_owned()),
-        ..BlobConfig::default()
-    };
-    let place = Place::open(&config).with_context(|| format!("cannot use {text}"))?;
-    Ok(Source::Bucket(place, prefix.trim_matches('/').to_owned()))
+    if let Some((config, below)) = named_place::bucket(text) {
+        let place = Place::open(&config).with_context(|| format!("cannot use {text}"))?;
+        return Ok(Source::Bucket(place, below));
+    }
+    let path = Path::new(text);
+    // The folder itself may be a link; what lies in it is not followed.
+    let path = path.canonicalize().with_context(|| format!("cannot read {text}"))?;
+    Ok(Source::Folder(path))
 }
 
-/// Tells how far it is: on a terminal in a line that changes, else in lines now and then.
-struct Progress {
-    bar: ProgressBar,
-    begun: Instant,
-    told: Instant,
-    is_dry: bool,
-}
-
-impl Progress {
-    fn new(is_dry: bool) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
-            bar.set_style(style);
-        }
-        Self { bar, begun: Instant::now(), told: Instant::now(), is_dry }
-    }
-
-    /// A line that stays.
-    fn above(&self, path: &str, reason: &str) {
-        // Names come from outside: a terminal must take them for text.
-        let line = format!("{}: {reason}", path.escape_debug());
-        if self.bar.is_hidden() {
-            eprintln!("{line}");
-        } else {
-            self.bar.println(line);
-        }
-    }
-
-    fn line(&self, results: &Imported) -> String {
-        let Imported { stored, identical, skipped, failed, bytes, .. } = results;
-        let files = stored + identical + skipped + failed;
-        let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
-        let verb = if self.is_dry { "to store" } else { "stored" };
-        format!(
-            "{files} files: {stored} {verb}, {identical} there already, {skipped} no DICOM, \
-             {failed} failed; {} ({:.0} files/s, {}/s)",
-            ByteSize(*bytes),
-            files as f64 / seconds,
-            ByteSize((*bytes as f64 / seconds) as u64),
-        )
-    }
-
-    fn show(&mut self, results: &Imported) {
-        if !self.bar.is_hidden() {
-            self.bar.set_message(self.line(results));
-            self.bar.tick();
-        } else if self.told.elapsed() >= LINE_EVERY {
-            self.told = Instant::now();
-            eprintln!("{}", self.line(results));
-        }
-    }
-
-    fn end(&self, results: &Imported) {
-        self.bar.finish_and_clear();
-        let mut out = std::io::stdout();
-        // Whoever asked may have closed the pipe since.
-        let _ = writeln!(out, "{}", self.line(results));
-        for (reason, count) in &results.reasons {
-            let _ = writeln!(out, "  {count} times: {reason}");
-        }
-    }
+fn line(results: &Imported, seconds: f64, is_dry: bool) -> String {
+    let Imported { stored, identical, skipped, failed, bytes, .. } = results;
+    let files = stored + identical + skipped + failed;
+    let verb = if is_dry { "to store" } else { "stored" };
+    format!(
+        "{files} files: {stored} {verb}, {identical} there already, {skipped} no DICOM, \
+         {failed} failed; {}",
+        speed(files, *bytes, seconds),
+    )
 }

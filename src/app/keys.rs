@@ -114,7 +114,9 @@ pub(super) async fn scope(
     deed: Arc<Deed>,
 ) -> anyhow::Result<PartitionScope> {
     if !db.registry().await?.partition_exists(partition).await? {
-        anyhow::bail!("there is no partition {partition}; --create-partition makes it");
+        anyhow::bail!(
+            "there is no partition {partition}; --create-partition, where a command has it, makes it"
+        );
     }
     #[expect(clippy::disallowed_methods, reason = "asked by who has the database")]
     let scope = Scope::for_maintenance(partition);

@@ -7,10 +7,10 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 use super::{Archive, ArchiveError, InstanceHead, Instances, retrieve::unreadable};
 use crate::{
-    config::DeidentifyConfig,
     dicom::{
         DicomError, Limits,
         deidentify::{Deidentifier, DeidentifyError, Options, Profile},
@@ -20,22 +20,8 @@ use crate::{
 
 /// Bytes of a header above which it is read away from the threads that serve requests.
 const MUCH: u64 = 256 * 1024;
-
-/// The options of the profile that the configuration asks for.
-fn options(config: &DeidentifyConfig) -> Options {
-    Options {
-        retain_uids: config.retain_uids,
-        retain_device: config.retain_device_identity,
-        retain_institution: config.retain_institution_identity,
-        retain_patient: config.retain_patient_characteristics,
-        dates: config.dates,
-        clean_descriptors: config.clean_descriptors,
-        clean_content: config.clean_structured_content,
-        clean_graphics: config.clean_graphics,
-        retain_safe_private: config.retain_safe_private,
-        burnt_in: config.burnt_in,
-    }
-}
+/// Bytes that are hashed before other tasks of the thread get their turn.
+const SLICE: usize = 128 << 10;
 
 impl Archive {
     /// What is done to instances of a partition that are asked for de-identified: options as
@@ -47,9 +33,28 @@ impl Archive {
         &self,
         scope: &PartitionScope,
     ) -> Result<Arc<Profile>, ArchiveError> {
-        let key = self.0.db.pseudonym_key(scope).await?;
-        Ok(Arc::new(Profile::new(options(&self.0.deidentify), &key)))
+        self.deidentification_with(scope, self.0.deidentify.options).await
     }
+
+    /// The same with other options.
+    ///
+    /// # Errors
+    /// Where the index fails.
+    pub async fn deidentification_with(
+        &self,
+        scope: &PartitionScope,
+        options: Options,
+    ) -> Result<Arc<Profile>, ArchiveError> {
+        let key = self.0.db.pseudonym_key(scope).await?;
+        Ok(Arc::new(Profile::new(options, &key)))
+    }
+}
+
+/// What the bytes of a file are held against, and those that were read.
+struct Noted {
+    length: u64,
+    noted: Vec<u8>,
+    sha256: Sha256,
 }
 
 /// De-identified instances, one after another.
@@ -57,6 +62,10 @@ pub struct Deidentified {
     instances: Instances,
     profile: Arc<Profile>,
     limits: Limits,
+    /// Whether the transfer syntax may be another one than that of the instances.
+    takes_any: bool,
+    /// What the bytes of an instance are held against, and those that were read.
+    noted: Option<Noted>,
     engine: Option<Deidentifier>,
     /// Bytes of the instance that the engine was given.
     pushed: u64,
@@ -76,6 +85,8 @@ impl Instances {
             partial: self.partial,
             instances: self,
             profile,
+            takes_any: false,
+            noted: None,
             engine: None,
             pushed: 0,
             unread: None,
@@ -87,6 +98,21 @@ impl Instances {
 }
 
 impl Deidentified {
+    /// To be kept: one instance in whatever transfer syntax becomes of it, whose bytes are held against
+    /// the SHA-256 that was noted of so many of them.
+    pub(super) fn to_keep(self, (length, noted): (u64, Option<Vec<u8>>)) -> Self {
+        let noted = noted.map(|noted| Noted { length, noted, sha256: Sha256::new() });
+        Self { takes_any: true, noted, ..self }
+    }
+
+    /// Whether the bytes that were read, of which none is left, are those that were noted.
+    pub(super) fn is_whole(&self) -> bool {
+        self.noted.as_ref().is_none_or(|noted| {
+            let read: [u8; 32] = noted.sha256.clone().finalize().into();
+            noted.noted[..] == read
+        })
+    }
+
     /// Identifies what is given: changes with the instances, the options and the key.
     pub fn version(&self) -> String {
         format!("{} {}", self.instances.tag, self.profile.fingerprint())
@@ -133,9 +159,11 @@ impl Deidentified {
 
     /// Reads up to the first bytes that leave.
     async fn open(&mut self, head: &InstanceHead) -> Result<InstanceHead, ArchiveError> {
+        // What is put before a file is not part of what was hashed.
+        self.noted = self.noted.take().filter(|noted| head.length == Some(noted.length));
         let given = &head.transfer_syntax;
         let transfer_syntax = Deidentifier::transfer_syntax(given);
-        if transfer_syntax != *given {
+        if transfer_syntax != *given && !self.takes_any {
             return Err(ArchiveError::NotAcceptable {
                 available: vec![transfer_syntax.to_string()],
             });
@@ -183,7 +211,16 @@ impl Deidentified {
         let Some(mut engine) = self.engine.take() else { return Ok(None) };
         let bytes = match self.unread.take() {
             Some(bytes) => Some(bytes),
-            None => self.instances.chunk().await?,
+            None => {
+                let bytes = self.instances.chunk().await?;
+                if let (Some(noted), Some(bytes)) = (&mut self.noted, &bytes) {
+                    for slice in bytes.chunks(SLICE) {
+                        noted.sha256.update(slice);
+                        tokio::task::consume_budget().await;
+                    }
+                }
+                bytes
+            }
         };
         let is_much = self.pushed > MUCH && engine.identity().is_none();
         self.pushed += bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);

@@ -94,7 +94,7 @@ pub use search::{
 };
 pub use staged::{NoRoom, Staged};
 pub use store::{Failed, FailureReason, Outcome, StoreSession, Stored};
-pub use transfers::TooMany;
+pub use transfers::{TooMany, TransferOf};
 pub use undelete::{Kept, Undeleted, WhyNot};
 pub use update::{Correction, MOST_STUDIES, Updated};
 pub use uploads::NoMemory;

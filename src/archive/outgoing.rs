@@ -2,14 +2,19 @@
 //!
 //! Owns [`Outgoing`], the one way in which an instance is opened to be copied away: what is to become
 //! of its bytes and UIDs on that way is decided here. Holds: an instance is told of by what is
-//! written of it, not by what the index has. Absent: where it goes (`exchange`).
+//! written of it, not by what the index has, and once it is opened to be de-identified nothing of it
+//! is known here under its own name. Absent: where it goes (`exchange`).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Archive, ArchiveError, Target, retrieve::Instances, wanted::Wanted};
-use crate::{dicom::Uid, index::Located, tenancy::PartitionScope};
+use super::{Archive, ArchiveError, Deidentified, Target, retrieve::Instances, wanted::Wanted};
+use crate::{
+    dicom::{Uid, deidentify::Profile},
+    index::Located,
+    tenancy::PartitionScope,
+};
 
 /// An instance that is to be copied away.
 #[derive(Clone, Debug)]
@@ -28,6 +33,11 @@ impl Leaving {
     /// The study that it is in here.
     pub fn study(&self) -> &Uid {
         &self.located.study
+    }
+
+    /// The series that it is in here.
+    pub fn series(&self) -> &Uid {
+        &self.located.series
     }
 
     /// What it is called here.
@@ -50,18 +60,36 @@ pub struct Outgoing {
     pub transfer_syntax: Uid,
     /// Bytes of the file, where known beforehand.
     pub length: Option<u64>,
-    /// SHA-256 of the file, where known beforehand: what comes otherwise is damaged.
+    /// SHA-256 of the file, where known beforehand.
     pub sha256: Option<Vec<u8>>,
-    instances: Instances,
+    bytes: Origin,
+}
+
+/// Where the bytes of a file come from.
+enum Origin {
+    Stored(Box<Instances>),
+    Deidentified(Box<Deidentified>),
 }
 
 impl Outgoing {
     /// The next bytes of the file; `None` at its end.
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// Where they cannot be read, or may not be given after all.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, ArchiveError> {
-        self.instances.chunk().await
+        match &mut self.bytes {
+            Origin::Stored(instances) => instances.chunk().await,
+            Origin::Deidentified(instances) => instances.chunk().await,
+        }
+    }
+
+    /// Whether a file whose bytes have all come, and have this SHA-256, is made of what was stored:
+    /// otherwise that is damaged.
+    pub fn is_whole(&self, sha256: &[u8]) -> bool {
+        match &self.bytes {
+            Origin::Stored(_) => self.sha256.as_ref().is_none_or(|noted| *noted == sha256),
+            Origin::Deidentified(instances) => instances.is_whole(),
+        }
     }
 }
 
@@ -105,23 +133,35 @@ impl Archive {
     }
 
     /// Opens an instance: its bytes are those of the file as it was stored, behind a preamble and
-    /// File Meta Information where it came without (PS3.10 §7.1).
+    /// File Meta Information where it came without (PS3.10 §7.1), or what a profile makes of them.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Where it cannot be read; [`ArchiveError::NotDeidentifiable`].
     pub async fn outgoing(
         &self,
         scope: &PartitionScope,
         leaving: Leaving,
+        profile: Option<&Arc<Profile>>,
     ) -> Result<Outgoing, ArchiveError> {
         let Leaving { located, sha256 } = leaving;
         let sop_class = located.sop_class.clone();
         let stored = located.length;
         let mut instances =
             Instances::of_one(self.clone(), scope.clone(), located, vec![Wanted::Any]);
-        let head = instances.next().await?.ok_or(ArchiveError::NotFound)?;
-        // What is put before the file is not part of what was hashed.
-        let sha256 = sha256.filter(|_| head.length == Some(stored));
+        let (head, bytes, sha256) = match profile {
+            None => {
+                let head = instances.next().await?.ok_or(ArchiveError::NotFound)?;
+                // What is put before the file is not part of what was hashed.
+                let sha256 = sha256.filter(|_| head.length == Some(stored));
+                (head, Origin::Stored(Box::new(instances)), sha256)
+            }
+            Some(profile) => {
+                let mut instances =
+                    instances.deidentified(profile.clone()).to_keep((stored, sha256));
+                let head = instances.next().await?.ok_or(ArchiveError::NotFound)?;
+                (head, Origin::Deidentified(Box::new(instances)), None)
+            }
+        };
         Ok(Outgoing {
             study: head.study,
             series: head.series,
@@ -130,7 +170,7 @@ impl Archive {
             transfer_syntax: head.transfer_syntax,
             length: head.length,
             sha256,
-            instances,
+            bytes,
         })
     }
 }

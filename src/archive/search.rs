@@ -11,6 +11,7 @@ mod parts;
 mod places;
 mod project;
 mod stream;
+mod whole;
 
 use std::{
     collections::VecDeque,
@@ -30,6 +31,7 @@ use crate::{
     index::{Found, Include, RowKey, ScopedTx, SearchPlan, SearchRow, SearchTag},
     tenancy::Scope,
 };
+use filter::Passing;
 pub(super) use filter::Turns;
 pub use filter::{Filter, Source};
 pub use non_patient::{NonPatientPage, NonPatientQuery, NonPatientUrl};
@@ -118,8 +120,8 @@ impl Archive {
             keys: Vec::new().into_iter(),
             first: None,
         };
-        if !filters.is_empty() {
-            let found = self.search_filtered(&rows.scope, &plan, &filters).await?;
+        if let Some(passing) = Passing::of(filters, plan.level) {
+            let found = self.search_filtered(&rows.scope, &plan, passing).await?;
             let results = found.keys.len();
             rows.keys = found.keys.into_iter();
             return Ok(SearchPage { results, remaining: found.remaining, rows });

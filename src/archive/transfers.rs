@@ -2,20 +2,15 @@
 
 use std::sync::Arc;
 
-use futures::TryStreamExt;
 use serde::Serialize;
-use serde_json::Value;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{Archive, ArchiveError, Filter, Returned, repeated::repeated};
+use super::{Archive, ArchiveError, Filter, repeated::repeated};
 use crate::{
-    index::{IndexError, Progress, SearchPlan, SearchRow},
+    index::{IndexError, PartitionTx, Progress, SearchPlan},
     tenancy::{PartitionScope, Scope},
 };
-
-/// Results of a search that are read at a time.
-const PAGE: i64 = 500;
 
 /// A search that finds more than an operation may have.
 #[derive(Debug, thiserror::Error)]
@@ -28,14 +23,37 @@ pub enum TooMany {
     Archive(#[from] ArchiveError),
 }
 
+/// What the audit log says of an import or export.
+#[derive(Clone, Copy, Debug)]
+pub struct TransferOf<'a> {
+    /// Where it comes from or goes to.
+    pub place: &'a str,
+    /// Paths of what is copied, as it is called here.
+    pub resources: &'a [String],
+    /// Whether it is de-identified on the way.
+    pub is_deidentified: bool,
+}
+
+impl TransferOf<'_> {
+    fn note(self, tx: &mut PartitionTx) {
+        tx.audit_note("place", self.place);
+        if !self.resources.is_empty() {
+            tx.audit_note("resources", self.resources);
+        }
+        if self.is_deidentified {
+            tx.audit_note("deidentified", true);
+        }
+    }
+}
+
 impl Archive {
     /// What is notified when there is something to import or export.
     pub fn transfers_wake(&self) -> Arc<Notify> {
         self.0.wake_transfers.clone()
     }
 
-    /// Adds an import or an export, and has it begun. `resources` is how the operation shows what it
-    /// works on, `place` what the audit log says of where that comes from or goes to.
+    /// Adds an import or an export, and has it begun. `of`: how the operation shows what it works on,
+    /// and what the audit log says of it.
     ///
     /// # Errors
     /// Where the index fails.
@@ -43,11 +61,11 @@ impl Archive {
         &self,
         scope: &PartitionScope,
         id: Uuid,
-        (resources, place): (&[String], &str),
+        of: (&[String], TransferOf<'_>),
         request: &(impl Serialize + Sync),
         cursor: &P,
     ) -> Result<(), ArchiveError> {
-        repeated!(self.try_begin(scope, id, (resources, place), request, cursor))?;
+        repeated!(self.try_begin(scope, id, of, request, cursor))?;
         self.0.wake_transfers.notify_one();
         Ok(())
     }
@@ -56,18 +74,30 @@ impl Archive {
         &self,
         scope: &PartitionScope,
         id: Uuid,
-        (resources, place): (&[String], &str),
+        (shown, of): (&[String], TransferOf<'_>),
         request: &(impl Serialize + Sync),
         cursor: &P,
     ) -> Result<(), IndexError> {
         let mut tx = self.0.db.begin_in(scope).await?;
-        tx.transfer_create(id, resources, request, cursor).await?;
+        tx.transfer_create(id, shown, request, cursor).await?;
         tx.audit_note("operation", id.simple().to_string());
-        tx.audit_note("place", place);
-        if !resources.is_empty() {
-            tx.audit_note("resources", resources);
-        }
+        of.note(&mut tx);
         tx.commit().await
+    }
+
+    /// Has it on the record that somebody copies instances by a command, to which the scope's deed
+    /// belongs.
+    ///
+    /// # Errors
+    /// Where the index fails.
+    pub async fn note_transfer(
+        &self,
+        scope: &PartitionScope,
+        of: TransferOf<'_>,
+    ) -> Result<(), ArchiveError> {
+        let mut tx = self.0.db.begin_in(scope).await?;
+        of.note(&mut tx);
+        Ok(tx.commit().await?)
     }
 
     /// What a search finds, as UIDs joined by slashes, `most` at the most.
@@ -76,40 +106,12 @@ impl Archive {
     /// [`TooMany`].
     pub async fn found_resources(
         &self,
-        scope: Scope,
-        mut plan: SearchPlan,
-        (filters, returned): (&[Filter], &Returned),
+        scope: &Scope,
+        plan: SearchPlan,
+        filters: Vec<Filter>,
         most: usize,
     ) -> Result<Vec<String>, TooMany> {
-        let named = Arc::new(|row: &SearchRow| {
-            let parts = [Some(&row.study), row.series.as_ref(), row.instance.as_ref()];
-            let parts: Vec<&str> = parts.into_iter().flatten().map(|uid| uid.as_str()).collect();
-            parts.join("/")
-        });
-        let mut found = Vec::new();
-        (plan.limit, plan.offset) = (PAGE, 0);
-        loop {
-            let (scope, filters, returned) = (scope.clone(), filters.to_vec(), returned.clone());
-            let page = self.search(scope, plan.clone(), filters, returned, named.clone()).await?;
-            let (results, remaining) = (page.results, page.remaining);
-            plan.offset += results as i64;
-            if found.len() + results > most {
-                return Err(TooMany::Found);
-            }
-            let json: Vec<u8> = page
-                .array()
-                .try_fold(Vec::new(), |mut all, bytes| async move {
-                    all.extend_from_slice(&bytes);
-                    Ok(all)
-                })
-                .await?;
-            let read: Vec<Value> = serde_json::from_slice(&json)
-                .map_err(|error| ArchiveError::Internal(error.into()))?;
-            let url = |one: &Value| one["00081190"]["Value"][0].as_str().map(str::to_owned);
-            found.extend(read.iter().filter_map(url));
-            if results == 0 || remaining == 0 {
-                return Ok(found);
-            }
-        }
+        let found = self.search_whole(scope, plan, filters, most).await?;
+        found.ok_or(TooMany::Found)
     }
 }

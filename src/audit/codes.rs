@@ -80,7 +80,7 @@ pub(super) fn kind_of(event: &Event) -> Kind {
             kind(PROCEDURE, 'C')
         }
         Some(Permission::ManageWorkitems) => kind(PROCEDURE, 'U'),
-        Some(Permission::Export) => kind(EXPORT, 'R'),
+        Some(Permission::Export | Permission::ExportDeidentified) => kind(EXPORT, 'R'),
         Some(Permission::ReadAudit) => kind(AUDIT_LOG_USED, 'R'),
         Some(Permission::ManageWebhooks) => alert(NETWORK),
         Some(Permission::ManagePrincipals | Permission::Share) => alert(USER_SECURITY),

@@ -19,6 +19,8 @@ Examples:
       Hold rows, blobs and change feeds against each other, beside a running server or without.
   collimator import /mnt/archive --partition clinic1 --report import.jsonl
       Store every DICOM file below a folder, beside a running server or without.
+  collimator export /mnt/usb --layout dicom --query 'PatientID=123'
+      Copy what a query finds to a folder, with a DICOMDIR; --deidentify hides who it is.
   collimator key create --partition microsoft.default --role partition-admin
       Make the first API key of a partition.
   collimator audit verify
@@ -31,10 +33,11 @@ Environment:
 
 Exit codes:
   0  done; for serve: stopped by SIGTERM or SIGINT after requests in flight had ended
-  1  failed; the reason is on standard error; for verify and import also: wrong arguments or
-     configuration
+  1  failed; the reason is on standard error; for verify, import and export also: wrong
+     arguments or configuration
   2  wrong arguments or configuration; for verify: damage was found; for import: everything was
-     gone through, and some files could not be stored";
+     gone through, and some files could not be stored; for export: some of what was asked for is
+     not there, or could not or may not be exported";
 
 /// A multi-tenant DICOMweb server
 ///
@@ -77,6 +80,8 @@ pub(super) enum Command {
     Verify(VerifyOptions),
     /// Store the DICOM files of a folder or a bucket; what is there already costs little
     Import(ImportOptions),
+    /// Copy instances to a folder or a bucket, as they are, as a File-set, or de-identified
+    Export(ExportOptions),
     /// Make, list or disable API keys, also the first one of an archive
     Key {
         #[command(subcommand)]
@@ -131,6 +136,44 @@ pub(super) struct ImportOptions {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// Batches that are read and stored at a time [default: import.at_once]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub at_once: Option<u16>,
+}
+
+#[derive(Args, Debug, PartialEq)]
+pub(super) struct ExportOptions {
+    /// A folder, or s3://BUCKET/PREFIX (credentials from the environment, as AWS_…), that has no
+    /// other export; one that was cut short goes on
+    #[arg(value_name = "DESTINATION")]
+    pub destination: String,
+    /// Studies, series and instances: STUDY, STUDY/SERIES or STUDY/SERIES/INSTANCE, by their UIDs
+    #[arg(value_name = "UIDS", required_unless_present = "query", conflicts_with = "query")]
+    pub resources: Vec<String>,
+    /// What a search finds, in place of UIDs, for example 'PatientID=123&StudyDate=2024-'; '' is
+    /// everything
+    #[arg(long, value_name = "QUERY")]
+    pub query: Option<String>,
+    /// What the query searches for
+    #[arg(long, value_name = "LEVEL", default_value = "studies", conflicts_with = "resources",
+        value_parser = ["studies", "series", "instances"])]
+    pub level: String,
+    /// The partition to export from
+    #[arg(long, value_name = "ID", default_value = "microsoft.default")]
+    pub partition: String,
+    /// How files lie there: by their UIDs, or as a File-set
+    #[arg(long, value_name = "LAYOUT", default_value = "as-is", value_parser = ["as-is", "dicom"])]
+    pub layout: String,
+    /// Write no DICOMDIR with a File-set
+    #[arg(long)]
+    pub no_dicomdir: bool,
+    /// De-identify instances, with the options of [deidentify]
+    #[arg(long)]
+    pub deidentify: bool,
+    /// An option in place of that of [deidentify], for example dates=shift or retain_uids=true; may be
+    /// given several times
+    #[arg(long = "option", value_name = "NAME=VALUE", requires = "deidentify")]
+    pub options: Vec<String>,
+    /// Files that are written at a time [default: export.at_once]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub at_once: Option<u16>,
 }

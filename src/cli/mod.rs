@@ -13,13 +13,13 @@ use std::{ffi::OsString, io::Write, process::ExitCode};
 use clap::Parser;
 
 use crate::{
-    app::{ImportAsked, KeyAsked},
+    app::{ExportAsked, ImportAsked, KeyAsked},
     config::{Config, ConfigErrors, Sources},
     verify::{Asked, AuditAsked},
 };
 use arguments::{
-    Arguments, AuditCommand, Command, ConfigCommand, ImportOptions, KeyCommand, Options,
-    VerifyOptions,
+    Arguments, AuditCommand, Command, ConfigCommand, ExportOptions, ImportOptions, KeyCommand,
+    Options, VerifyOptions,
 };
 
 /// What the commands do. Each blocks until it is done.
@@ -33,6 +33,8 @@ pub struct Entries {
     pub verify: fn(Config, Asked) -> anyhow::Result<bool>,
     /// `collimator import`: says whether no file failed.
     pub import: fn(Config, ImportAsked) -> anyhow::Result<bool>,
+    /// `collimator export`: says whether all that was asked for was exported.
+    pub export: fn(Config, ExportAsked) -> anyhow::Result<bool>,
     /// `collimator key`.
     pub keys: fn(Config, KeyAsked) -> anyhow::Result<()>,
     /// `collimator audit verify`: says whether nothing was wrong.
@@ -42,7 +44,7 @@ pub struct Entries {
 /// Exit codes; the help text tells them.
 const FAILED: u8 = 1;
 const WRONG: u8 = 2;
-/// Of `verify` and `import`, which keep it for this alone: what is wrong otherwise is [`FAILED`] there.
+/// Of `verify`, `import` and `export`, which keep it for this alone: what is wrong otherwise is [`FAILED`] there.
 const DAMAGED: u8 = 2;
 
 /// Why a command was not carried out.
@@ -59,7 +61,8 @@ enum Refusal {
 /// say, and tells errors on standard error.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, entries: Entries) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let looks = arguments.iter().any(|word| word == "verify" || word == "import");
+    let looks =
+        arguments.iter().any(|word| word == "verify" || word == "import" || word == "export");
     let wrong = ExitCode::from(if looks { FAILED } else { WRONG });
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
@@ -114,6 +117,11 @@ fn execute(
                 (entries.import)(config, import_asked(options)).map_err(Refusal::Failed)?;
             return Ok(if is_whole { 0 } else { DAMAGED });
         }
+        Command::Export(options) => {
+            let is_whole =
+                (entries.export)(config, export_asked(options)).map_err(Refusal::Failed)?;
+            return Ok(if is_whole { 0 } else { DAMAGED });
+        }
         Command::Key { command } => {
             (entries.keys)(config, keys(command)).map_err(Refusal::Failed)?;
         }
@@ -141,6 +149,32 @@ fn import_asked(options: ImportOptions) -> ImportAsked {
     let (with_partition, is_dry) = (create_partition, dry_run);
     let at_once = at_once.map(usize::from);
     ImportAsked { source, partition, with_partition, is_dry, report, at_once }
+}
+
+fn export_asked(options: ExportOptions) -> ExportAsked {
+    let ExportOptions {
+        destination,
+        resources,
+        query,
+        level,
+        partition,
+        layout,
+        no_dicomdir,
+        deidentify,
+        options,
+        at_once,
+    } = options;
+    ExportAsked {
+        destination,
+        resources,
+        query,
+        level,
+        partition,
+        layout,
+        dicomdir: !no_dicomdir,
+        deidentify: deidentify.then_some(options),
+        at_once: at_once.map(usize::from),
+    }
 }
 
 fn keys(command: KeyCommand) -> KeyAsked {

@@ -17,6 +17,11 @@ const ENTRIES: Entries = Entries {
         "broken" => Ok(false),
         _ => anyhow::bail!("{asked:?}"),
     },
+    export: |_, asked| match asked.destination.as_str() {
+        "whole" => Ok(true),
+        "broken" => Ok(false),
+        _ => anyhow::bail!("{asked:?}"),
+    },
     keys: |_, asked| anyhow::bail!("{asked:?}"),
 };
 
@@ -142,5 +147,38 @@ fn import_says_by_its_exit_code_whether_files_failed() {
     }
     for wrong in ["import", "import a b", "import whole --at-once 0", "import whole --at-once x"] {
         assert!(!outcome(wrong).unwrap_err().starts_with("exit code"), "{wrong}");
+    }
+}
+
+#[test]
+fn export_says_by_its_exit_code_whether_all_was_exported() {
+    assert_eq!(outcome("export whole 1.2"), Ok(String::new()));
+    assert_eq!(outcome("export broken 1.2 1.3/4"), Err("exit code 2".to_owned()));
+    let line = "export s3://b/p --query a=b --level series --partition a --layout dicom \
+                --no-dicomdir --deidentify --option dates=shift --option burnt_in=allow --at-once 8";
+    let asked = outcome(line).unwrap_err();
+    for part in [
+        r#""s3://b/p""#,
+        r#"Some("a=b")"#,
+        r#"level: "series""#,
+        r#"partition: "a""#,
+        r#"layout: "dicom""#,
+        "dicomdir: false",
+        r#"Some(["dates=shift", "burnt_in=allow"])"#,
+        "Some(8)",
+    ] {
+        assert!(asked.contains(part), "{part} in {asked}");
+    }
+    assert!(outcome("export to 1.2").unwrap_err().contains("deidentify: None"));
+    for wrong in [
+        "export",
+        "export to",
+        "export to 1.2 --query a=b",
+        "export to 1.2 --level series",
+        "export to 1.2 --layout zip",
+        "export to 1.2 --option dates=shift",
+        "export to 1.2 --at-once 0",
+    ] {
+        assert!(!outcome(wrong).unwrap_err().contains("ExportAsked"), "{wrong}");
     }
 }

@@ -34,5 +34,5 @@ mod write;
 
 pub use burnt::Refusal;
 pub use engine::{Deidentifier, DeidentifyError, NewIdentity};
-pub use profile::{BurntIn, Dates, Options, Profile};
+pub use profile::{BurntIn, Dates, NoOption, Options, Profile};
 pub use pseudonym::PseudonymKey;

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::{Leaving, Outgoing};
+use crate::archive::Outgoing;
 
 /// Where all files of an export lie, in its own folder.
 pub(super) const RESULTS: &str = "results";
@@ -40,12 +40,9 @@ impl Layout {
 /// The next number in a File-set: of the study that files were written of last, and of the file.
 pub(super) type Counted = Option<(String, u64, u64)>;
 
-/// The File ID of the next file of a File-set, by its components; notes that it is taken.
-pub(super) fn file_id(last: &mut Counted, leaving: &Leaving) -> [String; 3] {
-    next_id(last, leaving.study().as_str())
-}
-
-fn next_id(last: &mut Counted, study: &str) -> [String; 3] {
+/// The File ID of the next file of a File-set, which is of this study, by its components; notes that
+/// it is taken.
+pub(super) fn file_id(last: &mut Counted, study: &str) -> [String; 3] {
     let (number, file) = match last.take() {
         Some((same, number, file)) if same == study => (number, file + 1),
         Some((_, number, _)) => (number + 1, 1),
@@ -70,7 +67,7 @@ mod tests {
         let mut last = None;
         let ids: Vec<String> = ["1.2", "1.2", "1.3", "1.4"]
             .iter()
-            .map(|study| next_id(&mut last, study).join("/"))
+            .map(|study| file_id(&mut last, study).join("/"))
             .collect();
         let expected = [
             "DICOM/S0000001/I0000001",

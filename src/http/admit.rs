@@ -60,7 +60,8 @@ pub struct Commit;
 pub struct Search;
 /// Asks to search one partition, which has to be named.
 pub struct SearchOne;
-/// Asks to have instances exported.
+/// Asks to have instances exported, de-identified at the least: what is more is asked for once the
+/// body has said so.
 pub struct Export;
 /// Asks to store, where the partition is named before the body.
 pub struct Store;
@@ -105,7 +106,7 @@ asks_in_one!(
     Remove: Permission::Delete;
     Update: Permission::Update;
     Commit: Permission::Commit;
-    Export: Permission::Export;
+    Export: Permission::ExportDeidentified;
     Store: Permission::Store;
     ReadWebhooks: Permission::ReadWebhooks;
     ManageWebhooks: Permission::ManageWebhooks;

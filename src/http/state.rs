@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     archive::Archive,
     config::{
-        ChangeFeedConfig, CorsConfig, ExportConfig, ImportConfig, LimitsConfig, RetrieveConfig,
-        SearchConfig, ServerConfig, TenancyConfig, WorklistConfig,
+        ChangeFeedConfig, CorsConfig, DeidentifyConfig, ExportConfig, ImportConfig, LimitsConfig,
+        RetrieveConfig, SearchConfig, ServerConfig, TenancyConfig, WorklistConfig,
     },
     control::{Access, AuditLog, Health, Keys, Members, Partitions},
     identity::Authenticator,
@@ -62,6 +62,8 @@ pub struct Parts {
     pub import: ImportConfig,
     /// `[export]`.
     pub export: ExportConfig,
+    /// `[deidentify]`.
+    pub deidentify: DeidentifyConfig,
     /// Calls receivers of webhooks.
     pub sender: Sender,
     /// Whose webhooks are being tried out.

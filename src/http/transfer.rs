@@ -2,7 +2,9 @@
 //!
 //! Bodies are of the form that Microsoft's server has for its export: a source and a destination,
 //! each of a type with settings. Holds: a client names a place by its name alone, and one that its
-//! partition may not use is answered as one that does not exist. The answer is 202 with an operation.
+//! partition may not use is answered as one that does not exist. What is exported as it is needs a
+//! permission that de-identified exports do not; of these nothing is shown that names what is stored.
+//! The answer is 202 with an operation.
 //! Absent: the copying (`exchange`).
 
 use axum::{
@@ -16,18 +18,22 @@ use uuid::Uuid;
 
 use super::{
     App,
-    admit::{Admitted, Export, Store},
+    admit::{self, Admitted, Export, Store},
+    carrier::Carried,
     json_body::{self, members},
     problem::Problem,
     urls::PartitionUrls,
 };
 use crate::{
-    archive::TooMany,
-    config::PlaceConfig,
-    dicom::{Uid, attributes::Level},
-    exchange::{ExportRequest, ImportRequest, Layout, Within},
-    query::{self, Resource},
-    tenancy::{PartitionScope, Scope},
+    archive::{TooMany, TransferOf},
+    config::{DeidentifyConfig, PlaceConfig},
+    dicom::{
+        Uid,
+        deidentify::{NoOption, Options},
+    },
+    exchange::{Deidentify, ExportRequest, ImportRequest, Layout, Within},
+    query::{self, QueryError},
+    tenancy::{PartitionScope, Permission, Scope},
 };
 
 /// Resources that an operation shows.
@@ -44,13 +50,23 @@ pub async fn export(
     let mut body = object(body, "")?;
     let (kind, source) = typed(&mut body, "source")?;
     let (to, mut destination) = typed(&mut body, "destination")?;
+    let options = deidentify(&mut body, &app.deidentify)?;
     nothing_else(&body, "")?;
+    let scope = match options {
+        Some(_) => caller.scope,
+        None => {
+            // What was decided so far is for de-identified exports.
+            let carried = Carried::read(&parts, &app.server, &app.tenancy, Permission::Export)?;
+            let (_, scope) = admit::decide(&app, &parts, &carried, Permission::Export).await?;
+            PartitionScope::try_from(scope)?
+        }
+    };
     if to != "configured" {
         let rule = "\"configured\": places are those of the server's configuration";
         return Err(Problem::invalid("destination.type", rule));
     }
     let name = text(&mut destination, "destination.settings", "name")?;
-    if PlaceConfig::of(&app.export.destinations, &name, caller.scope.partition()).is_none() {
+    if PlaceConfig::of(&app.export.destinations, &name, scope.partition()).is_none() {
         let rule = "the name of a destination that the partition may use";
         return Err(Problem::invalid("destination.settings.name", rule));
     }
@@ -71,16 +87,25 @@ pub async fn export(
     nothing_else(&destination, "destination.settings")?;
     let resources = match &*kind {
         "identifiers" => identifiers(source)?,
-        "query" => found(&app, &caller.scope, source).await?,
+        "query" => found(&app, &scope, source).await?,
         _ => return Err(Problem::invalid("source.type", "\"identifiers\" or \"query\"")),
     };
-    let request = ExportRequest::new(resources, name, layout, dicomdir);
-    let shown: Vec<String> =
+    let deidentify = match options {
+        Some(options) => {
+            Some(Deidentify::by(&app.archive.deidentification_with(&scope, options).await?))
+        }
+        None => None,
+    };
+    let request = ExportRequest::new(resources, name, (layout, dicomdir), deidentify);
+    let paths: Vec<String> =
         request.resources.iter().take(SHOWN).map(|resource| path_of(resource)).collect();
     let id = Uuid::new_v4();
-    let cursor = request.start(caller.scope.partition(), id);
-    let of = (&*shown, &*request.destination);
-    app.archive.begin_transfer(&caller.scope, id, of, &request, &cursor).await?;
+    let cursor = request.start(scope.partition(), id);
+    let is_deidentified = request.deidentify.is_some();
+    // Who has what was written may see the operation, and is not to learn from it what that was.
+    let shown = if is_deidentified { &[][..] } else { &*paths };
+    let of = TransferOf { place: &request.destination, resources: &paths, is_deidentified };
+    app.archive.begin_transfer(&scope, id, (shown, of), &request, &cursor).await?;
     Ok(accepted(&caller.urls, id))
 }
 
@@ -129,8 +154,8 @@ pub async fn import(
     let request = ImportRequest { source: name, path, report };
     let id = Uuid::new_v4();
     let cursor = request.start(caller.scope.partition(), id);
-    let of = (&[][..], &*request.source);
-    app.archive.begin_transfer(&caller.scope, id, of, &request, &cursor).await?;
+    let of = TransferOf { place: &request.source, resources: &[], is_deidentified: false };
+    app.archive.begin_transfer(&caller.scope, id, (&[], of), &request, &cursor).await?;
     Ok(accepted(&caller.urls, id))
 }
 
@@ -206,6 +231,44 @@ fn nothing_else(object: &Map<String, Value>, of: &str) -> Result<(), Problem> {
     }
 }
 
+/// What is to be done to instances, as far as the configuration lets a request say that.
+fn deidentify(
+    body: &mut Map<String, Value>,
+    config: &DeidentifyConfig,
+) -> Result<Option<Options>, Problem> {
+    const FIELD: &str = "deidentify";
+    let asked = match body.remove(FIELD) {
+        None | Some(Value::Bool(false)) => return Ok(None),
+        Some(Value::Bool(true)) => return Ok(Some(config.options)),
+        Some(Value::Object(asked)) => asked,
+        Some(_) => return Err(Problem::invalid(FIELD, "true, false or an object")),
+    };
+    let mut options = config.options;
+    for (name, value) in members(asked) {
+        let value = match value {
+            Value::Bool(value) => value.to_string(),
+            Value::String(value) => value,
+            _ => return Err(Problem::invalid(FIELD, "has members that are texts, true or false")),
+        };
+        match options.set(&name, &value) {
+            Ok(()) => {}
+            Err(NoOption::Name) => {
+                return Err(Problem::invalid(FIELD, "has a member that is not known"));
+            }
+            Err(NoOption::Value(rule)) => {
+                return Err(Problem::invalid(FIELD, format!("has a member that must be {rule}")));
+            }
+        }
+    }
+    match options.beyond(config.on_request) {
+        None => Ok(Some(options)),
+        Some(name) => {
+            let rule = format!("{name} may not be asked for: see deidentify.on_request");
+            Err(Problem::invalid(FIELD, rule))
+        }
+    }
+}
+
 /// The resources that are named one by one.
 fn identifiers(mut settings: Map<String, Value>) -> Result<Vec<String>, Problem> {
     const FIELD: &str = "source.settings.values";
@@ -234,15 +297,11 @@ async fn found(
 ) -> Result<Vec<String>, Problem> {
     const FIELD: &str = "source.settings.query";
     let of = "source.settings";
-    let level = match optional(&mut settings, of, "resource")?.as_deref() {
-        None | Some("studies") => Level::Study,
-        Some("series") => Level::Series,
-        Some("instances") => Level::Instance,
-        Some(_) => {
-            let rule = "\"studies\", \"series\" or \"instances\"";
-            return Err(Problem::invalid("source.settings.resource", rule));
-        }
-    };
+    let level = optional(&mut settings, of, "resource")?;
+    let level = query::level_of(level.as_deref().unwrap_or("studies")).ok_or_else(|| {
+        let rule = "\"studies\", \"series\" or \"instances\"";
+        Problem::invalid("source.settings.resource", rule)
+    })?;
     let typed = optional(&mut settings, of, "query")?.unwrap_or_default();
     nothing_else(&settings, of)?;
     let scope = Scope::clone(scope);
@@ -250,21 +309,13 @@ async fn found(
         true => app.archive.search_tags(&scope).await?,
         false => Vec::new(),
     };
-    let resource = Resource { level, study: None, series: None };
-    let query = query::read(&resource, &typed, &app.search, &tags)?;
-    // What a search leaves alone with a warning would let more be copied than was meant.
-    if !query.warnings.is_empty() {
-        return Err(Problem::invalid(FIELD, "has a parameter that is not known"));
-    }
-    if typed.split('&').any(|pair| ["limit=", "offset="].iter().any(|n| pair.starts_with(n))) {
-        return Err(Problem::invalid(
-            FIELD,
-            "has no limit and offset: all that it finds is copied",
-        ));
-    }
+    let read = query::read_whole(level, &typed, &app.search, &tags);
+    let query = read.map_err(|QueryError { field, reason }| match &*field {
+        "" => Problem::invalid(FIELD, reason),
+        field => Problem::invalid(FIELD, format!("{field}: {reason}")),
+    })?;
     let most = app.export.max_resources;
-    let found = (&query.filters[..], &query.returned);
-    match app.archive.found_resources(scope, query.plan, found, most as usize).await {
+    match app.archive.found_resources(&scope, query.plan, query.filters, most as usize).await {
         Ok(found) => Ok(found),
         Err(TooMany::Found) => Err(Problem::too_large("export.max_resources", most.into())),
         Err(TooMany::Archive(error)) => Err(error.into()),

@@ -91,6 +91,9 @@ pub struct Exported {
     pub exported: u64,
     /// Resources that are not in the archive.
     pub skipped: u64,
+    /// Instances that may not be given de-identified.
+    #[serde(default)]
+    pub refused: u64,
     /// Instances that could not be written.
     pub failed: u64,
     /// Bytes that were written.

@@ -17,6 +17,7 @@ mod parameters;
 mod placing;
 mod stored;
 mod values;
+mod whole;
 pub mod worklist;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,7 @@ use values::Asked;
 pub use error::QueryError;
 pub use identifier::{Asks, Key};
 pub use naming::{Naming, PARTITION_ID, PARTITION_TAG};
+pub use whole::{level_of, read_whole};
 
 #[cfg(test)]
 mod tests;

@@ -64,8 +64,10 @@ permissions!(
     Search = "studies.search", Some, Reads;
     /// Have it checked that instances are safe (storage commitment).
     Commit = "studies.commit", One, Reads;
-    /// Have studies exported.
+    /// Have studies exported, as they are or de-identified: who may export may do so de-identified.
     Export = "studies.export", One, Changes;
+    /// Have studies exported de-identified.
+    ExportDeidentified = "studies.export-deidentified", One, Changes;
     /// List the partitions that the principal may see.
     ListPartitions = "partitions.list", Some, Reads;
     /// Create partitions.
@@ -137,11 +139,14 @@ impl Permissions {
     /// All of them.
     pub const ALL: Self = Self::of(Permission::ALL);
 
-    /// A set of these.
+    /// A set of these, and of what they imply.
     pub const fn of(list: &[Permission]) -> Self {
         let (mut bits, mut at) = (0, 0);
         while at < list.len() {
             bits |= 1 << list[at] as u32;
+            if matches!(list[at], Permission::Export) {
+                bits |= 1 << Permission::ExportDeidentified as u32;
+            }
             at += 1;
         }
         Self(bits)
@@ -301,6 +306,15 @@ mod tests {
     }
 
     #[test]
+    fn who_may_export_may_do_so_deidentified_and_not_the_other_way_round() {
+        let (export, deidentified) = (Permission::Export, Permission::ExportDeidentified);
+        let set = [export].into_iter().collect::<Permissions>();
+        assert!(set.has(export) && set.has(deidentified));
+        assert!(!Permissions::of(&[deidentified]).has(export));
+        assert!(Permissions::of(&[deidentified]).is_within(set));
+    }
+
+    #[test]
     fn an_operator_sees_nothing_of_patients() {
         use Permission::*;
         let of_patients = [
@@ -311,6 +325,7 @@ mod tests {
             Search,
             Commit,
             Export,
+            ExportDeidentified,
             ReadChanges,
             ReadWebhooks,
             ManageWebhooks,

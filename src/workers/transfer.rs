@@ -100,6 +100,9 @@ impl Transfer {
                 Err(error) => {
                     let refusal = match &error {
                         ExportError::Destination(error) => refusal(error),
+                        ExportError::OtherKey => {
+                            Some("the key of pseudonyms is another one than when it began")
+                        }
                         _ => None,
                     };
                     return self.failed(scope, claim, &error, refusal).await;

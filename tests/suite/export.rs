@@ -1,5 +1,8 @@
 //! Export: instances to folders and buckets, as they are and as a File-set.
 
+mod command;
+mod deidentified;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -388,4 +391,51 @@ async fn what_is_damaged_is_told_and_not_written() {
     let errors = lines(&folder.join("errors.log"));
     assert_eq!(errors[0]["identifier"], "1.2.1/1.2.1.1/1.2.1.1.2");
     assert!(results["errors"][0].as_str().unwrap().starts_with("1 instances could not"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_query_finds_is_all_there_whatever_is_stored_meanwhile() {
+    let out = tempfile::tempdir().unwrap();
+    let server = Server::with_file(&destination("out", out.path(), "\"*\""), &[]).await;
+    let study = |number: u32, date: &str| {
+        let mut ct = Dicom::ct(
+            &format!("1.2.{number}"),
+            &format!("1.2.{number}.1"),
+            &format!("1.2.{number}.1.1"),
+        );
+        ct.text(0x0008, 0x0020, "DA", date).file()
+    };
+    const STUDIES: u32 = 1_200;
+    let before: Vec<Vec<u8>> = (1..=STUDIES).map(|number| study(number, "20200101")).collect();
+    for some in before.chunks(400) {
+        server.store("/studies", some).await.is(200);
+    }
+    // The latest come first: each that is stored moves all that are there.
+    let storing = async {
+        for number in 10_000..10_150 {
+            server.store("/studies", &[study(number, "20250101")]).await.is(200);
+        }
+    };
+    let exporting = async {
+        let source = json!({"type": "query", "settings": {"query": "StudyDate=20200101-20251231"}});
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            let asked = body(&source, &json!({"name": "out"}));
+            let answer = server.post("/export", JSON, asked).await.is(202);
+            all.push(answer.header("location").to_owned());
+        }
+        all
+    };
+    let ((), exports) = tokio::join!(storing, exporting);
+    for href in exports {
+        let done = ended(&server, &href).await;
+        let folder = out.path().join(done["results"]["path"].as_str().unwrap());
+        let listed = lines(&folder.join("manifest.ndjson"));
+        let uids: Vec<_> = listed.iter().map(|line| line["studyInstanceUid"].to_string()).collect();
+        let distinct: BTreeSet<_> = uids.iter().collect();
+        assert_eq!(distinct.len(), uids.len(), "nothing twice");
+        for number in 1..=STUDIES {
+            assert!(distinct.contains(&format!("\"1.2.{number}\"")), "{number} is missing");
+        }
+    }
 }

@@ -73,6 +73,39 @@ impl Turns {
     }
 }
 
+/// Filters, and what has to be read of rows for them.
+pub(super) struct Passing {
+    filters: Arc<[Filter]>,
+    pub(super) include: Include,
+    /// Rows that are read at a time.
+    pub(super) bite: i64,
+}
+
+impl Passing {
+    /// What filters need of rows of a level; `None`: there are none.
+    pub(super) fn of(filters: Vec<Filter>, level: Level) -> Option<Self> {
+        if filters.is_empty() {
+            return None;
+        }
+        let metadata = filters.iter().any(|filter| filter.from == Source::Metadata);
+        let needs = |of| level >= of && filters.iter().any(|filter| filter.level == of);
+        let include = Include {
+            study: needs(Level::Study),
+            series: needs(Level::Series),
+            metadata,
+            ..Include::default()
+        };
+        let bite = if metadata { BITE_WITH_METADATA } else { BITE };
+        Some(Self { filters: filters.into(), include, bite })
+    }
+
+    /// What is answered where there are more than `limit` rows to look at.
+    pub(super) fn too_broad(&self, limit: u32) -> ArchiveError {
+        let names = self.filters.iter().map(|filter| filter.name.clone()).collect();
+        ArchiveError::TooBroad { names, limit }
+    }
+}
+
 /// The rows that pass filters.
 pub(super) struct Filtered {
     /// Those of the page, in order.
@@ -92,45 +125,31 @@ impl Archive {
         &self,
         scope: &Scope,
         plan: &SearchPlan,
-        filters: &[Filter],
+        passing: Passing,
     ) -> Result<Filtered, ArchiveError> {
-        let needs_metadata = filters.iter().any(|filter| filter.from == Source::Metadata);
-        let needs = |level| filters.iter().any(|filter| filter.level == level);
-        let include = Include {
-            study: needs(Level::Study),
-            series: needs(Level::Series),
-            metadata: needs_metadata,
-            ..Include::default()
-        };
-        let bite = if needs_metadata { BITE_WITH_METADATA } else { BITE };
         let most = i64::from(self.0.search.max_filtered);
         let deadline = Instant::now() + self.0.search.timeout;
         let (first, last) = (plan.offset.max(0), plan.offset.max(0).saturating_add(plan.limit));
-        let filters: Arc<[Filter]> = filters.into();
         let mut found = Filtered { keys: Vec::new(), remaining: 0 };
         let (mut left, mut matched) = (most, 0);
         let mut next = SearchPlan { offset: 0, after: None, ..plan.clone() };
         loop {
             // One more than may be looked at tells whether there are too many.
-            next.limit = bite.min(left.saturating_add(1));
+            next.limit = passing.bite.min(left.saturating_add(1));
             let mut tx = self.0.db.begin(scope).await?;
             let keys = tx.search_keys(&next).await?;
-            let rows = tx.search_rows(plan.level, &keys, include, &[]).await?;
+            let rows = tx.search_rows(plan.level, &keys, passing.include, &[]).await?;
             drop(tx);
             left -= keys.len() as i64;
             if left < 0 {
-                let names = filters.iter().map(|filter| filter.name.clone()).collect();
-                return Err(ArchiveError::TooBroad { names, limit: self.0.search.max_filtered });
+                return Err(passing.too_broad(self.0.search.max_filtered));
             }
             if Instant::now() > deadline {
                 return Err(ArchiveError::TooSlow);
             }
             let is_last = (keys.len() as i64) < next.limit;
             next.after = keys.last().cloned();
-            let tests = Arc::clone(&filters);
-            let _turn = self.0.turns.take().await?;
-            let passed = tokio::task::spawn_blocking(move || passing(rows, &tests));
-            for key in passed.await.map_err(|error| ArchiveError::Internal(error.into()))?? {
+            for SearchRow { key, .. } in self.passing(rows, &passing).await? {
                 if (first..last).contains(&matched) {
                     found.keys.push(key);
                 } else if matched >= last {
@@ -143,17 +162,26 @@ impl Archive {
             }
         }
     }
-}
 
-/// The keys of the rows that pass all filters.
-fn passing(rows: Vec<SearchRow>, filters: &[Filter]) -> Result<Vec<RowKey>, ArchiveError> {
-    let mut keys = Vec::new();
-    for row in rows {
-        if passes(&row, filters)? {
-            keys.push(row.key);
-        }
+    /// The rows that pass all filters, looked at in one's turn.
+    pub(super) async fn passing(
+        &self,
+        rows: Vec<SearchRow>,
+        passing: &Passing,
+    ) -> Result<Vec<SearchRow>, ArchiveError> {
+        let tests = Arc::clone(&passing.filters);
+        let _turn = self.0.turns.take().await?;
+        let passed = tokio::task::spawn_blocking(move || {
+            let mut passed = Vec::new();
+            for row in rows {
+                if passes(&row, &tests)? {
+                    passed.push(row);
+                }
+            }
+            Ok(passed)
+        });
+        passed.await.map_err(|error| ArchiveError::Internal(error.into()))?
     }
-    Ok(keys)
 }
 
 fn passes(row: &SearchRow, filters: &[Filter]) -> Result<bool, ArchiveError> {

@@ -1,5 +1,5 @@
 //! Sequences that are more than their attributes: content trees of structured reports (PS3.15
-//! §E.3.4) and graphic annotations (§E.3.3).
+//! §E.3.4), graphic annotations (§E.3.3), and codes, whose meanings are text (§E.3.5).
 
 use super::{
     dummy::REMOVED,
@@ -22,6 +22,39 @@ const IDENTIFYING: [u32; 36] = [
 ];
 /// Concepts (DCM) that are characteristics of the patient: sex, age, species, size, weight, history.
 const CHARACTERISTIC: [u32; 6] = [121032, 121033, 121034, 121035, 121110, 121060];
+
+/// Coding schemes (PS3.16 §8) whose meanings are given with their codes. Those of others are what
+/// somebody typed.
+const PUBLIC: [&str; 28] = [
+    "99SDM",
+    "ACR",
+    "BARI",
+    "BI",
+    "C4",
+    "CD2",
+    "DCM",
+    "FMA",
+    "I10",
+    "I10P",
+    "I9",
+    "I9C",
+    "ICDO3",
+    "ISO3166_1",
+    "ISO639_2",
+    "ITIS_TSN",
+    "LN",
+    "MSH",
+    "NCIt",
+    "RADELEMENT",
+    "RADLEX",
+    "RFC3066",
+    "RFC5646",
+    "SCT",
+    "SNM3",
+    "SRT",
+    "UCUM",
+    "UMLS",
+];
 
 fn made(tag: Tag, vr: VR, value: &str) -> Node {
     Node::Made { tag, vr, value: value.as_bytes().to_vec() }
@@ -71,6 +104,20 @@ pub(super) fn clean_content(item: &mut [Node], values: &[u8], retain_patient: bo
         }
     }
     true
+}
+
+/// What becomes of the meaning of a code, if the item is one whose meaning would stay.
+pub(super) fn clean_meaning(item: &mut [Node], values: &[u8]) {
+    let scheme = item.iter().find(|node| node.tag() == SCHEME);
+    let scheme = scheme.and_then(|node| text(node, values)).unwrap_or_default();
+    let is_public = PUBLIC.contains(&&*scheme);
+    for node in item {
+        if let Node::Value { tag: MEANING, rule, .. } = node
+            && rule.action == Action::Keep
+        {
+            rule.action = if is_public { Action::Meaning } else { Action::CleanOrDummy };
+        }
+    }
 }
 
 /// Code Value of a concept name of DICOM's own scheme.

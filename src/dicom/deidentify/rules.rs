@@ -46,6 +46,8 @@ pub(super) enum Action {
     Clean,
     /// The same; a dummy is left of nothing.
     CleanOrDummy,
+    /// What a code means: stays, unless it has a word of a name or identifier.
+    Meaning,
     /// The pseudonym of the patient.
     Pseudonym,
     /// Of a sequence: attributes stay in its items that the table names.
@@ -146,16 +148,16 @@ fn listed(options: &Options, tag: Tag, vr: VR, code: Code, columns: Columns) -> 
     }
     for (is_on, column) in [
         (options.retain_uids, Columns::UIDS),
-        (options.retain_device, Columns::DEVICE),
-        (options.retain_institution, Columns::INSTITUTION),
-        (options.retain_patient, Columns::PATIENT),
+        (options.retain_device_identity, Columns::DEVICE),
+        (options.retain_institution_identity, Columns::INSTITUTION),
+        (options.retain_patient_characteristics, Columns::PATIENT),
     ] {
         if is_on && columns.has(column) {
             return Action::Keep;
         }
     }
     let is_cleaned = options.clean_descriptors && columns.has(Columns::DESCRIPTORS)
-        || options.retain_patient && columns.has(Columns::PATIENT_CLEAN);
+        || options.retain_patient_characteristics && columns.has(Columns::PATIENT_CLEAN);
     if is_cleaned && vr == VR::SQ {
         return Action::Keep;
     }
@@ -163,7 +165,7 @@ fn listed(options: &Options, tag: Tag, vr: VR, code: Code, columns: Columns) -> 
         let needs_one = matches!(code, Code::D);
         return if needs_one { Action::CleanOrDummy } else { Action::Clean };
     }
-    if options.clean_content && columns.has(Columns::CONTENT) {
+    if options.clean_structured_content && columns.has(Columns::CONTENT) {
         return Action::Content;
     }
     if tag == GRAPHIC_ANNOTATIONS {
@@ -293,12 +295,12 @@ mod tests {
         let basic = Options::default();
         let all = Options {
             retain_uids: true,
-            retain_device: true,
-            retain_institution: true,
-            retain_patient: true,
+            retain_device_identity: true,
+            retain_institution_identity: true,
+            retain_patient_characteristics: true,
             dates: Dates::Full,
             clean_descriptors: true,
-            clean_content: true,
+            clean_structured_content: true,
             clean_graphics: true,
             retain_safe_private: true,
             ..basic

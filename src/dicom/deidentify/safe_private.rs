@@ -1,4 +1,4 @@
-//! Private attributes that do not identify (PS3.15 §E.3.10, Table E.3.10-1).
+//! Private attributes that do not identify (PS3.15 §E.3.10, Table E.3.10-1, edition 2026d).
 //!
 //! Owns the list: by private creator and group, the elements of its block. Creators that are not
 //! on it have none. Absent: which value representations may be retained ([`super::rules`]).
@@ -22,39 +22,27 @@ static TABLE: &[(&str, u16, &str)] = &[
     ("ELSCINT1", 0x00E1, "21 50"),
     ("ELSCINT1", 0x01E1, "26"),
     ("ELSCINT1", 0x01F1, "01 07 26 27"),
-    ("Eigen Artemis", 0x1129,
-        "04-09 10-13 15-19 20 21 23-27 29 30-33 36-39 40 41 70-76 78 79 80-82"),
-    ("GEIIS PACS", 0x0903, "01 02 10-12"),
+    ("GEIIS PACS", 0x0903, "10-12"),
     ("GEMS_ACQU_01", 0x0019, "23 24 27 9E"),
     ("GEMS_HELIOS_01", 0x0045, "01 02"),
-    ("GEMS_IDI_01", 0x0073, "20 21 30-32 40 50"),
-    ("GEMS_PARM_01", 0x0043, "27 6F"),
-    ("GEMS_SENO_02", 0x0045,
-        "06 1B 20 27 29-2B 49 58 59 60-64 71 72 90 A0-A2 A4 A7 A8 AB-AD"),
+    ("GEMS_PARM_01", 0x0043, "27 39 6F"),
     ("GEMS_SERS_01", 0x0025, "07"),
-    ("HOLOGIC, Inc.", 0x0019,
-        "06-08 16 25-29 30-35 37 40-46 50-53 60-62 70 71 80 85 87 89 8A 90 97 98"),
-    ("LORAD Selenia", 0x0019, "06-08 16 26-29 30-35 37 40 41 50-53 60 70 71 80 90"),
-    ("NQHeader", 0x0099, "01 04 05 10 20 21"),
-    ("NQLeft", 0x0199, "01-3A"),
-    ("NQRight", 0x0299, "01-3A"),
-    ("PHILIPS MR IMAGING DD 001", 0x2005, "0D 0E"),
+    ("HOLOGIC, Inc.", 0x7E01, "01 02 10-12"),
+    ("NQHeader", 0x0099, "01 02 04 05 10 20 21"),
+    ("NQLeft", 0x0199, "01-16"),
+    ("NQRight", 0x0299, "01-16"),
+    ("Philips Imaging DD 001", 0x2001,
+        "01-0C 0E-1F 21-51 53-5A 5D-6B 6D-6F 71-77 79-8C 90-94 9A 9B 9D 9F A1-A5 C0-C3 C5-C7 CA CB \
+         D0-DF E9 F1-F7 F9 FB-FD FF"),
+    ("Philips Imaging DD 002", 0x2001,
+        "01-40 50 52 53 57 58 5A 5C-5F 63-68 6B 71-75"),
+    ("Philips Imaging DD 097", 0x2001,
+        "01-08 0A 0B 0D-0F 12 17-1F 21-28 2A-32 36-3E 40-42 44-47 49-4C A1-A6 A8-AB"),
+    ("Philips Imaging DD 129", 0x2001, "00-09"),
     ("Philips MR Imaging DD 001", 0x2005, "0D 0E"),
     ("Philips PET Private Group", 0x7053, "00 09"),
-    ("Philips US Imaging DD 023", 0x200D, "45"),
-    ("Philips US Imaging DD 033", 0x200D, "00-08 0D 0F-11 14 21"),
-    ("Philips US Imaging DD 034", 0x200D, "01-05 08-14 17 18 1B-28"),
-    ("Philips US Imaging DD 035", 0x200D, "01 03 04 07-0A 0C 0D"),
-    ("Philips US Imaging DD 036", 0x200D, "15-19 20"),
-    ("Philips US Imaging DD 038", 0x200D, "01-04"),
-    ("Philips US Imaging DD 039", 0x200D, "01-0D 15"),
-    ("Philips US Imaging DD 040", 0x200D, "01-07 20"),
-    ("Philips US Imaging DD 042", 0x200D, "15 16 20 30 31 40 50-5F 60 70-78 8C"),
-    ("Philips US Imaging DD 045", 0x200D, "F1 F3-F6 F8 FA FB"),
-    ("Philips US Imaging DD 046", 0x200D, "17"),
-    ("Philips US Imaging DD 048", 0x200D, "01"),
-    ("Philips US Imaging DD 065", 0x200D, "07"),
-    ("Philips US Imaging DD 066", 0x200D, "00 01 03 04"),
+    ("Philips ST80i", 0x0025, "01"),
+    ("SIEMENS MR HEADER", 0x0019, "0C-0E 27"),
     ("SIEMENS SYNGO ULTRA-SOUND TOYON DATA STREAMING", 0x7FD1, "01 09 10 11"),
     ("SIEMENS Ultrasound SC2000", 0x0119, "00-09 10-13 21"),
     ("SIEMENS Ultrasound SC2000", 0x0129, "00 02-09 10-12 20-22 29 30"),
@@ -73,7 +61,12 @@ mod tests {
         assert!(is_safe("Philips PET Private Group", 0x7053, 0x09));
         assert!(!is_safe("Philips PET Private Group", 0x7053, 0x03));
         assert!(!is_safe("Philips PET Private Group", 0x7055, 0x00));
-        assert!(is_safe("NQLeft", 0x0199, 0x2F) && !is_safe("NQLeft", 0x0199, 0x3B));
+        assert!(is_safe("NQLeft", 0x0199, 0x0F) && !is_safe("NQLeft", 0x0199, 0x17));
+        assert!(is_safe("SIEMENS MR HEADER", 0x0019, 0x0C), "the b value");
+        assert!(is_safe("Philips Imaging DD 001", 0x2001, 0x03), "and here");
+        // What other lists have, and the standard has not.
+        assert!(!is_safe("GEIIS PACS", 0x0903, 0x01));
+        assert!(!is_safe("Philips US Imaging DD 033", 0x200D, 0x00));
         assert!(is_safe("GEMS_ACQU_01", 0x0019, 0x9E) && !is_safe("GEMS_ACQU_01", 0x0019, 0x9F));
         assert!(!is_safe("gems_acqu_01", 0x0019, 0x23) && !is_safe("", 0x0019, 0x23));
         // Elements are numbered in hexadecimal: what lies between 09 and 10 is not listed.
@@ -84,7 +77,7 @@ mod tests {
     fn the_list_reads_well() {
         for (creator, group, elements) in TABLE {
             assert!(group % 2 == 1 && creator.len() <= 64);
-            for number in elements.split([' ', '-']) {
+            for number in elements.split([' ', '-']).filter(|number| !number.is_empty()) {
                 assert!(number.len() == 2 && u8::from_str_radix(number, 16).is_ok(), "{elements}");
             }
         }

@@ -177,12 +177,12 @@ fn the_same_becomes_the_same_everywhere() {
 fn options_keep_what_they_are_about() {
     let options = Options {
         retain_uids: true,
-        retain_device: true,
-        retain_institution: true,
-        retain_patient: true,
+        retain_device_identity: true,
+        retain_institution_identity: true,
+        retain_patient_characteristics: true,
         dates: Dates::Full,
         clean_descriptors: true,
-        clean_content: true,
+        clean_structured_content: true,
         clean_graphics: true,
         retain_safe_private: true,
         burnt_in: BurntIn::Refuse,
@@ -311,7 +311,7 @@ fn reports_are_emptied_or_cleaned() {
     assert_eq!(content.len(), 1);
     assert_eq!(find(&content[0], Tag(0x0040, 0xA160)).as_deref(), Some("REMOVED"));
 
-    let options = Options { clean_content: true, ..Options::default() };
+    let options = Options { clean_structured_content: true, ..Options::default() };
     let cleaned = nodes_of(options, &image(vec![tree])).unwrap();
     let content = items(&cleaned, Tag(0x0040, 0xA730));
     assert_eq!(content.len(), 4, "the age is gone");
@@ -379,4 +379,27 @@ fn memory_is_bounded() {
         error,
         DeidentifyError::Unreadable(DicomError::Limit { key: found, .. }) if found == key
     ));
+}
+
+#[test]
+fn meanings_of_codes_stay_where_they_are_not_what_somebody_typed() {
+    let meaning = |scheme: &str, meaning: &str| {
+        let code = vec![
+            value(Tag(0x0008, 0x0100), VR::SH, "A1"),
+            value(Tag(0x0008, 0x0102), VR::SH, scheme),
+            value(Tag(0x0008, 0x0104), VR::LO, meaning),
+        ];
+        let procedure = Node::Sequence(Tag(0x0008, 0x1032), vec![code]);
+        let options = Options { clean_descriptors: true, ..Options::default() };
+        let given = nodes_of(options, &image(vec![procedure])).unwrap();
+        let code = &items(&given, Tag(0x0008, 0x1032))[0];
+        assert_eq!(find(code, Tag(0x0008, 0x0100)).as_deref(), Some("A1"));
+        assert_eq!(find(code, Tag(0x0008, 0x0102)).as_deref(), Some(scheme));
+        find(code, Tag(0x0008, 0x0104)).unwrap()
+    };
+    assert_eq!(meaning("SCT", "Computed tomography of thorax"), "Computed tomography of thorax");
+    assert_eq!(meaning("99LOCAL", "CT Thorax for Prof. Jones"), "CT Thorax for");
+    assert_eq!(meaning("99LOCAL", "Jones"), "REMOVED", "it may not be empty");
+    assert_eq!(meaning("", "CT Thorax, Jones"), "CT Thorax");
+    assert_eq!(meaning("SCT", "Head of Doe"), "Head", "a word of the patient's name");
 }

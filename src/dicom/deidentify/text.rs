@@ -26,6 +26,16 @@ impl Telling {
     }
 }
 
+/// Whether a value has a word that occurs in a name or identifier and means nothing else.
+pub(super) fn tells(charset: &Charset, value: &[u8], telling: &Telling) -> bool {
+    let text = charset.decode(value, Text::Plain);
+    let mut words = text.split(|c: char| !c.is_alphanumeric());
+    words.any(|word| {
+        let word = word.to_ascii_uppercase();
+        telling.0.contains(&word) && VOCABULARY.binary_search(&&*word).is_err()
+    })
+}
+
 /// The harmless words of a value, with single spaces between them, values with backslashes.
 pub(super) fn cleaned(charset: &Charset, value: &[u8], telling: &Telling) -> String {
     let clean = |value| {

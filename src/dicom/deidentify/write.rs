@@ -182,7 +182,7 @@ impl Context<'_> {
         match action {
             Action::DummyItem => items = vec![report::dummy_item(tag)],
             Action::Content => {
-                let retain = self.profile.options.retain_patient;
+                let retain = self.profile.options.retain_patient_characteristics;
                 items.retain_mut(|item| report::clean_content(item, self.values, retain));
             }
             Action::Graphics { keep } => {
@@ -192,7 +192,8 @@ impl Context<'_> {
         }
         let header = ElementHeader { tag, vr: VR::SQ, length: None, offset: 0 };
         writer.sequence_start(&header)?;
-        for item in items {
+        for mut item in items {
+            report::clean_meaning(&mut item, self.values);
             writer.item_start()?;
             self.level(writer, item)?;
             writer.item_end()?;
@@ -231,11 +232,12 @@ impl Context<'_> {
                     None => dummy(),
                 }
             }
-            Action::Clean | Action::CleanOrDummy => {
+            Action::Meaning if !text::tells(&self.charset, value, &self.facts.telling) => {
+                Cow::Borrowed(value)
+            }
+            Action::Clean | Action::CleanOrDummy | Action::Meaning => {
                 let cleaned = text::cleaned(&self.charset, value, &self.facts.telling);
-                if cleaned.is_empty()
-                    && (action == Action::CleanOrDummy || tag == rules::TEXT_VALUE)
-                {
+                if cleaned.is_empty() && (action != Action::Clean || tag == rules::TEXT_VALUE) {
                     Cow::Borrowed(REMOVED.as_bytes())
                 } else {
                     Cow::Owned(cleaned.into_bytes())

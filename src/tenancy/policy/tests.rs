@@ -15,6 +15,7 @@ const TABLE: &str = "
     studies.search     looks    r x p
     studies.commit     looks    w p
     studies.export     changes  x p
+    studies.export-deidentified  changes  x p
     partitions.list    looks    r w d x a p o
     partitions.manage  changes  o
     changes.read       looks    r p

@@ -99,11 +99,12 @@ fn permission_of(method: &str, path: &str) -> Permission {
 fn every_permission_is_asked_for_by_a_route_of_the_matrix() {
     let mut asked: BTreeSet<Permission> =
         MATRIX.iter().map(|(method, path, ..)| permission_of(method, path)).collect();
-    // Those of the platform, of which other tests tell.
+    // Those of the platform, and what a body has to ask for, of which other tests tell.
     asked.extend([
         Permission::ListPartitions,
         Permission::ManagePartitions,
         Permission::ReadMetrics,
+        Permission::ExportDeidentified,
     ]);
     for permission in Permission::ALL {
         assert!(asked.contains(permission), "{permission}");
