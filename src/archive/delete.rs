@@ -11,11 +11,13 @@ use crate::{
 
 impl Archive {
     /// Deletes a target: rows, counts and change-feed events in one transaction. It can come back
-    /// for `delete.grace_period`; the bytes follow after it.
+    /// for `delete.grace_period`; the bytes follow after it. What a rejection note hides comes back
+    /// when the note is deleted as an instance.
     ///
     /// # Errors
     /// [`ArchiveError::NotFound`] where the scope holds nothing of the kind (any more).
     pub async fn delete(&self, scope: PartitionScope, target: Target) -> Result<u64, ArchiveError> {
+        self.revoke(&scope, &target).await?;
         let gone = repeated!(self.try_delete(&scope, &target))?;
         if gone.is_empty() {
             return Err(ArchiveError::NotFound);
@@ -36,6 +38,7 @@ impl Archive {
         target: Target,
         resource: &str,
     ) -> Result<Uuid, ArchiveError> {
+        self.revoke(&scope, &target).await?;
         let id = Uuid::new_v4();
         let erased = repeated!(self.try_erase(&scope, &target, id, resource))?;
         if erased.live.is_empty() && erased.deleted == 0 {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::reader::Reader;
+use crate::dicom::RejectionTitle;
 
 const KIB: u64 = 1 << 10;
 const TIB: u64 = 1 << 40;
@@ -66,6 +67,53 @@ impl DeleteConfig {
             r.refuse("delete.tombstones", "\"0s\", or a time from 1day");
         }
         config
+    }
+}
+
+/// What a rejection note does with what it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// Nobody finds or reads it, until the note is deleted.
+    Hide,
+    /// It stays as it is.
+    Show,
+    /// It is deleted.
+    Delete,
+}
+
+/// `[rejection]`: rejection notes, by their titles.
+#[derive(Clone, Debug)]
+pub struct RejectionConfig {
+    /// `rejection.quality`: Rejected for Quality Reasons.
+    pub quality: Rejected,
+    /// `rejection.patient_safety`: Rejected for Patient Safety Reasons.
+    pub patient_safety: Rejected,
+    /// `rejection.worklist_entry`: Incorrect Modality Worklist Entry.
+    pub worklist_entry: Rejected,
+    /// `rejection.retention_expired`: Data Retention Policy Expired.
+    pub retention_expired: Rejected,
+}
+
+impl RejectionConfig {
+    pub(super) fn read(r: &mut Reader) -> Self {
+        let choices =
+            [("hide", Rejected::Hide), ("show", Rejected::Show), ("delete", Rejected::Delete)];
+        Self {
+            quality: r.choice("rejection.quality", &choices[..2]),
+            patient_safety: r.choice("rejection.patient_safety", &choices[..2]),
+            worklist_entry: r.choice("rejection.worklist_entry", &choices[..2]),
+            retention_expired: r.choice("rejection.retention_expired", &choices),
+        }
+    }
+
+    /// What a note of this title does.
+    pub fn of(&self, title: RejectionTitle) -> Rejected {
+        match title {
+            RejectionTitle::Quality => self.quality,
+            RejectionTitle::PatientSafety => self.patient_safety,
+            RejectionTitle::WorklistEntry => self.worklist_entry,
+            RejectionTitle::RetentionExpired => self.retention_expired,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ mod source;
 mod tally;
 
 pub use export::{ExportError, ExportRequest, ExportStep, Exporter};
-pub use import::{Batch, ImportError, Importer, Line, Status};
+pub use import::{Batch, How, ImportError, Importer, Line, Status};
 pub use importing::{ImportRequest, ImportStep, Imports};
 pub use layout::Layout;
 pub use source::{At, Found, Source, SourceError, Within};

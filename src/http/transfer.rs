@@ -16,13 +16,13 @@ use uuid::Uuid;
 
 use super::{
     App,
-    admit::{Admitted, Export, Store},
+    admit::{self, Admitted, Export, Store},
     json_body::{self, members},
     problem::Problem,
     urls::PartitionUrls,
 };
 use crate::{
-    archive::TooMany,
+    archive::{ArchiveError, TooMany, Undecided},
     config::PlaceConfig,
     dicom::{Uid, attributes::Level},
     exchange::{ExportRequest, ImportRequest, Layout, Within},
@@ -126,7 +126,9 @@ pub async fn import(
         let rule = "the name of a destination that the partition may use";
         return Err(Problem::invalid("report.destination", rule));
     }
-    let request = ImportRequest { source: name, path, report };
+    let may_reject = admit::may_reject(&app, &caller.caller, partition).await;
+    let may_reject = may_reject.map_err(|Undecided| ArchiveError::from(Undecided))?;
+    let request = ImportRequest { source: name, path, report, may_reject };
     let id = Uuid::new_v4();
     let cursor = request.start(caller.scope.partition(), id);
     let of = (&[][..], &*request.source);

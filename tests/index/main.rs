@@ -17,6 +17,7 @@ mod packs;
 mod pictures;
 mod plans;
 mod query_tags;
+mod rejection;
 mod races;
 mod repeat;
 mod schema;
