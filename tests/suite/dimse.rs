@@ -4,6 +4,7 @@
 mod get;
 mod hostile;
 mod peer;
+mod rejected;
 mod tenants;
 mod tls;
 

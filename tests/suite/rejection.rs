@@ -10,10 +10,10 @@ use crate::harness::{Client, Dicom, PARTITIONS, Server, send, until};
 mod paths;
 mod rights;
 
-const KEY_OBJECTS: &str = "1.2.840.10008.5.1.4.1.1.88.59";
+pub const KEY_OBJECTS: &str = "1.2.840.10008.5.1.4.1.1.88.59";
 const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 const STUDY: &str = "/studies/1.2.1";
-const SAFETY: (&str, &str) = ("113037", "Rejected for Patient Safety Reasons");
+pub const SAFETY: (&str, &str) = ("113037", "Rejected for Patient Safety Reasons");
 
 fn code(value: &str, meaning: &str) -> Dicom {
     let mut item = Dicom::item();
@@ -24,7 +24,7 @@ fn code(value: &str, meaning: &str) -> Dicom {
 
 /// A Key Object Selection Document (PS3.3 §A.35.4) of study 1.2.1, whose title is a code and whose
 /// evidence is instances of series of studies.
-fn note(instance: &str, title: (&str, &str), evidence: &[(&str, &str, &[&str])]) -> Dicom {
+pub fn note(instance: &str, title: (&str, &str), evidence: &[(&str, &str, &[&str])]) -> Dicom {
     let mut studies = Vec::new();
     for (study, series, instances) in evidence {
         let sops = instances.iter().map(|uid| {
@@ -54,7 +54,7 @@ fn note(instance: &str, title: (&str, &str), evidence: &[(&str, &str, &[&str])])
 }
 
 /// Instance `n` of study 1.2.1, in one of two series, of which one is MR.
-fn image(n: u32) -> Dicom {
+pub fn image(n: u32) -> Dicom {
     let series = format!("1.2.1.{}", n % 2);
     let mut image = Dicom::ct("1.2.1", &series, &format!("{series}.{n}"));
     image.text(0x0008, 0x0060, "CS", ["CT", "MR"][n as usize % 2]);
@@ -139,9 +139,12 @@ async fn each_title_hides_what_its_note_names_until_the_note_is_deleted() {
         assert!(server.search("/studies?ModalitiesInStudy=MR").await.is_empty());
         let given = server.get(STUDY).await.is(200).bodies();
         assert_eq!(given.len(), 2);
-        // Nothing of it comes back by Undelete.
-        let answer = send(server.request(reqwest::Method::POST, &format!("{STUDY}/$undelete")));
-        answer.await.problem(409);
+        if title == "113001" {
+            // Nothing of it comes back by Undelete.
+            let undelete = server.request(reqwest::Method::POST, &format!("{STUDY}/$undelete"));
+            let problem = send(undelete).await.problem(409);
+            assert!(problem["detail"].as_str().unwrap().contains("rejected"), "{problem}");
+        }
         server.delete(&note_path(&uid)).await.is(204);
         assert_eq!(seen(&server).await, before, "{title}");
         for n in [1, 2, 3] {
@@ -171,27 +174,20 @@ async fn the_change_feed_tells_of_what_is_hidden_and_comes_back() {
             format!("{} {} {}", text("action"), text("sopInstanceUid"), text("state"))
         })
         .collect();
-    let mut back = told[6..8].to_vec();
+    let (there, mut back) = (told[..5].to_vec(), told[5..7].to_vec());
     back.sort();
     assert_eq!(back, ["create 1.2.1.1.1 current", "create 1.2.1.1.3 current"]);
     assert_eq!(
-        told[..6],
+        there,
         [
             "create 1.2.1.1.1 replaced",
             "create 1.2.1.9.1 deleted",
             "delete 1.2.1.1.1 replaced",
             "create 1.2.1.1.3 replaced",
             "delete 1.2.1.1.3 replaced",
-            "delete 1.2.1.9.1 deleted"
         ]
-        .map(str::to_owned)
-        .iter()
-        .filter(|one| !one.starts_with("delete 1.2.1.9"))
-        .cloned()
-        .chain([told[5].clone()])
-        .collect::<Vec<_>>()[..]
     );
-    assert_eq!(told.last().unwrap(), "delete 1.2.1.9.1 deleted");
+    assert_eq!(told[7..], ["delete 1.2.1.9.1 deleted"]);
 }
 
 #[tokio::test]
@@ -265,7 +261,10 @@ async fn a_deleted_study_keeps_what_was_rejected_hidden() {
     let href = answer.header("location").to_owned();
     until("the erasure ends", async || server.get(&href).await.json()["status"] == "succeeded")
         .await;
-    assert!(server.blobs("microsoft.default").is_empty());
+    // (What was refused lies in blobs that no row names, for the sweeper.)
+    for sql in ["SELECT count(*) FROM blob", "SELECT count(*) FROM blob_removal"] {
+        assert_eq!(server.count(sql).await, 0, "{sql}");
+    }
 }
 
 #[tokio::test]
