@@ -6,21 +6,23 @@
 //! goes: a deletion that ends early has brought back some of it, and is asked for again. Absent: what
 //! hides an instance (`index`), reading it again (`undelete`).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use uuid::Uuid;
 
 use super::{
     Archive, ArchiveError, StoreSession, Target,
-    repeated::repeated,
     store::FailureReason,
-    undelete::{Restoring, Undeleted},
+    undelete::{ROUNDS, Restoring, Undeleted},
 };
 use crate::{
     config::{Config, Rejected, RejectionConfig},
     dicom::{Uid, index::Indexed},
-    index::{IndexError, Rejects, Tombstone},
+    index::{IndexError, PartitionTx, Rejects, Tombstone},
     tenancy::PartitionScope,
 };
 
@@ -94,23 +96,44 @@ impl StoreSession {
 }
 
 impl Archive {
-    /// Where a target that is deleted is a note in force: brings back what it alone hides, and ends
-    /// it.
-    pub(super) async fn revoke(
+    /// Where a target that is about to be deleted is a note in force: brings back what it alone
+    /// hides. Answers the note, which ends with its deletion.
+    pub(super) async fn revoke<'a>(
         &self,
         scope: &PartitionScope,
-        target: &Target,
-    ) -> Result<(), ArchiveError> {
-        let Some(note) = target.instance() else { return Ok(()) };
+        target: &'a Target,
+    ) -> Result<Option<&'a Uid>, ArchiveError> {
+        let Some(note) = target.instance() else { return Ok(None) };
         if !self.0.db.begin_in(scope).await?.rejection_is_note(note).await? {
-            return Ok(());
+            return Ok(None);
         }
-        self.require(scope, target).await?;
-        let restoring = Restoring { scope, revoked: Some(note) };
-        let (mut back, mut undeleted) = (Default::default(), Undeleted::default());
-        let mut after = None;
+        match self.require(scope, target).await {
+            // What hides it, or took it along, stays in force.
+            Err(ArchiveError::NotFound | ArchiveError::Gone) => return Ok(None),
+            is_there => is_there?,
+        }
+        let mut back: HashSet<Uid> = HashSet::new();
+        for _ in 0..ROUNDS {
+            // What was moved since it was read is looked at again.
+            if self.revoke_round(Restoring { scope, revoked: Some(note) }, note, &mut back).await? {
+                break;
+            }
+        }
+        let (partition, restored) = (scope.partition(), back.len());
+        tracing::info!(%partition, restored, "a rejection note is revoked");
+        Ok(Some(note))
+    }
+
+    /// Goes through what a note names once. Says whether everything was as it was read.
+    async fn revoke_round(
+        &self,
+        restoring: Restoring<'_>,
+        note: &Uid,
+        back: &mut HashSet<Uid>,
+    ) -> Result<bool, ArchiveError> {
+        let (mut after, mut is_whole, mut told) = (None, true, Undeleted::default());
         loop {
-            let mut tx = self.0.db.begin_in(scope).await?;
+            let mut tx = self.0.db.begin_in(restoring.scope).await?;
             let (page, more) = tx.rejection_page(note, after.as_deref(), PAGE).await?;
             drop(tx);
             let mut blobs: BTreeMap<(&Uid, Uuid), Vec<&Tombstone>> = BTreeMap::new();
@@ -122,23 +145,37 @@ impl Archive {
             blobs.sort_by_key(|(_, of)| of.iter().map(|tombstone| tombstone.watermark).min());
             for (at, mut tombstones) in blobs {
                 tombstones.sort_by_key(|tombstone| tombstone.offset);
-                self.undelete_of(restoring, at, &tombstones, &mut back, &mut undeleted).await?;
+                is_whole &= self.undelete_of(restoring, at, &tombstones, back, &mut told).await?;
             }
             after = more;
             if after.is_none() {
-                break;
+                return Ok(is_whole);
             }
         }
-        repeated!(self.try_end(scope, note))?;
-        let (partition, restored) = (scope.partition(), back.len());
-        tracing::info!(%partition, restored, "a rejection note was revoked");
-        Ok(())
     }
 
-    async fn try_end(&self, scope: &PartitionScope, note: &Uid) -> Result<(), IndexError> {
-        let mut tx = self.0.db.begin_rejecting(scope).await?;
-        tx.rejection_end(note, self.0.delete.grace_period).await?;
-        tx.audit_note("revoked", note.as_str());
-        tx.commit().await
+    /// Opens the transaction that deletes something, a note in force where one is given.
+    pub(super) async fn begin_deleting(
+        &self,
+        scope: &PartitionScope,
+        note: Option<&Uid>,
+    ) -> Result<PartitionTx, IndexError> {
+        match note {
+            Some(_) => self.0.db.begin_rejecting(scope).await,
+            None => self.0.db.begin_in(scope).await,
+        }
+    }
+
+    /// Ends a note that was deleted.
+    pub(super) async fn end_note(
+        &self,
+        tx: &mut PartitionTx,
+        note: Option<&Uid>,
+    ) -> Result<(), IndexError> {
+        if let Some(note) = note {
+            tx.rejection_end(note, self.0.delete.grace_period).await?;
+            tx.audit_note("revoked", note.as_str());
+        }
+        Ok(())
     }
 }

@@ -32,7 +32,7 @@ const PAGE: i64 = 1_000;
 const BATCH: usize = 200;
 const BATCH_BYTES: usize = 8 << 20;
 /// How often a study is gone through while something of it is moved.
-const ROUNDS: u32 = 3;
+pub(super) const ROUNDS: u32 = 3;
 /// Most instances that did not come back whose reasons are told.
 const TOLD: usize = 200;
 
@@ -171,8 +171,9 @@ impl Archive {
             blobs.sort_by_key(|(_, of)| of.iter().map(|tombstone| tombstone.watermark).min());
             for (blob, mut tombstones) in blobs {
                 tombstones.sort_by_key(|tombstone| tombstone.offset);
-                is_whole &=
-                    self.undelete_of(restoring, (study, blob), &tombstones, back, undeleted).await?;
+                is_whole &= self
+                    .undelete_of(restoring, (study, blob), &tombstones, back, undeleted)
+                    .await?;
             }
             after = more;
             if after.is_none() {

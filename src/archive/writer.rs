@@ -449,7 +449,12 @@ impl Writers {
             1 => tx.store_batch(&blobs, &instances).await?,
             _ => tx.store_batch_again(&blobs, &instances).await?,
         };
-        deeds::tell(&mut tx, scope.partition(), placed().map(|(_, row)| row).zip(&instances), &stored);
+        deeds::tell(
+            &mut tx,
+            scope.partition(),
+            placed().map(|(_, row)| row).zip(&instances),
+            &stored,
+        );
         tx.commit().await?;
         Ok(stored)
     }

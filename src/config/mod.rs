@@ -56,8 +56,8 @@ pub use sections::{
 };
 pub use tls::{CertificateName, CertificatePrincipal, ClientAuth, TlsConfig};
 pub use upkeep::{
-    ChangeFeedConfig, CommitmentConfig, CompactionConfig, DeleteConfig, OperationsConfig,
-    Rejected, RejectionConfig, ScrubConfig, SweepConfig,
+    ChangeFeedConfig, CommitmentConfig, CompactionConfig, DeleteConfig, OperationsConfig, Rejected,
+    RejectionConfig, ScrubConfig, SweepConfig,
 };
 pub use webhooks::{Destination, WebhooksConfig};
 pub use worklist::WorklistConfig;

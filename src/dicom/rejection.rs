@@ -113,7 +113,8 @@ impl RejectionNote {
         let value = Attribute::all(code.value).next()?;
         let titled = |title: &RejectionTitle| scheme.trim() == DCM && value.trim() == title.code();
         let title = RejectionTitle::ALL.into_iter().find(titled)?;
-        let series = Attribute::all(document.evidence).flat_map(|study| Attribute::all(study.series));
+        let series =
+            Attribute::all(document.evidence).flat_map(|study| Attribute::all(study.series));
         let instances = series.flat_map(|series| Attribute::all(series.instances));
         let uids = instances.flat_map(|one| Attribute::all(one.uid));
         let rejected: BTreeSet<Uid> =

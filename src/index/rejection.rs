@@ -178,9 +178,8 @@ const NAMED: &str = concat!(
     " r"
 );
 
-pub(super) const STATEMENTS: &[&str] = &[
-    NOTE, LIVE, VICTIMS, MARK, HIDDEN, HIDDEN_OF, LET_GO, DUE, LIFT, IS_NOTE, PAGE, END, NAMED,
-];
+pub(super) const STATEMENTS: &[&str] =
+    &[NOTE, LIVE, VICTIMS, MARK, HIDDEN, HIDDEN_OF, LET_GO, DUE, LIFT, IS_NOTE, PAGE, END, NAMED];
 
 /// What a note does that is stored.
 #[derive(Clone, Copy, Debug)]

@@ -115,12 +115,7 @@ async fn what_a_note_names_goes_with_all_that_counts_it() {
         WHERE partition_id = 'a' ORDER BY event_id";
     assert_eq!(
         texts(&mut conn, events).await[4..],
-        [
-            "create 1.2.1.9.9",
-            "delete 1.2.1.1.1",
-            "delete 1.2.1.2.3",
-            "delete 1.2.2.1.1"
-        ]
+        ["create 1.2.1.9.9", "delete 1.2.1.1.1", "delete 1.2.1.2.3", "delete 1.2.2.1.1"]
     );
     // Bytes stay: nothing is due in this millennium, and nobody is told of it as awaiting removal.
     let due = "SELECT blob_id::text FROM blob_removal WHERE due_at < '9000-01-01'";
@@ -138,10 +133,7 @@ async fn what_comes_after_its_note_is_hidden_and_what_came_before_is_refused() {
     let stored = store(&it.db, "a", &batch).await;
     assert!(stored.iter().all(is_new), "{stored:?}");
     assert_eq!(live(&mut conn).await, ["1.2.1.1.3", "1.2.1.9.9"]);
-    assert_eq!(
-        said(&mut conn).await,
-        ["1.2.1.1.1 by 1.2.1.9.9 hidden", "1.2.1.1.2 by 1.2.1.9.9"]
-    );
+    assert_eq!(said(&mut conn).await, ["1.2.1.1.1 by 1.2.1.9.9 hidden", "1.2.1.1.2 by 1.2.1.9.9"]);
     assert_eq!(events(&mut conn, "1.2.1.1.1").await, ["create", "delete"]);
     // The same again, and others under its UID.
     for sample in [Sample::new(1, 1, 1), Sample::new(1, 1, 1).other_bytes()] {
@@ -242,8 +234,7 @@ async fn a_note_that_ends_lets_go_what_it_alone_names() {
     assert_eq!((page[0].0.as_str(), page[0].1.instance.as_str()), ("1.2.1", "1.2.1.1.1"));
     let (page, more) = tx.rejection_page(&uid("1.2.1.9.9"), None, 2).await.unwrap();
     assert_eq!((page.len(), more.as_deref()), (1, Some("1.2.1.1.2")));
-    let (page, more) =
-        tx.rejection_page(&uid("1.2.1.9.9"), more.as_deref(), 2).await.unwrap();
+    let (page, more) = tx.rejection_page(&uid("1.2.1.9.9"), more.as_deref(), 2).await.unwrap();
     assert_eq!((page.len(), more), (0, None));
     drop(tx);
     // Nobody finds it in another partition.

@@ -8,6 +8,7 @@ use crate::harness::{
     corpus::{EXPLICIT, IMPLICIT, multipart_of},
     postgres,
     process::{Process, run},
+    until,
 };
 
 const EVIDENCE: [(&str, &str, &[&str]); 1] = [("1.2.1", "1.2.1.1", &["1.2.1.1.1"])];
@@ -109,7 +110,11 @@ async fn an_import_takes_notes_and_what_they_name_in_any_order() {
     let (data, files) = (postgres::tempdir(), tempfile::tempdir().unwrap());
     let at = |name: &str| files.path().join(name);
     std::fs::write(at("a"), image(1).file()).unwrap();
-    std::fs::write(at("b"), note("1.2.1.9.1", SAFETY, &[("1.2.1", "1.2.1.1", &["1.2.1.1.1", "1.2.1.1.3"])]).file()).unwrap();
+    std::fs::write(
+        at("b"),
+        note("1.2.1.9.1", SAFETY, &[("1.2.1", "1.2.1.1", &["1.2.1.1.1", "1.2.1.1.3"])]).file(),
+    )
+    .unwrap();
     std::fs::write(at("c"), image(3).file()).unwrap();
     std::fs::write(at("d"), image(2).file()).unwrap();
     let process = Process::serve(data.path(), &[]);
@@ -124,4 +129,38 @@ async fn an_import_takes_notes_and_what_they_name_in_any_order() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("4 files: 0 stored, 2 there already, 0 no DICOM, 2 failed"), "{text}");
     assert!(text.contains("a rejection note in force names the instance"), "{text}");
+}
+
+#[tokio::test]
+async fn what_is_hidden_stays_whatever_is_removed_beside_it() {
+    let settings = [
+        ("delete.grace_period", "0s"),
+        ("compaction.linger", "0s"),
+        ("compaction.min_bytes", "1B"),
+        ("compaction.dead_share", "0.1"),
+        ("sweep.interval", "1s"),
+    ];
+    let server = Server::with(&settings).await;
+    // One blob, of which something is hidden, something deleted, and something lives.
+    let all = [image(1).file(), image(2).file(), image(3).file()];
+    server.store("/studies", &all).await.is(200);
+    let before = server.blobs("microsoft.default");
+    server.store("/studies", &[note("1.2.1.9.1", SAFETY, &EVIDENCE).file()]).await.is(200);
+    server.delete(&path(3)).await.is(204);
+    until("the blob is rewritten", async || server.blobs("microsoft.default").is_disjoint(&before))
+        .await;
+    // Then nothing of it lives.
+    server.delete(&path(2)).await.is(204);
+    until("it is looked at again", async || {
+        server.count("SELECT count(*) FROM blob_compaction").await == 0
+    })
+    .await;
+    assert!(server.get("/removals").await.is(200).json().as_array().unwrap().is_empty());
+    server.delete(&note_path("1.2.1.9.1")).await.is(204);
+    assert_eq!(server.get(&path(1)).await.is(200).bodies(), [image(1).file()]);
+    until("the note's blob goes", async || {
+        server.count("SELECT count(*) FROM blob_removal").await == 0
+    })
+    .await;
+    is_clean(&server).await;
 }
