@@ -4,7 +4,8 @@
 //! tombstone says where its bytes are (`delete`), which stay until the note goes. So nothing that
 //! searches or retrieves has to know of notes. Of an instance that has not come yet the note's row
 //! waits; what comes then is stored and hidden in one transaction. Holds: who applies a note has the
-//! stores of the partition to himself ([`Db::begin_rejecting`]), so that each instance is either seen by
+//! stores of the partition to himself
+//! ([`Db::begin_rejecting`](super::Db::begin_rejecting)), so that each instance is either seen by
 //! who applies the note or sees the note itself; what is hidden is named by a note in force, or was let
 //! go.
 //!
