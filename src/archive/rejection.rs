@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::{Config, Rejected, RejectionConfig},
-    dicom::{Uid, index::Indexed},
+    dicom::{RejectionTitle, Uid, index::Indexed},
     index::{IndexError, PartitionTx, Rejects, Tombstone},
     tenancy::PartitionScope,
 };
@@ -45,7 +45,14 @@ impl Policy {
     pub(super) fn of<'a>(&self, indexed: &'a Indexed) -> Option<Rejects<'a>> {
         let note = indexed.rejection.as_ref()?;
         let (title, rejected) = (note.title, &note.rejected[..]);
-        match self.config.of(title) {
+        let config = &self.config;
+        let rule = match title {
+            RejectionTitle::Quality => config.quality,
+            RejectionTitle::PatientSafety => config.patient_safety,
+            RejectionTitle::WorklistEntry => config.worklist_entry,
+            RejectionTitle::RetentionExpired => config.retention_expired,
+        };
+        match rule {
             Rejected::Show => None,
             Rejected::Hide => Some(Rejects { title, rejected, deletes: None }),
             Rejected::Delete => Some(Rejects { title, rejected, deletes: Some(self.grace) }),

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use super::reader::Reader;
-use crate::dicom::RejectionTitle;
 
 const KIB: u64 = 1 << 10;
 const TIB: u64 = 1 << 40;
@@ -103,16 +102,6 @@ impl RejectionConfig {
             patient_safety: r.choice("rejection.patient_safety", &choices[..2]),
             worklist_entry: r.choice("rejection.worklist_entry", &choices[..2]),
             retention_expired: r.choice("rejection.retention_expired", &choices),
-        }
-    }
-
-    /// What a note of this title does.
-    pub fn of(&self, title: RejectionTitle) -> Rejected {
-        match title {
-            RejectionTitle::Quality => self.quality,
-            RejectionTitle::PatientSafety => self.patient_safety,
-            RejectionTitle::WorklistEntry => self.worklist_entry,
-            RejectionTitle::RetentionExpired => self.retention_expired,
         }
     }
 }
