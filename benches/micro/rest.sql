@@ -57,6 +57,21 @@ INSERT INTO deleted_instance (partition_id, watermark, study_instance_uid, serie
         'ffffffff-0000-4000-8000-000000000002', blob_offset, length, data_set_offset, sha256,
         stored_at, deleted_at, restorable_until, watermark
     FROM deleted_instance WHERE restorable_until IS NOT NULL ORDER BY watermark LIMIT 100;
+-- Rejected: what a note hides, and what others name that has not come.
+INSERT INTO deleted_instance (partition_id, watermark, study_instance_uid, series_instance_uid,
+        sop_instance_uid, sop_class_uid, transfer_syntax_uid, blob_id, blob_offset, length,
+        data_set_offset, sha256, stored_at, deleted_at, restorable_until)
+    SELECT 'p0000', nextval('watermark'), '1.7', '1.7.1', '1.7.1.' || n,
+        '1.2.840.10008.5.1.4.1.1.2', '1.2.840.10008.1.2.1', 'ffffffff-0000-4000-8000-000000000003',
+        n * 1000, 1000, 300, '\x00', now(), now(), now() + interval '7500 years'
+    FROM generate_series(1, 100) n;
+INSERT INTO blob_removal (partition_id, blob_id, due_at, length)
+    VALUES ('p0000', 'ffffffff-0000-4000-8000-000000000003', now() + interval '7500 years', 100000);
+INSERT INTO rejection (partition_id, sop_instance_uid, note_uid, title, watermark)
+    SELECT partition_id, sop_instance_uid, '1.6.1', '113001', watermark
+        FROM deleted_instance WHERE study_instance_uid = '1.7'
+    UNION ALL SELECT 'p0000', '1.7.2.' || n, '1.6.' || 2 + n % 100, '113037', NULL
+        FROM generate_series(1, 10000) n;
 INSERT INTO blob_removal (partition_id, blob_id, due_at, attempts, length, error, moved_to)
     SELECT 'p0000', md5('gone' || e)::uuid, now() - interval '1 hour', 0, 100000, NULL, NULL
         FROM generate_series(0, 1) e

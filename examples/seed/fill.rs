@@ -163,6 +163,7 @@ pub fn batch(ready: &[Ready]) -> (NewBlob, Vec<NewInstance<'_>>) {
                 length: ready.length,
                 sha256: ready.sha256,
                 received: None,
+                rejects: None,
             };
             offset += ready.length;
             new

@@ -25,7 +25,7 @@ use crate::{
     blob::Place,
     config::{Config, LogFormat},
     control::{Access, Partitions},
-    exchange::{self, Importer, Source, Status},
+    exchange::{self, How, Importer, Source, Status},
     index::{Db, Imported},
     telemetry,
     tenancy::{Deed, PartitionId, PartitionScope, Permission},
@@ -85,7 +85,8 @@ async fn run(
     let scope = scope(config, db, asked, partition).await?;
     let at_once = asked.at_once.unwrap_or(config.import.at_once);
     let limits = config.limits.clone();
-    let importer = Importer::new(archive, db.clone(), scope, source, limits, asked.is_dry);
+    let how = How { is_dry: asked.is_dry, may_reject: true };
+    let importer = Importer::new(archive, db.clone(), scope, source, limits, how);
     let (mut results, mut progress) = (Imported::default(), Progress::default());
     let mut batches = importer.run(None, at_once);
     let ended = loop {

@@ -128,6 +128,7 @@ impl<'a> Copied<'a> {
                 length: row.length,
                 sha256: row.sha256,
                 received: None,
+                rejects: None,
             },
         })
     }

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::writer::Row;
 use crate::{
     audit::{Event, Outcome},
-    index::{PartitionTx, Stored},
+    index::{NewInstance, PartitionTx, Stored},
     tenancy::{Deed, PartitionId},
 };
 
@@ -18,21 +18,25 @@ struct Counts {
     stored: u64,
     identical: u64,
     conflicting: u64,
+    /// Refused, since a rejection note names them.
+    rejected: u64,
     /// Of those that were stored.
     coerced: u64,
+    /// Instances that rejection notes among those that were stored name.
+    rejects: u64,
 }
 
 /// Tells the transaction what became of rows, which it stored.
 pub(super) fn tell<'a>(
     tx: &mut PartitionTx,
     partition: &PartitionId,
-    rows: impl Iterator<Item = &'a Row>,
+    rows: impl Iterator<Item = (&'a Row, &'a NewInstance<'a>)>,
     stored: &[Stored],
 ) {
     let now = OffsetDateTime::now_utc();
     let mut places: HashMap<(*const Deed, &str), usize> = HashMap::new();
     let mut events: Vec<(&Arc<Deed>, Event, Counts)> = Vec::new();
-    for (row, stored) in rows.zip(stored) {
+    for ((row, new), stored) in rows.zip(stored) {
         let Some(deed) = &row.deed else { continue };
         let study = row.indexed.study.as_str();
         let place = *places.entry((Arc::as_ptr(deed), study)).or_insert_with(|| {
@@ -47,18 +51,22 @@ pub(super) fn tell<'a>(
             Stored::New { .. } => {
                 counts.stored += 1;
                 counts.coerced += u64::from(row.coerced.is_some());
+                counts.rejects += new.rejects.map_or(0, |it| it.rejected.len() as u64);
             }
             Stored::Identical => counts.identical += 1,
             Stored::Conflict => counts.conflicting += 1,
+            Stored::Rejected => counts.rejected += 1,
         }
     }
     for (deed, mut event, counts) in events {
-        let Counts { stored, identical, conflicting, coerced } = counts;
+        let Counts { stored, identical, conflicting, rejected, coerced, rejects } = counts;
         for (name, count) in [
             ("stored", stored),
             ("identical", identical),
             ("conflicting", conflicting),
+            ("rejected", rejected),
             ("coerced", coerced),
+            ("rejects", rejects),
         ] {
             if count > 0 {
                 event.detail.insert(name.to_owned(), count.into());

@@ -5,18 +5,21 @@ use uuid::Uuid;
 
 use super::{Archive, ArchiveError, Target, repeated::repeated};
 use crate::{
+    dicom::Uid,
     index::{Erased, IndexError},
     tenancy::PartitionScope,
 };
 
 impl Archive {
     /// Deletes a target: rows, counts and change-feed events in one transaction. It can come back
-    /// for `delete.grace_period`; the bytes follow after it.
+    /// for `delete.grace_period`; the bytes follow after it. What a rejection note hides comes back
+    /// when the note is deleted as an instance.
     ///
     /// # Errors
     /// [`ArchiveError::NotFound`] where the scope holds nothing of the kind (any more).
     pub async fn delete(&self, scope: PartitionScope, target: Target) -> Result<u64, ArchiveError> {
-        let gone = repeated!(self.try_delete(&scope, &target))?;
+        let note = self.revoke(&scope, &target).await?;
+        let gone = repeated!(self.try_delete(&scope, &target, note))?;
         if gone.is_empty() {
             return Err(ArchiveError::NotFound);
         }
@@ -36,8 +39,9 @@ impl Archive {
         target: Target,
         resource: &str,
     ) -> Result<Uuid, ArchiveError> {
+        let note = self.revoke(&scope, &target).await?;
         let id = Uuid::new_v4();
-        let erased = repeated!(self.try_erase(&scope, &target, id, resource))?;
+        let erased = repeated!(self.try_erase(&scope, &target, note, (id, resource)))?;
         if erased.live.is_empty() && erased.deleted == 0 {
             return Err(ArchiveError::NotFound);
         }
@@ -52,10 +56,12 @@ impl Archive {
         &self,
         scope: &PartitionScope,
         target: &Target,
+        note: Option<&Uid>,
     ) -> Result<Vec<i64>, IndexError> {
-        let mut tx = self.0.db.begin_in(scope).await?;
+        let mut tx = self.begin_deleting(scope, note).await?;
         let gone = tx.delete(target, self.0.delete.grace_period).await?;
         if !gone.is_empty() {
+            self.end_note(&mut tx, note).await?;
             tx.audit_note("instances", gone.len());
             tx.commit().await?;
         }
@@ -66,12 +72,13 @@ impl Archive {
         &self,
         scope: &PartitionScope,
         target: &Target,
-        id: Uuid,
-        resource: &str,
+        note: Option<&Uid>,
+        (id, resource): (Uuid, &str),
     ) -> Result<Erased, IndexError> {
-        let mut tx = self.0.db.begin_in(scope).await?;
+        let mut tx = self.begin_deleting(scope, note).await?;
         let erased = tx.erase(target, id, resource).await?;
         if !erased.live.is_empty() || erased.deleted > 0 {
+            self.end_note(&mut tx, note).await?;
             tx.audit_note("erased", erased.live.len() as u64 + erased.deleted);
             tx.audit_note("operation", id.simple().to_string());
             tx.commit().await?;

@@ -36,6 +36,7 @@ mod picture;
 mod pixels;
 mod presentation;
 mod query_tags;
+mod rejection;
 mod repeated;
 mod resent;
 mod retrieve;
@@ -87,6 +88,7 @@ pub use picture::{Kind, RENDERING, Rendering};
 pub use pixels::{Decoded, Given};
 pub use presentation::Shot;
 pub use query_tags::{TagRefusal, TagScope};
+pub use rejection::{MayReject, Undecided};
 pub use retrieve::{InstanceHead, Instances, Version};
 pub use search::{
     Extended, Filter, NonPatientPage, NonPatientQuery, NonPatientUrl, RetrieveUrl, Returned,
@@ -140,6 +142,7 @@ struct Parts {
     retrieve: RetrieveConfig,
     search: SearchConfig,
     delete: DeleteConfig,
+    rejection: rejection::Policy,
     query_tags: QueryTagsConfig,
     operations: OperationsConfig,
     wake_operations: Arc<Notify>,
@@ -181,7 +184,8 @@ impl Archive {
     pub fn new(db: Db, blobs: BlobStore, config: &Config) -> Self {
         let Config { limits, store, retrieve, search, delete, query_tags, operations, .. } =
             config.clone();
-        let writers = writer::Writers::new(db.clone(), blobs.clone(), &store);
+        let rejection = rejection::Policy::new(config);
+        let writers = writer::Writers::new(db.clone(), blobs.clone(), &store, rejection.clone());
         let budget = store::Budget::new(store.buffer_bytes);
         let uploads = uploads::Uploads::new(config);
         let codecs = CodecPool::new(&retrieve);
@@ -202,6 +206,7 @@ impl Archive {
             retrieve,
             search,
             delete,
+            rejection,
             query_tags,
             operations,
             wake_operations: Arc::default(),

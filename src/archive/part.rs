@@ -218,6 +218,9 @@ impl<'a> PartSink<'a> {
                             self.session.fail_all(vec![sop], &error);
                             return None;
                         }
+                        if !self.session.admits(&indexed).await {
+                            return None;
+                        }
                         let instance = indexed.instance.clone();
                         let pending = Pending {
                             indexed,
@@ -242,6 +245,16 @@ impl<'a> PartSink<'a> {
                     Ok((indexed, metadata)) => {
                         if let Some(coerced) = &mut coerced {
                             coerced.note_original(&metadata);
+                        }
+                        if let Err(error) = self.session.prepare().await {
+                            discard(*upload).await;
+                            let sop = (indexed.sop_class, indexed.instance);
+                            self.session.fail_all(vec![sop], &error);
+                            return None;
+                        }
+                        if !self.session.admits(&indexed).await {
+                            discard(*upload).await;
+                            return None;
                         }
                         let deed = self.session.scope.deed().cloned();
                         let instance = indexed.instance.clone();

@@ -18,6 +18,7 @@ use super::{
     Archive, ArchiveError,
     coerce::Coercion,
     part::PartSink,
+    rejection::{MayReject, Undecided},
     writer::{Answer, Pending, Row},
 };
 use crate::{
@@ -45,10 +46,13 @@ const IN_FLIGHT: usize = 2;
 pub enum FailureReason {
     /// 0110H: the archive could not do it.
     Processing,
-    /// 0111H: the partition holds other bytes under this SOP Instance UID.
+    /// 0111H: the partition holds other bytes under this SOP Instance UID, or has hidden it for a
+    /// rejection note.
     DuplicateInstance,
     /// A700H: a limit of the archive was exceeded.
     OutOfResources,
+    /// 0124H: a rejection note by somebody who may not reject.
+    NotAuthorized,
     /// A900H: a required attribute is missing or invalid, or the study is not the one of the URL.
     DoesNotMatchSopClass,
     /// C000H: not readable as DICOM.
@@ -61,6 +65,7 @@ impl FailureReason {
         match self {
             Self::Processing => 0x0110,
             Self::DuplicateInstance => 0x0111,
+            Self::NotAuthorized => 0x0124,
             Self::OutOfResources => 0xA700,
             Self::DoesNotMatchSopClass => 0xA900,
             Self::CannotUnderstand => 0xC000,
@@ -127,6 +132,9 @@ pub struct StoreSession {
     prepare: Option<BoxFuture<'static, Result<(), IndexError>>>,
     /// `prepare` was tried and failed: nothing may be stored.
     unprepared: bool,
+    /// See [`StoreSession::rejecting`]; `None` once it was asked, or may not.
+    pub(super) may_reject: Option<MayReject>,
+    pub(super) rejects: Result<bool, Undecided>,
     /// What is coerced of what comes here; `None`: nothing.
     pub(super) coercion: Option<Arc<Coercion>>,
     group: Vec<Pending>,
@@ -176,6 +184,8 @@ impl Archive {
             study,
             prepare: Some(prepare),
             unprepared: false,
+            may_reject: None,
+            rejects: Ok(false),
             group: Vec::new(),
             group_weight: 0,
             group_since: Instant::now(),
@@ -357,7 +367,7 @@ impl StoreSession {
             }
             index::Stored::Identical => count("identical"),
             // Counted with every other failure.
-            index::Stored::Conflict => {}
+            index::Stored::Conflict | index::Stored::Rejected => {}
         }
         let identical_fails = self.archive.0.store.identical == Identical::Fail;
         match stored {
@@ -380,6 +390,11 @@ impl StoreSession {
             }
             index::Stored::Conflict => {
                 let detail = "other bytes are stored under this SOP Instance UID";
+                let reason = FailureReason::DuplicateInstance;
+                self.fail(Some((sop_class, instance)), reason, detail.to_owned());
+            }
+            index::Stored::Rejected => {
+                let detail = "a rejection note in force names the instance, which came before";
                 let reason = FailureReason::DuplicateInstance;
                 self.fail(Some((sop_class, instance)), reason, detail.to_owned());
             }

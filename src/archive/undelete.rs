@@ -32,7 +32,7 @@ const PAGE: i64 = 1_000;
 const BATCH: usize = 200;
 const BATCH_BYTES: usize = 8 << 20;
 /// How often a study is gone through while something of it is moved.
-const ROUNDS: u32 = 3;
+pub(super) const ROUNDS: u32 = 3;
 /// Most instances that did not come back whose reasons are told.
 const TOLD: usize = 200;
 
@@ -45,6 +45,8 @@ pub enum WhyNot {
     Over,
     /// Its bytes cannot be read as what was stored.
     Damaged,
+    /// A rejection note in force names it.
+    Rejected,
 }
 
 /// An instance that did not come back.
@@ -69,6 +71,8 @@ pub struct Undeleted {
     pub over: u64,
     /// Instances whose bytes are damaged.
     pub damaged: u64,
+    /// Instances that rejection notes name.
+    pub rejected: u64,
     /// The first of those that did not come back.
     pub kept: Vec<Kept>,
 }
@@ -79,12 +83,20 @@ impl Undeleted {
             WhyNot::Live => self.live += 1,
             WhyNot::Over => self.over += 1,
             WhyNot::Damaged => self.damaged += 1,
+            WhyNot::Rejected => self.rejected += 1,
         }
         if self.kept.len() < TOLD {
             let (series, instance) = (tombstone.series.clone(), tombstone.instance.clone());
             self.kept.push(Kept { series, instance, why });
         }
     }
+}
+
+/// Where instances are brought back, and the rejection note that is deleted for it, if one is.
+#[derive(Clone, Copy)]
+pub(super) struct Restoring<'a> {
+    pub(super) scope: &'a PartitionScope,
+    pub(super) revoked: Option<&'a Uid>,
 }
 
 /// An instance as it was read again.
@@ -110,14 +122,16 @@ impl Archive {
         let mut round = 1;
         let undeleted = loop {
             let mut undeleted = Undeleted::default();
-            let is_whole = self.undelete_round(scope, study, &mut back, &mut undeleted).await?;
+            let restoring = Restoring { scope, revoked: None };
+            let is_whole = self.undelete_round(restoring, study, &mut back, &mut undeleted).await?;
             // What was moved or erased since it was read is looked at again.
             if is_whole || round == ROUNDS {
                 break Undeleted { restored: back.len() as u64, ..undeleted };
             }
             round += 1;
         };
-        if undeleted.restored == 0 && undeleted.damaged == 0 && undeleted.live == 0 {
+        let kept = undeleted.damaged + undeleted.live + undeleted.rejected;
+        if undeleted.restored + kept == 0 {
             // Deleted for good; or never there, or whole.
             self.require(scope, &Target::Study { study: study.clone() }).await?;
         }
@@ -130,22 +144,26 @@ impl Archive {
     /// was read.
     async fn undelete_round(
         &self,
-        scope: &PartitionScope,
+        restoring: Restoring<'_>,
         study: &Uid,
         back: &mut HashSet<Uid>,
         undeleted: &mut Undeleted,
     ) -> Result<bool, ArchiveError> {
         let (mut after, mut is_whole) = (None, true);
         loop {
-            let mut tx = self.0.db.begin_in(scope).await?;
+            let mut tx = self.0.db.begin_in(restoring.scope).await?;
             let (page, more) = tx.undelete_page(study, after, PAGE).await?;
             drop(tx);
             let mut blobs: BTreeMap<Uuid, Vec<&Tombstone>> = BTreeMap::new();
             for tombstone in page.iter().filter(|one| !back.contains(&one.instance)) {
-                match (tombstone.is_live, tombstone.is_restorable) {
-                    (true, _) => undeleted.keep(tombstone, WhyNot::Live),
-                    (false, false) => undeleted.keep(tombstone, WhyNot::Over),
-                    (false, true) => blobs.entry(tombstone.blob).or_default().push(tombstone),
+                if tombstone.is_live {
+                    undeleted.keep(tombstone, WhyNot::Live);
+                } else if tombstone.is_rejected {
+                    undeleted.keep(tombstone, WhyNot::Rejected);
+                } else if !tombstone.is_restorable {
+                    undeleted.keep(tombstone, WhyNot::Over);
+                } else {
+                    blobs.entry(tombstone.blob).or_default().push(tombstone);
                 }
             }
             // In the order in which they came at first, since the first value of a study wins.
@@ -153,8 +171,9 @@ impl Archive {
             blobs.sort_by_key(|(_, of)| of.iter().map(|tombstone| tombstone.watermark).min());
             for (blob, mut tombstones) in blobs {
                 tombstones.sort_by_key(|tombstone| tombstone.offset);
-                is_whole &=
-                    self.undelete_of(scope, (study, blob), &tombstones, back, undeleted).await?;
+                is_whole &= self
+                    .undelete_of(restoring, (study, blob), &tombstones, back, undeleted)
+                    .await?;
             }
             after = more;
             if after.is_none() {
@@ -165,9 +184,9 @@ impl Archive {
 
     /// Brings back instances of one blob, ascending by offset. Says whether the blob was as it was
     /// read.
-    async fn undelete_of(
+    pub(super) async fn undelete_of(
         &self,
-        scope: &PartitionScope,
+        restoring: Restoring<'_>,
         (study, blob): (&Uid, Uuid),
         tombstones: &[&Tombstone],
         back: &mut HashSet<Uid>,
@@ -178,7 +197,7 @@ impl Archive {
         while !left.is_empty() {
             let of_batch = &left[..left.len().min(BATCH)];
             let ranges = of_batch.iter().map(|t| t.offset..t.offset + t.length).collect();
-            let blobs = self.0.blobs.within(scope.partition());
+            let blobs = self.0.blobs.within(restoring.scope.partition());
             let mut bytes = match blobs.read_ranges(blob, ranges).await {
                 Ok(stream) => Bytes { stream, rest: bytes::Bytes::new() },
                 // Its removal was begun, or a compaction replaced it, since the rows were read.
@@ -202,7 +221,7 @@ impl Archive {
                     break;
                 }
             }
-            is_whole &= self.undelete_batch(scope, blob, &batch, back, undeleted).await?;
+            is_whole &= self.undelete_batch(restoring, blob, &batch, back, undeleted).await?;
             left = &left[taken..];
         }
         Ok(is_whole)
@@ -236,7 +255,7 @@ impl Archive {
 
     async fn undelete_batch(
         &self,
-        scope: &PartitionScope,
+        restoring: Restoring<'_>,
         blob: Uuid,
         batch: &[Read<'_>],
         back: &mut HashSet<Uid>,
@@ -258,10 +277,11 @@ impl Archive {
                     ArchiveError::Internal(anyhow::anyhow!("a SHA-256 has another length"))
                 })?,
                 received: read.tombstone.received.as_deref().and_then(|one| one.try_into().ok()),
+                rejects: self.0.rejection.of(&read.indexed),
             });
         }
         let watermarks: Vec<i64> = batch.iter().map(|read| read.tombstone.watermark).collect();
-        let stored = match repeated!(self.try_undelete(scope, blob, &news, &watermarks)) {
+        let stored = match repeated!(self.try_undelete(restoring, blob, &news, &watermarks)) {
             // Erased, moved or about to go since it was read.
             Err(IndexError::Spent) => {
                 batch.iter().for_each(|read| undeleted.keep(read.tombstone, WhyNot::Over));
@@ -275,6 +295,7 @@ impl Archive {
                 Stored::Identical | Stored::Conflict => {
                     undeleted.keep(read.tombstone, WhyNot::Live)
                 }
+                Stored::Rejected => undeleted.keep(read.tombstone, WhyNot::Rejected),
             }
         }
         Ok(true)
@@ -284,13 +305,16 @@ impl Archive {
 impl Archive {
     async fn try_undelete(
         &self,
-        scope: &PartitionScope,
+        Restoring { scope, revoked }: Restoring<'_>,
         blob: Uuid,
         news: &[NewInstance<'_>],
         watermarks: &[i64],
     ) -> Result<Vec<Stored>, IndexError> {
-        let mut tx = self.0.db.begin_store(scope).await?;
-        let stored = tx.undelete_batch(blob, news, watermarks).await?;
+        let mut tx = match news.iter().any(|new| new.rejects.is_some()) {
+            true => self.0.db.begin_rejecting(scope).await?,
+            false => self.0.db.begin_store(scope).await?,
+        };
+        let stored = tx.undelete_batch(blob, news, watermarks, revoked).await?;
         let back = stored.iter().filter(|one| matches!(one, Stored::New { .. })).count();
         if back > 0 {
             tx.audit_note("undeleted", back);

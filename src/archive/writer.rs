@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
-use super::{ArchiveError, coerce::Coerced, deeds, part::hash};
+use super::{ArchiveError, coerce::Coerced, deeds, part::hash, rejection::Policy};
 use crate::{
     blob::BlobStore,
     config::StoreConfig,
@@ -70,6 +70,7 @@ impl Pending {
 /// What the rows of an instance hold in memory, about, in bytes.
 pub(super) fn weight(indexed: &Indexed, metadata: &[u8]) -> u64 {
     const FIXED: usize = 2 * 1024;
+    let rejected = indexed.rejection.as_ref().map_or(0, |note| note.rejected.len() * 96);
     let attributes: usize = indexed.level_attributes.iter().map(Vec::len).sum();
     let keys: usize = indexed.keys.0.iter().map(|(_, value)| value.len()).sum();
     let bulk: usize = indexed.bulk.iter().map(|b| size_of_val(b) + b.path.len()).sum();
@@ -80,7 +81,7 @@ pub(super) fn weight(indexed: &Indexed, metadata: &[u8]) -> u64 {
             frames.iter().map(|f| size_of_val(f) + size_of_val(&f[..])).sum()
         }
     };
-    (metadata.len() + attributes + keys + bulk + frames + FIXED) as u64
+    (metadata.len() + attributes + rejected + keys + bulk + frames + FIXED) as u64
 }
 
 /// What the index is told of one instance whose bytes are in a blob.
@@ -170,12 +171,14 @@ pub(super) struct Writers {
     db: Db,
     blobs: BlobStore,
     batch_bytes: u64,
+    rejection: Policy,
     queues: Arc<Mutex<Queues>>,
 }
 
 impl Writers {
-    pub fn new(db: Db, blobs: BlobStore, config: &StoreConfig) -> Self {
-        Self { db, blobs, batch_bytes: config.batch_bytes, queues: Arc::default() }
+    pub fn new(db: Db, blobs: BlobStore, config: &StoreConfig, rejection: Policy) -> Self {
+        let batch_bytes = config.batch_bytes;
+        Self { db, blobs, batch_bytes, rejection, queues: Arc::default() }
     }
 
     /// Queues a group of instances; the receiver hears when they are durable. The group is written
@@ -438,14 +441,23 @@ impl Writers {
                 length: row.length,
                 sha256: row.sha256,
                 received: row.coerced.as_ref().map(|coerced| coerced.received),
+                rejects: self.rejection.of(&row.indexed),
             })
             .collect();
-        let mut tx = self.db.begin_store(scope).await?;
+        let mut tx = match instances.iter().any(|one| one.rejects.is_some()) {
+            true => self.db.begin_rejecting(scope).await?,
+            false => self.db.begin_store(scope).await?,
+        };
         let stored = match attempt {
             1 => tx.store_batch(&blobs, &instances).await?,
             _ => tx.store_batch_again(&blobs, &instances).await?,
         };
-        deeds::tell(&mut tx, scope.partition(), placed().map(|(_, row)| row), &stored);
+        deeds::tell(
+            &mut tx,
+            scope.partition(),
+            placed().map(|(_, row)| row).zip(&instances),
+            &stored,
+        );
         tx.commit().await?;
         Ok(stored)
     }

@@ -56,8 +56,8 @@ pub use sections::{
 };
 pub use tls::{CertificateName, CertificatePrincipal, ClientAuth, TlsConfig};
 pub use upkeep::{
-    ChangeFeedConfig, CommitmentConfig, CompactionConfig, DeleteConfig, OperationsConfig,
-    ScrubConfig, SweepConfig,
+    ChangeFeedConfig, CommitmentConfig, CompactionConfig, DeleteConfig, OperationsConfig, Rejected,
+    RejectionConfig, ScrubConfig, SweepConfig,
 };
 pub use webhooks::{Destination, WebhooksConfig};
 pub use worklist::WorklistConfig;
@@ -96,6 +96,8 @@ pub struct Config {
     pub worklist: WorklistConfig,
     pub deidentify: DeidentifyConfig,
     pub delete: DeleteConfig,
+    /// `[rejection]`
+    pub rejection: RejectionConfig,
     /// `[compaction]`
     pub compaction: CompactionConfig,
     pub sweep: SweepConfig,
@@ -159,6 +161,7 @@ impl Config {
             worklist: WorklistConfig::read(r),
             deidentify: DeidentifyConfig::read(r),
             delete: DeleteConfig::read(r),
+            rejection: RejectionConfig::read(r),
             compaction: CompactionConfig::read(r),
             sweep: SweepConfig::read(r),
             scrub: ScrubConfig::read(r),
@@ -285,6 +288,7 @@ section_defaults!(
     worklist: WorklistConfig,
     deidentify: DeidentifyConfig,
     delete: DeleteConfig,
+    rejection: RejectionConfig,
     compaction: CompactionConfig,
     sweep: SweepConfig,
     cors: CorsConfig,

@@ -69,6 +69,43 @@ impl DeleteConfig {
     }
 }
 
+/// What a rejection note does with what it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// Nobody finds or reads it, until the note is deleted.
+    Hide,
+    /// It stays as it is.
+    Show,
+    /// It is deleted.
+    Delete,
+}
+
+/// `[rejection]`: rejection notes, by their titles.
+#[derive(Clone, Debug)]
+pub struct RejectionConfig {
+    /// `rejection.quality`: Rejected for Quality Reasons.
+    pub quality: Rejected,
+    /// `rejection.patient_safety`: Rejected for Patient Safety Reasons.
+    pub patient_safety: Rejected,
+    /// `rejection.worklist_entry`: Incorrect Modality Worklist Entry.
+    pub worklist_entry: Rejected,
+    /// `rejection.retention_expired`: Data Retention Policy Expired.
+    pub retention_expired: Rejected,
+}
+
+impl RejectionConfig {
+    pub(super) fn read(r: &mut Reader) -> Self {
+        let choices =
+            [("hide", Rejected::Hide), ("show", Rejected::Show), ("delete", Rejected::Delete)];
+        Self {
+            quality: r.choice("rejection.quality", &choices[..2]),
+            patient_safety: r.choice("rejection.patient_safety", &choices[..2]),
+            worklist_entry: r.choice("rejection.worklist_entry", &choices[..2]),
+            retention_expired: r.choice("rejection.retention_expired", &choices),
+        }
+    }
+}
+
 /// `[compaction]`: blobs that hold bytes of deleted instances beside others.
 #[derive(Clone, Debug)]
 pub struct CompactionConfig {

@@ -22,7 +22,7 @@ mod keys;
 mod objects;
 mod pixels;
 
-use super::{Tag, Uid, VR, attributes::Level, frames::FrameTable};
+use super::{RejectionNote, Tag, Uid, VR, attributes::Level, frames::FrameTable};
 
 pub use indexer::Indexer;
 
@@ -94,6 +94,8 @@ pub struct Indexed {
     pub keys: Keys,
     /// Where the frames are, if there is pixel data whose frames can be told apart.
     pub frames: Option<FrameTable>,
+    /// What it says as a rejection note, if it is one.
+    pub rejection: Option<RejectionNote>,
     /// What was wrong but did not hinder.
     pub warnings: Vec<Warning>,
 }

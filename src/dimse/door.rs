@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 
 use super::Gateway;
 use crate::{
+    archive::{MayReject, Undecided},
     config::{DimseConfig, DimsePeer, is_ae_title},
     control::ControlError,
     identity::PeerCertificate,
@@ -172,6 +173,18 @@ impl Caller {
         let scope = self.decide(gateway, deed.permission).await?;
         let scope = (*scope).clone().for_deed(deed.clone());
         Ok(PartitionScope::try_from(scope)?)
+    }
+
+    /// Whether he may also reject what the partition holds, as strong as deleting it.
+    pub(super) fn may_reject(&self, gateway: &Gateway) -> MayReject {
+        let (caller, gateway) = (self.clone(), gateway.clone());
+        Box::pin(async move {
+            match caller.decide(&gateway, Permission::Delete).await {
+                Ok(_) => Ok(true),
+                Err(ControlError::Refused(_)) => Ok(false),
+                Err(ControlError::Index(_)) => Err(Undecided),
+            }
+        })
     }
 
     /// What a message does.

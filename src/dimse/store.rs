@@ -67,7 +67,9 @@ impl Association {
             let (partitions, scope) = (self.gateway.partitions.clone(), scope.clone());
             async move { partitions.ensure(scope.partition(), scope.deed()).await }
         };
-        let mut session = self.gateway.archive.store(scope, None, Box::pin(prepare));
+        let may_reject = self.caller.may_reject(&self.gateway);
+        let session = self.gateway.archive.store(scope, None, Box::pin(prepare));
+        let mut session = session.rejecting(may_reject);
         let identity = Identity { sop_class, sop_instance };
         let mut sink = session.part();
         let meta = file_meta(&context.syntax, &identity);

@@ -100,6 +100,15 @@ pub enum ImportError {
     Place(#[from] BlobError),
 }
 
+/// How files are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How {
+    /// Nothing is stored, but looked at all the same.
+    pub is_dry: bool,
+    /// Rejection notes are taken.
+    pub may_reject: bool,
+}
+
 /// Stores files in one partition. Cheap to clone.
 #[derive(Clone)]
 pub struct Importer(Arc<Inner>);
@@ -110,7 +119,7 @@ struct Inner {
     scope: PartitionScope,
     source: Source,
     limits: LimitsConfig,
-    is_dry: bool,
+    how: How,
 }
 
 /// A file that is DICOM as far as its beginning tells.
@@ -137,17 +146,16 @@ enum Fate {
 }
 
 impl Importer {
-    /// Stores what the source has in the partition of a scope, which exists. With `is_dry` nothing
-    /// is stored, but looked at all the same.
+    /// Stores what the source has in the partition of a scope, which exists.
     pub fn new(
         archive: Archive,
         db: Db,
         scope: PartitionScope,
         source: Source,
         limits: LimitsConfig,
-        is_dry: bool,
+        how: How,
     ) -> Self {
-        Self(Arc::new(Inner { archive, db, scope, source, limits, is_dry }))
+        Self(Arc::new(Inner { archive, db, scope, source, limits, how }))
     }
 
     /// Stores everything behind a mark, so many batches at once.
@@ -177,14 +185,15 @@ impl Importer {
             stream::iter(sights).buffered(SIGHTED).collect().await;
         let known = self.known(&sighted).await?;
         let prepare = Box::pin(future::ready(Ok(())));
-        let mut session = self.0.archive.store(self.0.scope.clone(), None, prepare);
+        let session = self.0.archive.store(self.0.scope.clone(), None, prepare);
+        let mut session = session.rejecting(Box::pin(future::ready(Ok(self.0.how.may_reject))));
         let mut fates = Vec::with_capacity(found.len());
         for one in sighted {
             fates.push(match one {
                 Err(fate) => fate,
                 Ok(candidate) => match self.settled(&candidate, &known).await {
                     Some(fate) => fate,
-                    None if self.0.is_dry => self.look(&candidate).await,
+                    None if self.0.how.is_dry => self.look(&candidate).await,
                     None => self.store(&mut session, &candidate.at).await,
                 },
             });

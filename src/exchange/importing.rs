@@ -10,7 +10,7 @@ use tokio::time::{Duration, Instant, timeout};
 use uuid::Uuid;
 
 use super::{
-    ImportError, Importer, Source, SourceError, Within,
+    How, ImportError, Importer, Source, SourceError, Within,
     lists::{self, Lists},
     tally,
 };
@@ -36,6 +36,9 @@ pub struct ImportRequest {
     pub path: String,
     /// The destination where it is told what became of each file.
     pub report: Option<String>,
+    /// Whether who asked may also reject.
+    #[serde(default)]
+    pub may_reject: bool,
 }
 
 impl ImportRequest {
@@ -136,7 +139,8 @@ impl Imports {
         let source = self.source(scope, request).await?;
         let limits = self.config.limits.clone();
         let (archive, db) = (self.archive.clone(), self.db.clone());
-        let importer = Importer::new(archive, db, scope.clone(), source, limits, false);
+        let how = How { is_dry: false, may_reject: request.may_reject };
+        let importer = Importer::new(archive, db, scope.clone(), source, limits, how);
         let after = claim.cursor.after.clone();
         let mut batches = importer.run(after.as_deref(), self.config.import.at_once);
         let (begun, mut went) = (Instant::now(), 0);

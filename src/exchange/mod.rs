@@ -24,7 +24,7 @@ mod tally;
 
 pub use crate::dicom::deidentify::{NoOption, Options};
 pub use export::{ExportError, ExportStep, Exporter};
-pub use import::{Batch, ImportError, Importer, Line, Status};
+pub use import::{Batch, How, ImportError, Importer, Line, Status};
 pub use importing::{ImportRequest, ImportStep, Imports};
 pub use layout::Layout;
 pub use request::{Deidentify, ExportRequest, is_resource};

@@ -17,9 +17,9 @@ use super::{
     urls::{PartitionUrls, Urls},
 };
 use crate::{
-    archive::{ArchiveError, FeedScope, TagScope},
+    archive::{ArchiveError, FeedScope, MayReject, TagScope, Undecided},
     control::ControlError,
-    tenancy::{Named, PartitionScope, Permission, Refused, Scope},
+    tenancy::{Named, PartitionId, PartitionScope, Permission, Refused, Scope},
 };
 
 /// What a request asks for; the scope's type follows from the question.
@@ -296,6 +296,20 @@ pub async fn decide(
             Err(error.into())
         }
     }
+}
+
+/// Whether a caller may also reject what a partition holds, as strong as deleting it; to be awaited
+/// when it is to be known, the partition being there by then.
+pub fn may_reject(app: &App, caller: &Caller, partition: &PartitionId) -> MayReject {
+    let (app, named) = (app.clone(), Named::One(partition.clone()));
+    let Caller { who, around, .. } = caller.clone();
+    Box::pin(async move {
+        match app.partitions.scope(&who, &around, &named, Permission::Delete).await {
+            Ok(_) => Ok(true),
+            Err(ControlError::Refused(_)) => Ok(false),
+            Err(ControlError::Index(_)) => Err(Undecided),
+        }
+    })
 }
 
 /// The URLs of answers to this request.

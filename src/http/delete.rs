@@ -47,14 +47,15 @@ pub async fn undelete(
     let target = place.target()?;
     let undeleted = app.archive.undelete(&caller.scope, target.study()).await?;
     if undeleted.restored == 0 && undeleted.damaged == 0 {
-        return Err(Problem::conflict(match undeleted.over {
-            0 => "nothing of the study is deleted",
+        return Err(Problem::conflict(match (undeleted.rejected, undeleted.over) {
+            (1.., _) => "what could come back of the study is rejected",
+            (0, 0) => "nothing of the study is deleted",
             _ => "nothing of the study that is deleted can come back any more",
         }));
     }
     Ok(Json(json!({
         "restored": undeleted.restored,
-        "notRestored": undeleted.live + undeleted.over + undeleted.damaged,
+        "notRestored": undeleted.live + undeleted.over + undeleted.damaged + undeleted.rejected,
         "instances": undeleted.kept.iter().map(shown).collect::<Vec<_>>(),
     })))
 }
@@ -67,6 +68,7 @@ fn shown(kept: &Kept) -> Value {
             WhyNot::Live => "stored anew",
             WhyNot::Over => "gone for good",
             WhyNot::Damaged => "damaged",
+            WhyNot::Rejected => "rejected",
         },
     })
 }

@@ -22,6 +22,7 @@ use super::{
     App,
     accept::{AcceptSet, choose, offers},
     admit,
+    caller::Caller,
     carrier::{Carried, FIRST_PART_BYTES},
     charset::Charset,
     multipart::{MultipartError, PartHead, PartReader},
@@ -112,6 +113,7 @@ impl From<Broken> for Problem {
 struct Begun {
     scope: PartitionScope,
     urls: PartitionUrls,
+    caller: Caller,
     /// The header of the first part that is to be an instance.
     head: PartHead,
 }
@@ -132,7 +134,7 @@ async fn begin(
         carried = carried.with_first_part(&json)?;
         head = reader.next_head().await?;
     }
-    let (_, scope) = admit::decide(app, parts, &carried, Permission::Store).await?;
+    let (caller, scope) = admit::decide(app, parts, &carried, Permission::Store).await?;
     let urls = admit::urls(app, parts, &carried)?;
     let (scope, urls) = admit::one(scope, &urls)?;
     app.archive.room_for_store(&scope).map_err(|none| {
@@ -143,7 +145,7 @@ async fn begin(
         shed.answer(Class::Store)
     })?;
     match head {
-        Some(head) => Ok(Begun { scope, urls, head }),
+        Some(head) => Ok(Begun { scope, urls, caller, head }),
         None => Err(Problem::bad_request("the request has no part to store")),
     }
 }
@@ -151,7 +153,7 @@ async fn begin(
 /// Stores part after part.
 async fn take(
     app: &App,
-    Begun { scope, urls, head }: Begun,
+    Begun { scope, urls, caller, head }: Begun,
     place: Place,
     mut reader: PartReader,
     answer: (&'static str, Charset),
@@ -160,7 +162,9 @@ async fn take(
         let (app, scope) = (app.clone(), scope.clone());
         async move { app.partitions.ensure(scope.partition(), scope.deed()).await }
     };
-    let mut session = app.archive.store(scope, place.study, Box::pin(prepare));
+    let may_reject = admit::may_reject(app, &caller, scope.partition());
+    let session = app.archive.store(scope, place.study, Box::pin(prepare));
+    let mut session = session.rejecting(may_reject);
     let root = reader.content_type();
     let root = root.related_type().unwrap_or_else(|| root.essence().to_owned());
     let form = match media_type_of(&head) {

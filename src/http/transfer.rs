@@ -25,7 +25,7 @@ use super::{
     urls::PartitionUrls,
 };
 use crate::{
-    archive::{TooMany, TransferOf},
+    archive::{ArchiveError, TooMany, TransferOf, Undecided},
     config::{DeidentifyConfig, PlaceConfig},
     dicom::{
         Uid,
@@ -151,7 +151,9 @@ pub async fn import(
         let rule = "the name of a destination that the partition may use";
         return Err(Problem::invalid("report.destination", rule));
     }
-    let request = ImportRequest { source: name, path, report };
+    let may_reject = admit::may_reject(&app, &caller.caller, partition).await;
+    let may_reject = may_reject.map_err(|Undecided| ArchiveError::from(Undecided))?;
+    let request = ImportRequest { source: name, path, report, may_reject };
     let id = Uuid::new_v4();
     let cursor = request.start(caller.scope.partition(), id);
     let of = TransferOf { place: &request.source, resources: &[], is_deidentified: false };

@@ -21,6 +21,7 @@ use super::{
     located::{bigint, size},
     lookup::one,
     operations::back_off,
+    rejection::HIDDEN_FROM,
     removal::{ATTEMPTS, RETRY_CAP, RETRY_FIRST},
 };
 
@@ -456,7 +457,10 @@ impl PartitionTx {
                     _ => content.restorable.push(entry),
                 }
                 if let Some(wait) = row.try_get::<Option<f64>, _>(4)? {
-                    content.first = Some(content.first.map_or(wait, |first| first.min(wait)));
+                    // What a note hides dies when it is let go, and is looked at then.
+                    if wait < HIDDEN_FROM {
+                        content.first = Some(content.first.map_or(wait, |first| first.min(wait)));
+                    }
                     content.last = Some(content.last.map_or(wait, |last| last.max(wait)));
                 }
                 content.kept.insert(offset, Kept { offset, length, sha256: row.try_get(3)? });

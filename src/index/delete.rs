@@ -151,8 +151,17 @@ pub(super) struct Victims {
     pub(super) revised: Vec<i64>,
 }
 
+impl Victims {
+    /// None of a study yet.
+    pub(super) fn none_of(study_key: i64) -> Self {
+        let (watermarks, series, blobs, revised) = Default::default();
+        Self { study_key, watermarks, series, blobs, revised }
+    }
+}
+
 impl PartitionTx {
-    /// Deletes `target`; answers the watermarks of its instances (none: it is not there). They can
+    /// Deletes `target`, also what notes hide of it (`rejection`); answers the watermarks of its
+    /// instances (none: it is not there). They can
     /// come back for `grace`, after which blobs without a live instance become due for removal, and
     /// others are looked at.
     ///
@@ -164,17 +173,38 @@ impl PartitionTx {
         target: &Target,
         grace: Duration,
     ) -> Result<Vec<i64>, IndexError> {
+        let mut gone = self.delete_live(target, grace).await?;
+        gone.extend(self.hidden_let_go(target, grace).await?);
+        Ok(gone)
+    }
+
+    /// As [`PartitionTx::delete`], what is live alone.
+    pub(super) async fn delete_live(
+        &mut self,
+        target: &Target,
+        grace: Duration,
+    ) -> Result<Vec<i64>, IndexError> {
         let Some(victims) = self.victims(target).await? else { return Ok(Vec::new()) };
+        self.bury(&victims, target.study(), grace).await?;
+        self.blobs_settle(&victims.blobs, grace).await?;
+        Ok(victims.watermarks)
+    }
+
+    /// Deletes instances of a study, but for what becomes of their blobs.
+    pub(super) async fn bury(
+        &mut self,
+        victims: &Victims,
+        study: &Uid,
+        grace: Duration,
+    ) -> Result<(), IndexError> {
         let watermarks = &victims.watermarks;
         let (query, conn) = self.statement(TOMBSTONES);
-        let query = query.bind(watermarks).bind(target.study().as_str()).bind(grace.as_secs_f64());
+        let query = query.bind(watermarks).bind(study.as_str()).bind(grace.as_secs_f64());
         query.execute(conn).await?;
         let (query, conn) = self.statement(FEED);
         query.bind(watermarks).execute(conn).await?;
-        self.originals_bury(&victims.revised, target.study(), grace).await?;
-        self.victims_remove(&victims).await?;
-        self.blobs_settle(&victims.blobs, grace).await?;
-        Ok(victims.watermarks)
+        self.originals_bury(&victims.revised, study, grace).await?;
+        self.victims_remove(victims).await
     }
 
     /// Locks a study, for itself alone; its key, if it is there.
@@ -201,28 +231,42 @@ impl PartitionTx {
         if rows.is_empty() {
             return Ok(None);
         }
-        let mut watermarks: Vec<i64> = Vec::with_capacity(rows.len());
-        let (mut series, mut blobs): (Vec<i64>, Vec<Uuid>) = (Vec::new(), Vec::new());
+        let mut victims = Victims::none_of(study_key);
         for row in &rows {
-            watermarks.push(row.try_get(0)?);
-            series.push(row.try_get(1)?);
-            blobs.push(row.try_get(2)?);
+            victims.watermarks.push(row.try_get(0)?);
+            victims.series.push(row.try_get(1)?);
+            victims.blobs.push(row.try_get(2)?);
         }
+        self.victims_complete(&mut victims).await?;
+        self.blobs_lock(&victims.blobs).await?;
+        Ok(Some(victims))
+    }
+
+    /// Adds what hangs on the instances, and puts all of it in order.
+    pub(super) async fn victims_complete(
+        &mut self,
+        victims: &mut Victims,
+    ) -> Result<(), IndexError> {
+        let Victims { watermarks, series, blobs, revised, .. } = victims;
+        let originals = self.originals_of(watermarks).await?;
+        revised.extend(originals.iter().map(|(of, _)| *of));
+        blobs.extend(originals.into_iter().map(|(_, blob)| blob));
+        watermarks.sort_unstable();
         series.sort_unstable();
         series.dedup();
-        let originals = self.originals_of(&watermarks).await?;
-        let revised = originals.iter().map(|(of, _)| *of).collect();
-        blobs.extend(originals.into_iter().map(|(_, blob)| blob));
         blobs.sort_unstable();
         blobs.dedup();
+        Ok(())
+    }
 
+    /// Locks blobs, all of which are live.
+    pub(super) async fn blobs_lock(&mut self, blobs: &[Uuid]) -> Result<(), IndexError> {
         let (query, conn) = self.statement(BLOB_LOCK);
-        if query.bind(&blobs).fetch_all(conn).await?.len() < blobs.len() {
+        if query.bind(blobs).fetch_all(conn).await?.len() < blobs.len() {
             // A compaction replaced one of them since they were read.
             return Err(IndexError::Busy);
         }
-        watermarks.sort_unstable();
-        Ok(Some(Victims { study_key, watermarks, series, blobs, revised }))
+        Ok(())
     }
 
     /// Removes the rows of instances, and of what nothing is left in.
@@ -249,6 +293,16 @@ impl PartitionTx {
         blobs: &[Uuid],
         grace: Duration,
     ) -> Result<(), IndexError> {
+        self.blobs_queue(blobs, grace).await?;
+        self.compaction_look(blobs, grace).await
+    }
+
+    /// Of blobs that instances left, queues those without any for removal.
+    pub(super) async fn blobs_queue(
+        &mut self,
+        blobs: &[Uuid],
+        grace: Duration,
+    ) -> Result<(), IndexError> {
         let (query, conn) = self.statement(BLOBS_QUEUE);
         let rows = query.bind(blobs).bind(grace.as_secs_f64()).fetch_all(conn).await?;
         let dead: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
@@ -256,6 +310,6 @@ impl PartitionTx {
             let (query, conn) = self.statement(BLOBS);
             query.bind(dead).execute(conn).await?;
         }
-        self.compaction_look(blobs, grace).await
+        Ok(())
     }
 }

@@ -28,7 +28,7 @@ const TOMBSTONES: &str = concat!(
         AND ($4::text IS NULL OR d.sop_instance_uid = $4)"
 );
 
-const LOCK_DEAD: &str = concat!(
+pub(super) const LOCK_DEAD: &str = concat!(
     "-- erase_lock_dead
     SELECT b.blob_id FROM unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
     one!("blob_id", "blob_removal", "blob_id", "n.key", "FOR UPDATE"),
@@ -192,7 +192,7 @@ impl PartitionTx {
         id: Uuid,
         resource: &str,
     ) -> Result<Erased, IndexError> {
-        let live = self.delete(target, Duration::ZERO).await?;
+        let live = self.delete_live(target, Duration::ZERO).await?;
         let (query, conn) = self.statement(TOMBSTONES);
         let query = query
             .bind(target.study().as_str())

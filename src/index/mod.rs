@@ -66,6 +66,7 @@ mod pseudonym_keys;
 mod query_tags;
 mod registry;
 mod reindex;
+mod rejection;
 mod removal;
 mod repeat;
 mod requests;
@@ -126,6 +127,7 @@ pub use principals::{Member, MemberFilter, NewMember};
 pub use query_tags::{KnownTag, NewTag, TagStatus};
 pub use registry::Partition;
 pub use reindex::Step;
+pub use rejection::Rejects;
 pub use removal::{Removals, Waiting};
 pub use revocations::{NewRevocation, Revocation, RevocationKind};
 pub use rows::{Include, RowKey, SearchRow, TagValue};
@@ -148,7 +150,7 @@ pub use workitems::{FoundWorkitem, LockedWorkitem, WorkitemChange, WorkitemWalk}
 pub use worklist_events::{LockedSubscriber, OpenChannel, Subscriber, WorkitemEvent};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 42] = [
+pub const TENANT_TABLES: [&str; 43] = [
     "study",
     "study_term",
     "series",
@@ -162,6 +164,7 @@ pub const TENANT_TABLES: [&str; 42] = [
     "frame_table",
     "change_feed",
     "deleted_instance",
+    "rejection",
     "query_tag",
     "query_tag_value",
     "query_tag_error",
@@ -227,6 +230,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             originals::STATEMENTS,
             query_tags::STATEMENTS,
             reindex::STATEMENTS,
+            rejection::STATEMENTS,
             tag_lock::STATEMENTS,
             tag_values::STATEMENTS,
             terms::STATEMENTS,

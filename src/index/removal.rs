@@ -3,7 +3,8 @@
 //!
 //! Holds: a claimed blob never comes back, since it may be gone (`attempts` counts claims); one that
 //! cannot be removed is tried again later and later, in the end once a day, and stays on the record
-//! until it is gone. Absent: who removes them, and when (the workers).
+//! until it is gone. Those that hold nothing but what rejection notes hide are due in a far time, and
+//! count as awaiting nothing. Absent: who removes them, and when (the workers).
 
 use std::time::Duration;
 
@@ -62,7 +63,8 @@ const WAITING: &str = "-- blob_removals_waiting
     SELECT count(*), count(*) FILTER (WHERE attempts >= $3 AND error IS NOT NULL),
         (extract(epoch FROM min(due_at) - now()))::float8
     FROM (SELECT attempts, error, due_at FROM blob_removal
-        WHERE partition_id = $1 AND due_at > '-infinity' ORDER BY due_at LIMIT $2) x";
+        WHERE partition_id = $1 AND due_at > '-infinity' AND due_at < '9000-01-01'
+        ORDER BY due_at LIMIT $2) x";
 
 const KNOWN: &str = concat!(
     "-- blobs_known
@@ -85,7 +87,7 @@ const LIST: &str = "-- removals_list
     CROSS JOIN LATERAL (SELECT count(*) AS count, coalesce(sum(length), 0)::bigint AS bytes,
             min(due_at) AS next,
             count(*) FILTER (WHERE attempts >= $2 AND error IS NOT NULL) AS failed
-        FROM blob_removal WHERE partition_id = p.id) r
+        FROM blob_removal WHERE partition_id = p.id AND due_at < '9000-01-01') r
     CROSS JOIN LATERAL (SELECT count(*) AS count,
             count(*) FILTER (WHERE attempts >= $2 AND error IS NOT NULL) AS failed
         FROM blob_compaction WHERE partition_id = p.id) c

@@ -15,10 +15,12 @@ use super::{
     located::bigint,
     lookup::{one, series_uid_of_i, study_uid_of_i},
     parents::Made,
+    rejection::{Rejects, Standing},
     terms::Place,
 };
 use crate::dicom::index::Indexed;
 
+/// What is there under some UIDs, and what notes say of them.
 const INSTANCE_EXISTING: &str = concat!(
     "-- instance_existing
     SELECT i.sop_instance_uid, i.sha256, i.length, i.received_sha256, ",
@@ -26,12 +28,18 @@ const INSTANCE_EXISTING: &str = concat!(
     ", ",
     series_uid_of_i!(),
     ",
-        o.sha256, o.length, o.received_sha256, o.study_instance_uid, o.series_instance_uid
+        o.sha256, o.length, o.received_sha256, o.study_instance_uid, o.series_instance_uid,
+        NULL::text, NULL::bigint
     FROM unnest($2::text[]) AS n(uid) CROSS JOIN LATERAL ",
     one!("*", "instance", "sop_instance_uid", "n.uid"),
     " i LEFT JOIN LATERAL ",
     one!("*", "original_instance", "of_watermark", "i.watermark"),
-    " o ON true"
+    " o ON true
+    UNION ALL SELECT r.sop_instance_uid, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        r.title, r.watermark
+    FROM unnest($2::text[]) AS n(uid) CROSS JOIN LATERAL ",
+    one!("*", "rejection", "sop_instance_uid", "n.uid"),
+    " r"
 );
 
 const BLOB_TAKE_BACK: &str = concat!(
@@ -97,6 +105,9 @@ pub struct NewInstance<'a> {
     pub sha256: [u8; 32],
     /// SHA-256 of what came, where that was another file.
     pub received: Option<[u8; 32]>,
+    /// What it does as a rejection note; such a batch is one of
+    /// [`Db::begin_rejecting`](super::Db::begin_rejecting).
+    pub rejects: Option<Rejects<'a>>,
 }
 
 /// What became of one instance of a batch.
@@ -112,6 +123,8 @@ pub enum Stored {
     Identical,
     /// The partition, or the batch before it, holds other bytes or another place under its UID.
     Conflict,
+    /// A note in force names it (`rejection`), and it came before.
+    Rejected,
 }
 
 /// What tells two stores of one SOP Instance UID apart.
@@ -168,6 +181,46 @@ impl Existing {
     }
 }
 
+/// What the index knows of UIDs.
+#[derive(Default)]
+struct Known {
+    existing: HashMap<String, Existing>,
+    /// What notes in force say, and the version that was hidden last.
+    rejected: HashMap<String, (Standing, Option<i64>)>,
+}
+
+impl Known {
+    fn reject(&mut self, uid: String, standing: Standing, watermark: Option<i64>) {
+        let known = self.rejected.entry(uid).or_insert((standing, watermark));
+        *known = (known.0.and(standing), known.1.max(watermark));
+    }
+
+    fn add(&mut self, other: Self) {
+        self.existing.extend(other.existing);
+        self.rejected.extend(other.rejected);
+    }
+
+    /// Whether an instance is refused for what notes say: what came before stays hidden, and what is
+    /// to come back stays deleted. A version that replaces another has no note against it.
+    fn is_refused(&self, uid: &str, origin: Origin<'_>) -> bool {
+        let refuses = |standing: Standing| match origin {
+            Origin::New => standing.was_hidden && !standing.may_return,
+            Origin::Kept => true,
+            Origin::Replacing(_) => false,
+        };
+        self.rejected.get(uid).is_some_and(|(standing, _)| refuses(*standing))
+    }
+
+    /// Whether there is nothing to store.
+    fn is_settled(&self, uid: &str, origin: Origin<'_>) -> bool {
+        self.existing.contains_key(uid) || self.is_refused(uid, origin)
+    }
+}
+
+fn origin_may_reject(origin: Origin<'_>) -> bool {
+    !matches!(origin, Origin::Replacing(_))
+}
+
 impl PartitionTx {
     /// Writes the rows and change-feed events of a batch; the answers are in the order of `news`.
     ///
@@ -205,8 +258,8 @@ impl PartitionTx {
         }
         let first = pending.clone();
         let mut watermarks: HashMap<String, i64> = HashMap::new();
-        let mut existing = self.existing(pending.keys().copied().collect()).await?;
-        pending.retain(|uid, _| !existing.contains_key(*uid));
+        let mut known = self.existing(pending.keys().copied().collect()).await?;
+        pending.retain(|uid, _| !known.is_settled(uid, origin));
         let mut made = Made::default();
         let mut places: Vec<Place<'_>> = Vec::new();
         let mut homes: HashMap<i64, (i64, i64)> = HashMap::new();
@@ -248,8 +301,8 @@ impl PartitionTx {
             watermarks.extend(created);
             if !pending.is_empty() {
                 // Another transaction stored them meanwhile.
-                existing.extend(self.existing(pending.keys().copied().collect()).await?);
-                pending.retain(|uid, _| !existing.contains_key(*uid));
+                known.add(self.existing(pending.keys().copied().collect()).await?);
+                pending.retain(|uid, _| !known.is_settled(uid, origin));
             }
         }
         if !pending.is_empty() {
@@ -275,18 +328,58 @@ impl PartitionTx {
                 query.bind(idle).execute(conn).await?;
             }
         }
-        Ok(answers(news, &first, &existing, &watermarks))
+        if origin_may_reject(origin) {
+            self.reject(&stored, &known).await?;
+        }
+        Ok(answers(news, &first, &known, &watermarks))
+    }
+
+    /// Applies what notes say: those that were stored, and those in force of what was stored.
+    async fn reject(
+        &mut self,
+        stored: &[(i64, &NewInstance<'_>)],
+        known: &Known,
+    ) -> Result<(), IndexError> {
+        let (mut notes, mut hidden) = (Vec::new(), Vec::new());
+        let (mut back, mut before): (Vec<&str>, Vec<i64>) = (Vec::new(), Vec::new());
+        for (_, new) in stored {
+            if new.rejects.is_some() {
+                notes.push(*new);
+            }
+            let uid = new.indexed.instance.as_str();
+            match known.rejected.get(uid) {
+                Some((standing, watermark)) if standing.was_hidden => {
+                    back.push(uid);
+                    before.extend(*watermark);
+                }
+                Some(_) => hidden.push(uid.to_owned()),
+                None => {}
+            }
+        }
+        if !back.is_empty() {
+            self.rejections_lift(&back, before).await?;
+        }
+        if notes.is_empty() && hidden.is_empty() {
+            return Ok(());
+        }
+        self.notes_apply(&notes, hidden).await
     }
 
     /// Which of `uids` the partition holds, and as what.
-    async fn existing(&mut self, uids: Vec<&str>) -> Result<HashMap<String, Existing>, IndexError> {
+    async fn existing(&mut self, uids: Vec<&str>) -> Result<Known, IndexError> {
+        let mut known = Known::default();
         if uids.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(known);
         }
         let (query, conn) = self.statement(INSTANCE_EXISTING);
         let rows = query.bind(uids).fetch_all(conn).await?;
-        let mut existing = HashMap::with_capacity(rows.len());
         for row in rows {
+            if let Some(title) = row.try_get::<Option<&str>, _>(11)? {
+                let watermark: Option<i64> = row.try_get(12)?;
+                let standing = Standing::of(title, watermark.is_some());
+                known.reject(row.try_get(0)?, standing, watermark);
+                continue;
+            }
             let (sha256, length, received) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
             let (study, series) = (row.try_get(4)?, row.try_get(5)?);
             let current = Identity { sha256, length, received, study, series };
@@ -298,9 +391,9 @@ impl PartitionTx {
                     Some(Identity { sha256, length, received, study, series })
                 }
             };
-            existing.insert(row.try_get(0)?, Existing { current, original });
+            known.existing.insert(row.try_get(0)?, Existing { current, original });
         }
-        Ok(existing)
+        Ok(known)
     }
 }
 
@@ -309,14 +402,14 @@ impl PartitionTx {
 fn answers(
     news: &[NewInstance<'_>],
     first: &BTreeMap<&str, &NewInstance<'_>>,
-    existing: &HashMap<String, Existing>,
+    known: &Known,
     watermarks: &HashMap<String, i64>,
 ) -> Vec<Stored> {
     let mut told: HashSet<&str> = HashSet::new();
     let mut answers = Vec::with_capacity(news.len());
     for new in news {
         let uid = new.indexed.instance.as_str();
-        answers.push(match (watermarks.get(uid), first.get(uid), existing.get(uid)) {
+        answers.push(match (watermarks.get(uid), first.get(uid), known.existing.get(uid)) {
             (Some(watermark), Some(first), _) => {
                 if told.insert(uid) {
                     Stored::New { watermark: *watermark }
@@ -325,7 +418,8 @@ fn answers(
                 }
             }
             (_, _, Some(existing)) => existing.compare(new),
-            // Every UID is in one of the two; if not, claiming nothing is the safe answer.
+            _ if known.rejected.contains_key(uid) => Stored::Rejected,
+            // Every UID is in one of them; if not, claiming nothing is the safe answer.
             _ => Stored::Conflict,
         });
     }

@@ -54,6 +54,15 @@ impl Db {
         Ok(tx)
     }
 
+    /// Opens a transaction that stores or ends rejection notes (`rejection`): as [`Db::begin_store`],
+    /// without any other store to the partition beside it.
+    ///
+    /// # Errors
+    /// [`IndexError::Busy`] where stores do not end in time.
+    pub async fn begin_rejecting(&self, scope: &PartitionScope) -> Result<PartitionTx, IndexError> {
+        self.begin_tags(scope).await
+    }
+
     /// Opens a transaction that changes which extended query tags a partition has of its own.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ use super::{
     compaction::{LOCK, UNQUEUE},
     located::{size, uid},
     lookup::one,
+    rejection::is_hidden,
     store::Origin,
 };
 use crate::dicom::Uid;
@@ -35,7 +36,9 @@ const PAGE: &str = concat!(
         d.length, d.sha256, coalesce(d.restorable_until > now(), false),
         ",
     one!("1", "instance", "sop_instance_uid", "d.sop_instance_uid"),
-    " IS NOT NULL, d.received_sha256
+    " IS NOT NULL, d.received_sha256, coalesce(",
+    is_hidden!("d"),
+    ", false)
     FROM (SELECT * FROM deleted_instance
         WHERE partition_id = $1 AND version_of IS NULL AND study_instance_uid <= $2
             AND (study_instance_uid, series_instance_uid, sop_instance_uid) > ($2, $3, $4)
@@ -105,6 +108,8 @@ pub struct Tombstone {
     pub is_restorable: bool,
     /// Whether the partition holds its UID, by whatever bytes.
     pub is_live: bool,
+    /// Whether a note hides it.
+    pub is_rejected: bool,
 }
 
 impl PartitionTx {
@@ -139,6 +144,7 @@ impl PartitionTx {
                 is_restorable: row.try_get(7)?,
                 is_live: row.try_get(8)?,
                 received: row.try_get(9)?,
+                is_rejected: row.try_get(10)?,
             };
             let key = |uid: &Uid| uid.as_str().to_owned();
             page.insert((key(&tombstone.series), key(&tombstone.instance)), tombstone);
@@ -150,8 +156,9 @@ impl PartitionTx {
     }
 
     /// Brings instances of one blob back; `watermarks` are those of their tombstones, in the order
-    /// of `news`. The answers are those of [`PartitionTx::store_batch`]: what is not new was stored
-    /// anew meanwhile, and stays as it is; where none is, the transaction is not to be committed.
+    /// of `news`. A note that is being `revoked` says nothing of them any more. The answers are those
+    /// of [`PartitionTx::store_batch`]: what is not new was stored anew meanwhile, or a note names it,
+    /// and stays as it is; where none is, the transaction is not to be committed.
     ///
     /// # Errors
     /// [`IndexError::Spent`] where the removal of the blob was begun, or something was erased or
@@ -161,7 +168,12 @@ impl PartitionTx {
         blob: Uuid,
         news: &[NewInstance<'_>],
         watermarks: &[i64],
+        revoked: Option<&Uid>,
     ) -> Result<Vec<Stored>, IndexError> {
+        if let Some(note) = revoked {
+            let uids: Vec<&str> = news.iter().map(|new| new.indexed.instance.as_str()).collect();
+            self.rejection_revoke(note, &uids).await?;
+        }
         let originals = self.originals_buried(watermarks).await?;
         let held: BTreeSet<Uuid> = originals.iter().copied().chain([blob]).collect();
         let held: Vec<NewBlob> = held.into_iter().map(|id| NewBlob { id, length: 0 }).collect();
@@ -171,7 +183,7 @@ impl PartitionTx {
             .zip(watermarks)
             .filter_map(|(stored, old)| match stored {
                 Stored::New { watermark } => Some((*old, *watermark)),
-                Stored::Identical | Stored::Conflict => None,
+                Stored::Identical | Stored::Conflict | Stored::Rejected => None,
             })
             .collect();
         let old: Vec<i64> = back.iter().map(|(old, _)| *old).collect();

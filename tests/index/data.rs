@@ -75,6 +75,7 @@ impl Sample {
                 frame_bits: 524_288 * 8,
                 frames: 1,
             }),
+            rejection: None,
             warnings: Vec::new(),
         };
         let mut sha256 = [0; 32];
@@ -168,6 +169,7 @@ pub async fn store_in(
                 length: sample.length,
                 sha256: sample.sha256,
                 received: None,
+                rejects: None,
             }
         })
         .collect();

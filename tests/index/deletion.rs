@@ -138,11 +138,12 @@ async fn undelete(db: &Db, number: u32) -> Result<u64, IndexError> {
                 length: tombstone.length,
                 sha256: tombstone.sha256.as_slice().try_into().unwrap(),
                 received: None,
+                rejects: None,
             })
             .collect();
         let watermarks: Vec<i64> = tombstones.iter().map(|one| one.watermark).collect();
         let mut tx = db.begin_store(&scope("a")).await?;
-        match tx.undelete_batch(blob, &news, &watermarks).await {
+        match tx.undelete_batch(blob, &news, &watermarks, None).await {
             Ok(stored) => {
                 let new = stored.iter().filter(|one| is_new(one)).count() as u64;
                 if new > 0 {

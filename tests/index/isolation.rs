@@ -19,6 +19,7 @@ use crate::{
     data::{Sample, store, study},
     postgres::{Database, scope},
     query_tags::add_tag,
+    rejection::reject,
 };
 
 /// A database in which each tenant table holds rows of partitions `a` and `b`.
@@ -58,6 +59,7 @@ async fn two_partitions() -> Database {
         tx.erase(&study(5), uuid::Uuid::new_v4(), "/studies/1.2.5").await.unwrap();
         tx.commit().await.unwrap();
         add_version(&it.db, partition).await;
+        reject(&it.db, partition, &Sample::new(7, 1, 1), &["1.2.7.2.1"]).await;
     }
     let mut conn = it.superuser().await;
     for table in TENANT_TABLES {
@@ -89,6 +91,7 @@ async fn add_version(db: &Db, partition: &str) {
         length: sample.length,
         sha256: sample.sha256,
         received: None,
+        rejects: None,
     };
     let revision = Revision { replaces: watermark, new };
     let mut tx = db.begin_store(&scope(partition)).await.unwrap();

@@ -18,6 +18,7 @@ mod pictures;
 mod plans;
 mod query_tags;
 mod races;
+mod rejection;
 mod repeat;
 mod schema;
 mod search;

@@ -24,6 +24,7 @@ async fn a_store_whose_commit_was_lost_can_be_repeated() {
             length: sample.length,
             sha256: sample.sha256,
             received: None,
+            rejects: None,
         })
         .collect();
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
@@ -59,6 +60,7 @@ async fn a_repetition_of_what_never_committed_stores_it() {
         length: 1,
         sha256,
         received: None,
+        rejects: None,
     }];
     for _ in 0..2 {
         let mut tx = it.db.begin_in(&scope("a")).await.unwrap();

@@ -251,6 +251,7 @@ async fn a_transaction_has_the_rows_of_several_blobs() {
             length: sample.length,
             sha256: sample.sha256,
             received: None,
+            rejects: None,
         })
         .collect();
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
@@ -299,6 +300,7 @@ async fn a_blob_whose_files_all_came_with_another_leaves_no_row() {
         length: sample.length,
         sha256: sample.sha256,
         received: None,
+        rejects: None,
     });
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
     let stored = tx.store_batch(&blobs, &news).await.unwrap();

@@ -4,6 +4,7 @@
 mod get;
 mod hostile;
 pub mod peer;
+mod rejected;
 mod tenants;
 mod tls;
 

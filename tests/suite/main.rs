@@ -26,6 +26,7 @@ mod overload;
 mod partitions;
 mod principals;
 mod query_tags;
+mod rejection;
 mod retrieve;
 mod search;
 mod smuggling;

@@ -213,8 +213,9 @@ async fn what_stays_dead_of_a_blob_that_came_back_is_rewritten() {
         length: tombstone.length,
         sha256: back.sha256,
         received: None,
+        rejects: None,
     };
-    tx.undelete_batch(blob, &[new], &[tombstone.watermark]).await.unwrap();
+    tx.undelete_batch(blob, &[new], &[tombstone.watermark], None).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(assert_whole(&archive, 2, 4).await, blob);
     assert_eq!(compactor.run_once().await.unwrap().items, 1);

@@ -7,7 +7,7 @@ use super::{
     pixels::{Ended, PIXEL_DATA, Pixels},
 };
 use crate::dicom::{
-    DicomError, Limits, Tag, Uid, VR, attributes,
+    DicomError, Limits, RejectionNote, Tag, Uid, VR, attributes,
     charset::Charset,
     json,
     reader::{ElementHeader, Endian, FileMeta, Sink},
@@ -119,6 +119,7 @@ impl Indexer {
         }
         let (metadata, ranges) = self.objects.finish();
         let level_attributes = returned(&metadata, &ranges);
+        let rejection = RejectionNote::of(&sop_class, &instance, &metadata);
         Ok(Indexed {
             transfer_syntax: meta.transfer_syntax,
             sop_class,
@@ -132,6 +133,7 @@ impl Indexer {
             level_attributes,
             keys: self.keys,
             frames,
+            rejection,
             warnings: self.warnings.0,
         })
     }

@@ -263,15 +263,19 @@ impl Peer {
     }
 
     pub async fn store(&mut self, instance: &str, data_set: &[u8]) -> Answer {
+        self.store_as(CT, instance, data_set).await
+    }
+
+    pub async fn store_as(&mut self, class: &str, instance: &str, data_set: &[u8]) -> Answer {
         let message = self.next();
         let command: [(u16, &[u8]); 5] = [
-            (0x0002, CT.as_bytes()),
+            (0x0002, class.as_bytes()),
             (0x0100, &0x0001_u16.to_le_bytes()),
             (0x0110, &message.to_le_bytes()),
             (0x0700, &[0, 0]),
             (0x1000, instance.as_bytes()),
         ];
-        self.message(self.context(CT), &command, Some(data_set)).await;
+        self.message(self.context(class), &command, Some(data_set)).await;
         let answer = self.answer().await;
         assert_eq!((answer.field, answer.message), (0x8001, message));
         answer
