@@ -57,6 +57,10 @@ INSERT INTO deleted_instance (partition_id, watermark, study_instance_uid, serie
         'ffffffff-0000-4000-8000-000000000002', blob_offset, length, data_set_offset, sha256,
         stored_at, deleted_at, restorable_until, watermark
     FROM deleted_instance WHERE restorable_until IS NOT NULL ORDER BY watermark LIMIT 100;
+-- New versions that share bytes with them.
+INSERT INTO composed_blob (partition_id, blob_id, original, head_length, rest_at)
+    SELECT partition_id, md5('composed' || watermark)::uuid, watermark, 100, 300
+    FROM original_instance;
 INSERT INTO blob_removal (partition_id, blob_id, due_at, attempts, length, error, moved_to)
     SELECT 'p0000', md5('gone' || e)::uuid, now() - interval '1 hour', 0, 100000, NULL, NULL
         FROM generate_series(0, 1) e

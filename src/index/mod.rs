@@ -30,6 +30,7 @@ mod columns;
 mod commitment;
 mod compaction;
 mod compaction_queue;
+mod composed;
 mod create;
 mod db;
 mod dead_letters;
@@ -102,6 +103,7 @@ pub use audit_chain::{AuditKept, AuditLink, AuditLinked};
 pub use audit_view::{AuditCursor, AuditEntry, AuditFilter};
 pub use commitment::{CommitmentClaim, CommitmentState, Reference};
 pub use compaction::{CompactionPlan, CompactionRule, Kept, Planned};
+pub use composed::{Composed, Shared, composed_id, is_composed};
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use dead_letters::DeadLetter;
 pub use erase::Erased;
@@ -224,6 +226,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             summary::STATEMENTS,
             operations::STATEMENTS,
             originals::STATEMENTS,
+            composed::STATEMENTS,
             query_tags::STATEMENTS,
             reindex::STATEMENTS,
             tag_lock::STATEMENTS,

@@ -90,7 +90,7 @@ async fn add_version(db: &Db, partition: &str) {
         sha256: sample.sha256,
         received: None,
     };
-    let revision = Revision { replaces: watermark, new };
+    let revision = Revision { replaces: watermark, new, shared: None };
     let mut tx = db.begin_store(&scope(partition)).await.unwrap();
     let replaced = tx.study_replace((&study(6), None), &[blob], &[revision], Duration::ZERO).await;
     assert_eq!(replaced.unwrap(), Replaced::Done(vec![watermark]));
