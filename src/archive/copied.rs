@@ -313,12 +313,8 @@ impl<'a> Copied<'a> {
             hash(&mut before, &chunk).await;
             while !chunk.is_empty() {
                 let most = match out.to {
-                    To::Shared { .. } => {
-                        out.read(&chunk).await?;
-                        break;
-                    }
                     To::Held(_) => PIECE.min(chunk.len()),
-                    To::Open { .. } => chunk.len(),
+                    To::Open { .. } | To::Shared { .. } => chunk.len(),
                 };
                 let piece = chunk.split_to(most);
                 came += piece.len() as u64;
@@ -332,10 +328,10 @@ impl<'a> Copied<'a> {
                 out.take(&mut editor, open).await?;
                 let To::Held(head) = &mut out.to else { continue };
                 let unchanged = shareable.filter(|own| {
-                    editor.tail() == Some(came) && own.head <= came && self.is_large(length - came)
+                    editor.tail() == Some(came) && own.head <= came && self.is_large(length.saturating_sub(came))
                 });
                 if let Some(own) = unchanged.filter(|_| out.length > 0) {
-                    let at = own.at + (came - own.head);
+                    let at = own.at + came.saturating_sub(own.head);
                     let shared = Shared { original: own.original, head: out.length, at };
                     out.to = To::Shared { head: std::mem::take(head), shared };
                 } else if out.length > MOST_HEAD {
@@ -348,9 +344,7 @@ impl<'a> Copied<'a> {
             tracing::error!(%partition, %blob, offset, "a file is damaged");
             return Err(Hindered::Study("a file of it is damaged".to_owned()));
         }
-        if matches!(out.to, To::Shared { .. }) {
-            return Ok(());
-        }
+        // Also of what is shared: that nothing that was changed stands there again.
         editor.end().map_err(uneditable)?;
         if editor.is_read() {
             self.edit(&mut editor)?;
@@ -432,7 +426,8 @@ impl Out {
             self.read(&bytes).await?;
             match &mut self.to {
                 To::Held(head) => head.push(bytes),
-                To::Open { .. } | To::Shared { .. } => write_to(open, bytes).await?,
+                To::Open { .. } => write_to(open, bytes).await?,
+                To::Shared { .. } => {}
             }
         }
         Ok(())

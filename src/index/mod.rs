@@ -149,13 +149,14 @@ pub use workitems::{FoundWorkitem, LockedWorkitem, WorkitemChange, WorkitemWalk}
 pub use worklist_events::{LockedSubscriber, OpenChannel, Subscriber, WorkitemEvent};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 42] = [
+pub const TENANT_TABLES: [&str; 43] = [
     "study",
     "study_term",
     "series",
     "series_request",
     "instance",
     "original_instance",
+    "composed_blob",
     "blob",
     "blob_removal",
     "instance_metadata",
