@@ -112,11 +112,7 @@ impl BlobReads {
         }
     }
 
-    async fn open_composed(
-        &self,
-        blob: Uuid,
-        ranges: &[Range<u64>],
-    ) -> Result<BlobStream, Unread> {
+    async fn open_composed(&self, blob: Uuid, ranges: &[Range<u64>]) -> Result<BlobStream, Unread> {
         let partition = self.scope.partition();
         let (mut place, mut tried) = (self.places.get(partition, blob), None);
         loop {

@@ -270,9 +270,13 @@ impl<'a> Copied<'a> {
         }
         let opened = open.as_ref().map(|open| open.id);
         let (blob, offset, shared) = match (to, opened) {
-            (To::Shared { head, shared }, _) => (self.compose(head, shared).await?, 0, Some(shared)),
+            (To::Shared { head, shared }, _) => {
+                (self.compose(head, shared).await?, 0, Some(shared))
+            }
             (To::Open { offset }, Some(id)) => (id, offset, None),
-            (To::Open { .. } | To::Held(_), _) => return Err(unreadable("it is nowhere".to_owned())),
+            (To::Open { .. } | To::Held(_), _) => {
+                return Err(unreadable("it is nowhere".to_owned()));
+            }
         };
         self.held += weight(&indexed, &metadata);
         if self.held > MOST_HELD {
@@ -328,7 +332,9 @@ impl<'a> Copied<'a> {
                 out.take(&mut editor, open).await?;
                 let To::Held(head) = &mut out.to else { continue };
                 let unchanged = shareable.filter(|own| {
-                    editor.tail() == Some(came) && own.head <= came && self.is_large(length.saturating_sub(came))
+                    editor.tail() == Some(came)
+                        && own.head <= came
+                        && self.is_large(length.saturating_sub(came))
                 });
                 if let Some(own) = unchanged.filter(|_| out.length > 0) {
                     let at = own.at + came.saturating_sub(own.head);
@@ -417,11 +423,7 @@ struct Out {
 
 impl Out {
     /// Takes what the editor has.
-    async fn take(
-        &mut self,
-        editor: &mut Editor,
-        open: &mut Option<Open>,
-    ) -> Result<(), Hindered> {
+    async fn take(&mut self, editor: &mut Editor, open: &mut Option<Open>) -> Result<(), Hindered> {
         while let Some(bytes) = editor.take() {
             self.read(&bytes).await?;
             match &mut self.to {

@@ -134,7 +134,10 @@ impl PartitionTx {
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn composed(&mut self, blobs: &[Uuid]) -> Result<HashMap<Uuid, Composed>, IndexError> {
+    pub async fn composed(
+        &mut self,
+        blobs: &[Uuid],
+    ) -> Result<HashMap<Uuid, Composed>, IndexError> {
         const TABLE: &str = "composed_blob";
         let (query, conn) = self.statement(PLACES);
         let rows = query.bind(blobs).fetch_all(conn).await?;

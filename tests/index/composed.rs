@@ -40,7 +40,8 @@ async fn replace(
     };
     let revision = Revision { replaces: old, new, shared };
     let mut tx = db.begin_store(&scope("a")).await?;
-    let replaced = tx.study_replace((&study(1), None), &[blob], &[revision], Duration::ZERO).await?;
+    let replaced =
+        tx.study_replace((&study(1), None), &[blob], &[revision], Duration::ZERO).await?;
     assert_eq!(replaced, Replaced::Done(vec![old]));
     let page = tx.instances_page(&study(1), None, i64::MAX, 10).await?;
     tx.commit().await?;

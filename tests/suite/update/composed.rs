@@ -72,7 +72,11 @@ async fn the_header_alone_is_written_and_each_way_to_read_gives_the_file() {
     let reads = async || {
         let get = async |path: &str, accept: &str| {
             let answer: Answer = server.get_as(&format!("{one}{path}"), accept).await.is(200);
-            if accept.starts_with("multipart") { answer.bodies() } else { vec![answer.body.to_vec()] }
+            if accept.starts_with("multipart") {
+                answer.bodies()
+            } else {
+                vec![answer.body.to_vec()]
+            }
         };
         vec![
             get("/frames/1", octets).await,
@@ -185,7 +189,8 @@ async fn every_transfer_syntax_is_shared_or_written_anew() {
         let ended = update(&server, "", &["1.2.1"], &patient(id)).await;
         assert_eq!(ended["results"]["instanceUpdated"], 8, "{ended}");
         assert_eq!(frames().await, before);
-        let shared = server.count("SELECT count(*) FROM instance i JOIN composed_blob c USING (blob_id)");
+        let shared =
+            server.count("SELECT count(*) FROM instance i JOIN composed_blob c USING (blob_id)");
         assert_eq!(shared.await, 6, "all but the deflated one and the document, change {n}");
         is_clean(&server).await;
     }
@@ -236,7 +241,9 @@ async fn what_is_deleted_comes_back_whole_or_goes_whole() {
     }
     // It can be changed again, and shares still.
     update(&server, "", &["1.2.1"], &patient("AGAIN")).await;
-    assert!(files(&server, STUDY, &[]).await.iter().all(|now| stored.iter().any(|it| is_of(now, it))));
+    assert!(
+        files(&server, STUDY, &[]).await.iter().all(|now| stored.iter().any(|it| is_of(now, it)))
+    );
     is_clean(&server).await;
     // Deleted for good: every byte and row of all versions.
     let soon = [&settings[..], &[("delete.grace_period", "0s")]].concat();
@@ -395,7 +402,8 @@ async fn damage_is_found_in_either_place_and_nothing_is_made_of_it() {
     assert!(findings(&quick, "clean").is_empty() && findings(&quick, "shared").is_empty());
     assert!(findings(&quick, "norest").contains("blob_missing null"));
     // What is asked to be committed is read in both places.
-    for (name, is_safe) in [("clean", true), ("shared", false), ("head", false), ("norest", false)] {
+    for (name, is_safe) in [("clean", true), ("shared", false), ("head", false), ("norest", false)]
+    {
         let reference = json!({
             "00081150": { "vr": "UI", "Value": ["1.2.840.10008.5.1.4.1.1.2"] },
             "00081155": { "vr": "UI", "Value": ["1.2.1.1.1"] },
@@ -520,10 +528,10 @@ async fn killed_again_and_again_it_keeps_every_byte() {
             operation.is_empty() || client.get(operation).await.json()["status"] != "running"
         };
         if is_ended(&operation).await {
-            let body =
-                json!({ "studyInstanceUids": studies, "changeDataset": patient(&format!("R{round}")) });
+            let body = json!({ "studyInstanceUids": studies, "changeDataset": patient(&format!("R{round}")) });
             let body = body.to_string().into_bytes();
-            let answer = client.post("/studies/$bulkUpdate", "application/json", body).await.is(202);
+            let answer =
+                client.post("/studies/$bulkUpdate", "application/json", body).await.is(202);
             operation = format!("/operations/{}", answer.json()["id"].as_str().unwrap());
         }
         // Sooner or later in its course.
