@@ -9,8 +9,9 @@
 //! versions are removed, those of the new ones are written as Store does it (`store`), parents
 //! included, so that what a study says follows from its instances in one way only.
 //!
-//! First versions are kept (`originals`), and new ones may share bytes with them (`composed`). Blobs that nothing lives in any more leave after a while, in
-//! which those end who read them. Absent: bytes, and what is changed (`archive`).
+//! First versions are kept (`originals`), and new ones may share bytes with them (`composed`). Blobs
+//! that nothing lives in any more leave after a while, in which those end who read them. Absent: bytes,
+//! and what is changed (`archive`).
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

@@ -197,14 +197,18 @@ impl Checker {
     /// Looks at instances one by one, each with its place read anew: what is still wrong is told.
     async fn each(&mut self, suspects: &[VerifyContent]) -> Result<(), VerifyError> {
         for suspect in suspects {
-            let mut before = (suspect.blob, suspect.offset);
+            let mut before = (suspect.blob, suspect.offset, None);
             for _ in 0..MOVES {
                 let watermark = [suspect.watermark];
                 let mut tx = self.db.begin_verify(&self.scope).await?;
                 let Some(place) = tx.verify_places(&watermark).await?.pop() else { break };
                 drop(tx);
-                let has_moved = before != (place.blob, place.offset);
-                before = (place.blob, place.offset);
+                let rest = match is_composed(place.blob) {
+                    false => None,
+                    true => self.composed(place.blob).await?.map(|composed| composed.rest),
+                };
+                let has_moved = before != (place.blob, place.offset, rest);
+                before = (place.blob, place.offset, rest);
                 match self.judge(&place).await? {
                     None => break,
                     // Where it was when it was read, it may not have been any more.
