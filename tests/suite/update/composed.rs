@@ -486,15 +486,16 @@ async fn stores_deletions_undeletes_and_updates_at_once_lose_no_byte() {
             // A whole file or a break, and no other bytes.
             let request = server.request(Method::GET, STUDY).header("accept", STORED.1);
             let Ok(answer) = request.send().await else { continue };
-            if !answer.status().is_success() {
+            let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+            let Ok(body) = answer.bytes().await else { continue };
+            if status != 200 {
+                assert!([404, 410, 503].contains(&status), "{status}");
                 continue;
             }
-            let Ok(body) = answer.bytes().await else { continue };
-            let tail = |file: &Vec<u8>| file[file.len() - FRAMES * FRAME..].to_vec();
-            let tails = all.iter().map(tail).filter(|tail| {
-                body.windows(tail.len()).step_by(1).any(|window| window == tail.as_slice())
-            });
-            assert!(tails.count() >= 1);
+            for file in (Answer { status, headers, body }).bodies() {
+                let is_whole = |stored: &Vec<u8>| file == *stored || is_of(&file, stored);
+                assert!(all.iter().any(is_whole), "a file of {} bytes", file.len());
+            }
         }
     };
     tokio::join!(updates, changes, looks);
@@ -522,7 +523,7 @@ async fn killed_again_and_again_it_keeps_every_byte() {
         process.client.store("/studies", &files).await.is(200);
     }
     let mut operation = String::new();
-    for round in 0..6_u64 {
+    for round in 0..4_u64 {
         let client = process.client.clone();
         let is_ended = async |operation: &str| {
             operation.is_empty() || client.get(operation).await.json()["status"] != "running"
