@@ -72,6 +72,10 @@ INSERT INTO rejection (partition_id, sop_instance_uid, note_uid, title, watermar
         FROM deleted_instance WHERE study_instance_uid = '1.7'
     UNION ALL SELECT 'p0000', '1.7.2.' || n, '1.6.' || 2 + n % 100, '113037', NULL
         FROM generate_series(1, 10000) n;
+-- New versions that share bytes with them.
+INSERT INTO composed_blob (partition_id, blob_id, original, head_length, rest_at)
+    SELECT partition_id, md5('composed' || watermark)::uuid, watermark, 100, 300
+    FROM original_instance;
 INSERT INTO blob_removal (partition_id, blob_id, due_at, attempts, length, error, moved_to)
     SELECT 'p0000', md5('gone' || e)::uuid, now() - interval '1 hour', 0, 100000, NULL, NULL
         FROM generate_series(0, 1) e

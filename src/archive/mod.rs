@@ -160,6 +160,7 @@ struct Parts {
     deidentify: DeidentifyConfig,
     codecs: CodecPool,
     ahead: runs::Ahead,
+    composed: blob_reads::Places,
     headers: header_cache::HeaderCache,
     places: search::Places<RowKey>,
     turns: search::Turns,
@@ -223,6 +224,7 @@ impl Archive {
             deidentify: config.deidentify.clone(),
             codecs,
             ahead: runs::Ahead::default(),
+            composed: blob_reads::Places::default(),
             headers,
             places,
             turns,
@@ -280,7 +282,8 @@ impl Archive {
     /// The blobs of a partition, to be read where rows say.
     fn blob_reads(&self, scope: &PartitionScope) -> BlobReads {
         let blobs = self.0.blobs.within(scope.partition());
-        BlobReads { blobs, db: self.0.db.clone(), scope: scope.clone() }
+        let (db, places) = (self.0.db.clone(), self.0.composed.clone());
+        BlobReads { blobs, db, scope: scope.clone(), places }
     }
 
     fn dicom_limits(&self) -> Limits {

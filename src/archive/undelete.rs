@@ -12,11 +12,12 @@ use uuid::Uuid;
 
 use super::{
     Archive, ArchiveError, Target,
+    blob_reads::Unread,
     part::{SLICE, read_slice, read_through},
     repeated::repeated,
 };
 use crate::{
-    blob::{BlobError, BlobStream},
+    blob::BlobStream,
     dicom::{
         Uid,
         index::{Indexed, Indexer},
@@ -197,15 +198,14 @@ impl Archive {
         while !left.is_empty() {
             let of_batch = &left[..left.len().min(BATCH)];
             let ranges = of_batch.iter().map(|t| t.offset..t.offset + t.length).collect();
-            let blobs = self.0.blobs.within(restoring.scope.partition());
-            let mut bytes = match blobs.read_ranges(blob, ranges).await {
+            let mut bytes = match self.blob_reads(restoring.scope).open(blob, ranges).await {
                 Ok(stream) => Bytes { stream, rest: bytes::Bytes::new() },
                 // Its removal was begun, or a compaction replaced it, since the rows were read.
-                Err(BlobError::Missing { .. }) => {
+                Err(Unread::Missing(_)) => {
                     left.iter().for_each(|tombstone| undeleted.keep(tombstone, WhyNot::Over));
                     return Ok(false);
                 }
-                Err(error) => return Err(error.into()),
+                Err(Unread::Other(error)) => return Err(error),
             };
             let (mut batch, mut held, mut taken) = (Vec::new(), 0, 0);
             for tombstone in of_batch {

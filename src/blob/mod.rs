@@ -252,6 +252,20 @@ impl PartitionBlobs {
         Ok(stream.inspect_ok(|chunk| moved("get", chunk.len() as u64)).boxed())
     }
 
+    /// Streams ranges of several blobs as one, in the order given. All are opened before the first
+    /// byte is given, so that they should be few.
+    ///
+    /// # Errors
+    /// As [`PartitionBlobs::read`].
+    pub async fn read_pieces(
+        &self,
+        pieces: Vec<(Uuid, Range<u64>)>,
+    ) -> Result<BlobStream, BlobError> {
+        let opening = pieces.into_iter().map(|(id, range)| self.read(id, range));
+        let opened = futures::future::try_join_all(opening).await?;
+        Ok(stream::iter(opened).flatten().boxed())
+    }
+
     /// Reads one small range into memory, all of it.
     ///
     /// # Errors

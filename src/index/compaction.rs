@@ -17,7 +17,8 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::{
-    IndexError, PartitionTx,
+    Composed, IndexError, PartitionTx,
+    composed::is_composed,
     located::{bigint, size},
     lookup::one,
     operations::back_off,
@@ -218,6 +219,8 @@ pub struct CompactionPlan {
     pub into: Uuid,
     /// What is kept, ascending by offset, without gaps in the new blob.
     pub kept: Vec<Kept>,
+    /// What the old blob is made of, where it is a composed one: of what is kept all is copied.
+    pub composed: Option<Composed>,
     /// Whether an erasure waits.
     pub is_wanted: bool,
     attempts: i32,
@@ -325,7 +328,11 @@ impl PartitionTx {
         query.execute(conn).await?;
         let (query, conn) = self.statement(INTO);
         query.bind(blob).bind(into).execute(conn).await?;
-        Ok(Planned::Copy(CompactionPlan { from: blob, into, kept, is_wanted, attempts }))
+        let composed = match is_composed(blob) {
+            false => None,
+            true => self.composed(&[blob]).await?.remove(&blob),
+        };
+        Ok(Planned::Copy(CompactionPlan { from: blob, into, kept, composed, is_wanted, attempts }))
     }
 
     /// Moves the rows to the new blob, which is durable; the old one leaves after `linger`. `false`:

@@ -30,6 +30,7 @@ mod columns;
 mod commitment;
 mod compaction;
 mod compaction_queue;
+mod composed;
 mod create;
 mod db;
 mod dead_letters;
@@ -104,6 +105,7 @@ pub use audit_chain::{AuditKept, AuditLink, AuditLinked};
 pub use audit_view::{AuditCursor, AuditEntry, AuditFilter};
 pub use commitment::{CommitmentClaim, CommitmentState, Reference};
 pub use compaction::{CompactionPlan, CompactionRule, Kept, Planned};
+pub use composed::{Composed, Shared, composed_id, is_composed};
 pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
 pub use dead_letters::DeadLetter;
 pub use erase::Erased;
@@ -150,13 +152,14 @@ pub use workitems::{FoundWorkitem, LockedWorkitem, WorkitemChange, WorkitemWalk}
 pub use worklist_events::{LockedSubscriber, OpenChannel, Subscriber, WorkitemEvent};
 
 /// The tables that hold tenants' data: each with row-level security enabled and forced.
-pub const TENANT_TABLES: [&str; 43] = [
+pub const TENANT_TABLES: [&str; 44] = [
     "study",
     "study_term",
     "series",
     "series_request",
     "instance",
     "original_instance",
+    "composed_blob",
     "blob",
     "blob_removal",
     "instance_metadata",
@@ -228,6 +231,7 @@ pub fn statements() -> impl Iterator<Item = &'static str> {
             summary::STATEMENTS,
             operations::STATEMENTS,
             originals::STATEMENTS,
+            composed::STATEMENTS,
             query_tags::STATEMENTS,
             reindex::STATEMENTS,
             rejection::STATEMENTS,

@@ -179,6 +179,7 @@ impl PartitionTx {
     /// # Errors
     /// [`IndexError`].
     pub async fn blob_removed(&mut self, blobs: &[Uuid]) -> Result<(), IndexError> {
+        self.composed_removed(blobs).await?;
         let (query, conn) = self.statement(REMOVED);
         query.bind(blobs).execute(conn).await?;
         Ok(())

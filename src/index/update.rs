@@ -9,8 +9,9 @@
 //! versions are removed, those of the new ones are written as Store does it (`store`), parents
 //! included, so that what a study says follows from its instances in one way only.
 //!
-//! First versions are kept (`originals`). Blobs that nothing lives in any more leave after a while, in
-//! which those end who read them. Absent: bytes, and what is changed (`archive`).
+//! First versions are kept (`originals`), and new ones may share bytes with them (`composed`). Blobs
+//! that nothing lives in any more leave after a while, in which those end who read them. Absent: bytes,
+//! and what is changed (`archive`).
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -21,7 +22,7 @@ use sqlx::Row;
 use uuid::Uuid;
 
 use super::{
-    IndexError, NewBlob, NewInstance, PartitionTx, Stored, Target, Updating,
+    IndexError, NewBlob, NewInstance, PartitionTx, Shared, Stored, Target, Updating,
     compaction::{QUEUE, UNQUEUE},
     located::{bigint, uid},
     lookup::{one, series_uid_of_i},
@@ -29,12 +30,14 @@ use super::{
 };
 use crate::dicom::Uid;
 
-/// A sign of life of a copy that is being made.
+/// A sign of life of copies that are being made.
 const POSTPONE: &str = concat!(
     "-- update_postpone
-    UPDATE blob_removal t SET due_at = now() + make_interval(secs => $3), length = $4
-    WHERE t.partition_id = $1 AND t.attempts = 0 AND t.ctid = ",
-    one!("ctid", "blob_removal", "blob_id", "$2")
+    UPDATE blob_removal t SET due_at = now() + make_interval(secs => $4), length = n.length
+    FROM unnest($2::uuid[], $3::bigint[]) AS n(key, length) CROSS JOIN LATERAL ",
+    one!("ctid AS at", "blob_removal", "blob_id", "n.key"),
+    " x
+    WHERE t.partition_id = $1 AND t.attempts = 0 AND t.ctid = x.at"
 );
 
 /// Updates that have not ended.
@@ -88,6 +91,8 @@ pub struct Revision<'a> {
     pub replaces: i64,
     /// The new one.
     pub new: NewInstance<'a>,
+    /// What its file shares with the first version, where its blob is a composed one.
+    pub shared: Option<Shared>,
 }
 
 /// What became of a study.
@@ -144,11 +149,13 @@ impl PartitionTx {
         blobs: &[NewBlob],
         leave_after: Duration,
     ) -> Result<(), IndexError> {
-        for blob in blobs {
-            let (query, conn) = self.statement(POSTPONE);
-            let query = query.bind(blob.id).bind(leave_after.as_secs_f64());
-            query.bind(bigint(blob.length)).execute(conn).await?;
+        if blobs.is_empty() {
+            return Ok(());
         }
+        let (ids, lengths): (Vec<Uuid>, Vec<i64>) =
+            blobs.iter().map(|blob| (blob.id, bigint(blob.length))).unzip();
+        let (query, conn) = self.statement(POSTPONE);
+        query.bind(ids).bind(lengths).bind(leave_after.as_secs_f64()).execute(conn).await?;
         Ok(())
     }
 
@@ -218,6 +225,11 @@ impl PartitionTx {
             }
         }
         self.versions_keep(&victims.watermarks, &victims.revised).await?;
+        let composed: Vec<(Uuid, i64, Shared, u64)> = revisions
+            .iter()
+            .filter_map(|it| Some((it.new.blob, it.replaces, it.shared?, it.new.length)))
+            .collect();
+        self.composed_create(&composed).await?;
         self.victims_remove(&victims).await?;
         let replacing: Replacing = revisions
             .iter()

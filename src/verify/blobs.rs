@@ -3,7 +3,8 @@
 //!
 //! A blob is read once, from its beginning to its end, and the instances in it are hashed as they
 //! pass. What is not as it should be is asked again with rows read anew: an instance may have been
-//! deleted since, or moved to another blob.
+//! deleted since, or moved to another blob. Of a composed blob the object is as long as its row says;
+//! what is read and hashed is the whole file, the part that it shares included.
 
 use std::{ops::Range, time::Duration};
 
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use super::{Checker, Cursor, Finding, Kind, VerifyError};
 use crate::{
     blob::BlobError,
-    index::{VerifyBlob, VerifyContent, VerifyPlace},
+    index::{Composed, VerifyBlob, VerifyContent, VerifyPlace, is_composed},
 };
 
 /// Blobs looked up at once, unless what lies in them is more than [`INSTANCES`].
@@ -93,8 +94,17 @@ impl Checker {
             }
         }
         self.overlaps(&content).await?;
+        let (row_length, size) = match is_composed(row.id) {
+            false => (row.length, size),
+            true => match self.composed(row.id).await? {
+                // Its head, or the blob of the rest, is not as long as it should be.
+                Some(composed) if size < composed.head => return self.each(&content).await,
+                Some(composed) => (bigint(composed.length()), composed.length()),
+                None => return self.each(&content).await,
+            },
+        };
         let is_inside = |offset: i64, length: i64| {
-            offset >= 0 && length > 0 && offset.saturating_add(length) <= row.length
+            offset >= 0 && length > 0 && offset.saturating_add(length) <= row_length
         };
         let inside = |one: &&VerifyContent| is_inside(one.offset, one.length);
         // Of other rows it was told where they were looked at.
@@ -107,7 +117,7 @@ impl Checker {
                 self.found(at(Kind::OutsideBlob, &place));
             }
         }
-        let length = i64::try_from(size).unwrap_or(i64::MAX);
+        let length = bigint(size);
         let (whole, cut): (Vec<VerifyContent>, Vec<VerifyContent>) = content
             .iter()
             .filter(inside)
@@ -197,14 +207,18 @@ impl Checker {
     /// Looks at instances one by one, each with its place read anew: what is still wrong is told.
     async fn each(&mut self, suspects: &[VerifyContent]) -> Result<(), VerifyError> {
         for suspect in suspects {
-            let mut before = (suspect.blob, suspect.offset);
+            let mut before = (suspect.blob, suspect.offset, None);
             for _ in 0..MOVES {
                 let watermark = [suspect.watermark];
                 let mut tx = self.db.begin_verify(&self.scope).await?;
                 let Some(place) = tx.verify_places(&watermark).await?.pop() else { break };
                 drop(tx);
-                let has_moved = before != (place.blob, place.offset);
-                before = (place.blob, place.offset);
+                let rest = match is_composed(place.blob) {
+                    false => None,
+                    true => self.composed(place.blob).await?.map(|composed| composed.rest),
+                };
+                let has_moved = before != (place.blob, place.offset, rest);
+                before = (place.blob, place.offset, rest);
                 match self.judge(&place).await? {
                     None => break,
                     // Where it was when it was read, it may not have been any more.
@@ -228,8 +242,7 @@ impl Checker {
                 _ => Some(Kind::BytesDiffer),
             })
         } else {
-            let size = again(|| self.blobs.size(place.blob)).await.map_err(Failed::Blob);
-            size.map(|size| (size < range.end).then_some(Kind::BytesMissing))
+            self.size(place.blob).await.map(|size| (size < range.end).then_some(Kind::BytesMissing))
         };
         match outcome {
             Ok(kind) => Ok(kind),
@@ -240,8 +253,27 @@ impl Checker {
                 self.unreadable(place.blob, error).await?;
                 Ok(Some(Kind::BytesMissing))
             }
-            Err(Failed::Lost) => Err(VerifyError::Lost),
+            Err(Failed::Unknown) => Ok(Some(Kind::BytesMissing)),
+            Err(Failed::Verify(error)) => Err(error),
         }
+    }
+
+    /// What a composed blob is made of; `None`: something of that is gone.
+    async fn composed(&mut self, blob: Uuid) -> Result<Option<Composed>, VerifyError> {
+        let mut tx = self.db.begin_verify(&self.scope).await?;
+        Ok(tx.composed(&[blob]).await?.remove(&blob))
+    }
+
+    /// Where the bytes that there are of a blob end, of a composed one those of its file.
+    async fn size(&mut self, blob: Uuid) -> Result<u64, Failed> {
+        let size = again(|| self.blobs.size(blob)).await?;
+        if !is_composed(blob) {
+            return Ok(size);
+        }
+        let Some(composed) = self.composed(blob).await? else { return Err(Failed::Unknown) };
+        let (rest, at, length) = composed.rest;
+        let of_rest = again(|| self.blobs.size(rest)).await?.saturating_sub(at).min(length);
+        Ok(if size < composed.head { size } else { composed.head.saturating_add(of_rest) })
     }
 
     /// The hashes of what lies in one blob, in its order; `None` where it cannot be read through.
@@ -253,8 +285,8 @@ impl Checker {
         let ranges = content.iter().filter_map(|one| range(one.offset, one.length)).collect();
         match self.hash(first.blob, ranges).await {
             Ok(hashes) => Ok(Some(hashes)),
-            Err(Failed::Blob(_)) => Ok(None),
-            Err(Failed::Lost) => Err(VerifyError::Lost),
+            Err(Failed::Blob(_) | Failed::Unknown) => Ok(None),
+            Err(Failed::Verify(error)) => Err(error),
         }
     }
 
@@ -277,12 +309,19 @@ impl Checker {
         blob: Uuid,
         ranges: Vec<Range<u64>>,
     ) -> Result<Vec<[u8; 32]>, Failed> {
-        let stream = self.blobs.read_ranges(blob, ranges.clone()).await;
-        let mut stream = stream.map_err(Failed::Blob)?;
+        let mut stream = match is_composed(blob) {
+            false => self.blobs.read_ranges(blob, ranges.clone()).await?,
+            true => {
+                let Some(composed) = self.composed(blob).await? else {
+                    return Err(Failed::Unknown);
+                };
+                self.blobs.read_pieces(composed.pieces(&ranges)).await?
+            }
+        };
         let (mut hashes, mut hasher) = (Vec::with_capacity(ranges.len()), Sha256::new());
         let mut lengths = ranges.iter().map(|range| range.end - range.start);
         let mut left = lengths.next().unwrap_or(0);
-        while let Some(chunk) = stream.try_next().await.map_err(Failed::Blob)? {
+        while let Some(chunk) = stream.try_next().await? {
             self.pace.pass(chunk.len()).await;
             self.tally.bytes += chunk.len() as u64;
             // Off the threads that serve requests; the store reads on meanwhile.
@@ -293,7 +332,7 @@ impl Checker {
                 left -= take as u64;
                 hasher = tokio::task::spawn_blocking(move || hasher.chain_update(&piece))
                     .await
-                    .map_err(|_| Failed::Lost)?;
+                    .map_err(|_| VerifyError::Lost)?;
                 if left == 0 {
                     hashes.push(std::mem::take(&mut hasher).finalize().into());
                     left = lengths.next().unwrap_or(u64::MAX);
@@ -307,7 +346,25 @@ impl Checker {
 /// Why bytes could not be hashed.
 enum Failed {
     Blob(BlobError),
-    Lost,
+    /// What a composed blob is made of is gone.
+    Unknown,
+    Verify(VerifyError),
+}
+
+impl From<BlobError> for Failed {
+    fn from(error: BlobError) -> Self {
+        Self::Blob(error)
+    }
+}
+
+impl From<VerifyError> for Failed {
+    fn from(error: VerifyError) -> Self {
+        Self::Verify(error)
+    }
+}
+
+fn bigint(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
 }
 
 /// Asks until the store answers, a few times.

@@ -1,12 +1,15 @@
 //! Rows among each other: instances with what hangs on them, series, studies, and what belongs to
 //! none of them any more.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::{Checker, Cursor, Finding, Kind, VerifyError};
 use crate::{
     dicom::transfer_syntax::{Encoding, TransferSyntax},
-    index::{Belonging, VerifyFrames, VerifyInstance},
+    index::{Belonging, VerifyFrames, VerifyInstance, is_composed},
 };
 
 /// Rows of a page.
@@ -30,8 +33,19 @@ enum Unfit {
 impl Checker {
     pub(super) async fn instances(&mut self, after: i64) -> Result<Cursor, VerifyError> {
         let mut tx = self.db.begin_verify(&self.scope).await?;
-        let rows = tx.verify_instances(after, PAGE).await?;
-        for row in &rows {
+        let mut rows = tx.verify_instances(after, PAGE).await?;
+        let composed: Vec<Uuid> =
+            rows.iter().map(|row| row.blob).filter(|blob| is_composed(*blob)).collect();
+        let composed = match composed.is_empty() {
+            true => HashMap::new(),
+            false => tx.composed(&composed).await?,
+        };
+        for row in &mut rows {
+            if is_composed(row.blob) {
+                // That its object is as long as its own row says is looked at with the store.
+                let whole = composed.get(&row.blob).map(|it| it.length());
+                row.blob_length = row.blob_length.and(whole).and_then(|it| i64::try_from(it).ok());
+            }
             self.instance(row);
         }
         // In the same moment, so that nothing was deleted in between.
@@ -81,7 +95,10 @@ impl Checker {
             self.found(about(Kind::ParentsDisagree, row));
         }
         match row.blob_length {
-            None => self.found(about(Kind::OutsideBlob, row).detail("its blob has no row")),
+            None => {
+                let told = "its blob, or what that is made of, has no row";
+                self.found(about(Kind::OutsideBlob, row).detail(told));
+            }
             Some(length) => {
                 let end = row.offset.checked_add(row.length);
                 let inside = row.offset >= 0 && row.length > 0 && end.is_some_and(|e| e <= length);

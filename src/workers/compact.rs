@@ -146,8 +146,12 @@ impl Compact {
     /// Copies what is kept, in order, into the new blob, and returns once that is durable.
     async fn copy(&self, partition: &PartitionId, plan: &CompactionPlan) -> Result<(), CopyError> {
         let blobs = self.blobs.within(partition);
-        let ranges = plan.kept.iter().map(|kept| kept.offset..kept.offset + kept.length).collect();
-        let mut bytes = blobs.read_ranges(plan.from, ranges).await?;
+        let ranges: Vec<_> =
+            plan.kept.iter().map(|kept| kept.offset..kept.offset + kept.length).collect();
+        let mut bytes = match plan.composed {
+            None => blobs.read_ranges(plan.from, ranges).await?,
+            Some(composed) => blobs.read_pieces(composed.pieces(&ranges)).await?,
+        };
         let mut upload = blobs.upload(plan.into).await?;
         let mut files = plan.kept.iter();
         let (mut file, mut left, mut hash) = (files.next(), 0, Sha256::new());

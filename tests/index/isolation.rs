@@ -7,8 +7,8 @@ use collimator::{
     index::{
         DamageNote, Db, DeadLetter, FeedAction, GlobalWatch, KeySettings, LinkSecret, NewBlob,
         NewInstance, NewMember, NewNonPatient, NewRevocation, Reference, Replaced, Revision,
-        RevocationKind, SecretHash, Stored, TENANT_TABLES, WatchKind, WebhookSecret,
-        WebhookSettings,
+        RevocationKind, SecretHash, Shared, Stored, TENANT_TABLES, WatchKind, WebhookSecret,
+        WebhookSettings, composed_id,
     },
     tenancy::{Permissions, Policy, PrincipalKind},
 };
@@ -78,7 +78,9 @@ async fn add_version(db: &Db, partition: &str) {
     let sample = Sample::new(6, 1, 1);
     let stored = store(db, partition, std::slice::from_ref(&sample)).await;
     let [Stored::New { watermark }] = stored[..] else { panic!("{stored:?}") };
-    let (blob, sample) = (NewBlob { id: Uuid::new_v4(), length: 1 << 20 }, sample.other_bytes());
+    let shared = Shared { original: watermark, head: 300, at: 400 };
+    let (blob, mut sample) = (NewBlob { id: composed_id(), length: 300 }, sample.other_bytes());
+    sample.length -= 100;
     let mut tx = db.begin_in(&scope(partition)).await.unwrap();
     tx.update_blob(blob.id).await.unwrap();
     tx.commit().await.unwrap();
@@ -93,7 +95,7 @@ async fn add_version(db: &Db, partition: &str) {
         received: None,
         rejects: None,
     };
-    let revision = Revision { replaces: watermark, new };
+    let revision = Revision { replaces: watermark, new, shared: Some(shared) };
     let mut tx = db.begin_store(&scope(partition)).await.unwrap();
     let replaced = tx.study_replace((&study(6), None), &[blob], &[revision], Duration::ZERO).await;
     assert_eq!(replaced.unwrap(), Replaced::Done(vec![watermark]));

@@ -2,6 +2,7 @@
 
 mod audit;
 mod backfill;
+mod composed;
 mod data;
 mod deletion;
 #[allow(dead_code, reason = "shared with the suite")]

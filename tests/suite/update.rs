@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, Dicom, PARTITIONS, Server, corpus, send, until};
 
+mod composed;
 mod moves;
 mod races;
 mod versions;

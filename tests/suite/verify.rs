@@ -62,7 +62,7 @@ pub async fn verified(db: &Db, blobs: &BlobStore, only: &[&str], bytes: bool) ->
 }
 
 /// The findings of a partition, in a word each: the kind and what it is about.
-fn findings(lines: &[Value], partition: &str) -> BTreeSet<String> {
+pub fn findings(lines: &[Value], partition: &str) -> BTreeSet<String> {
     let of =
         lines.iter().filter(|line| line["type"] == "finding" && line["partition"] == partition);
     of.map(|line| {
@@ -185,7 +185,7 @@ async fn stores_and_deletions_meanwhile_are_no_damage() {
 }
 
 /// Runs SQL as the superuser.
-async fn sql(server: &Server, text: &str) {
+pub async fn sql(server: &Server, text: &str) {
     let mut conn = server.superuser().await;
     sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(&mut conn).await.unwrap();
 }
