@@ -37,6 +37,7 @@ async fn replace(
         length,
         sha256: sample.sha256,
         received: None,
+        rejects: None,
     };
     let revision = Revision { replaces: old, new, shared };
     let mut tx = db.begin_store(&scope("a")).await?;
