@@ -172,7 +172,8 @@ async fn request(
     let dicomdir = layout == Layout::Dicom && asked.dicomdir;
     let deidentify = match options {
         Some(options) => {
-            Some(Deidentify::by(&archive.deidentification_with(scope, options).await?))
+            let profile = archive.deidentification_with(scope, options).await?;
+            Some(Deidentify::by(&profile))
         }
         None => None,
     };

@@ -92,7 +92,8 @@ pub async fn export(
     };
     let deidentify = match options {
         Some(options) => {
-            Some(Deidentify::by(&app.archive.deidentification_with(&scope, options).await?))
+            let profile = app.archive.deidentification_with(&scope, options).await?;
+            Some(Deidentify::by(&profile))
         }
         None => None,
     };
