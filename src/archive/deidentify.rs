@@ -100,7 +100,7 @@ impl Instances {
 impl Deidentified {
     /// To be kept: one instance in whatever transfer syntax becomes of it, whose bytes are held against
     /// the SHA-256 that was noted of so many of them.
-    pub(super) fn to_keep(self, (length, noted): (u64, Option<Vec<u8>>)) -> Self {
+    pub(super) fn kept(self, (length, noted): (u64, Option<Vec<u8>>)) -> Self {
         let noted = noted.map(|noted| Noted { length, noted, sha256: Sha256::new() });
         Self { takes_any: true, noted, ..self }
     }

@@ -156,8 +156,7 @@ impl Archive {
                 (head, Origin::Stored(Box::new(instances)), sha256)
             }
             Some(profile) => {
-                let mut instances =
-                    instances.deidentified(profile.clone()).to_keep((stored, sha256));
+                let mut instances = instances.deidentified(profile.clone()).kept((stored, sha256));
                 let head = instances.next().await?.ok_or(ArchiveError::NotFound)?;
                 (head, Origin::Deidentified(Box::new(instances)), None)
             }

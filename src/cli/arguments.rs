@@ -166,10 +166,10 @@ pub(super) struct ExportOptions {
     /// Write no DICOMDIR with a File-set
     #[arg(long)]
     pub no_dicomdir: bool,
-    /// De-identify instances, with the options of [deidentify]
+    /// De-identify instances, with the options of the configuration
     #[arg(long)]
     pub deidentify: bool,
-    /// An option in place of that of [deidentify], for example dates=shift or retain_uids=true; may be
+    /// An option in place of the configured one, for example dates=shift or retain_uids=true; may be
     /// given several times
     #[arg(long = "option", value_name = "NAME=VALUE", requires = "deidentify")]
     pub options: Vec<String>,
