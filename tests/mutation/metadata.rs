@@ -5,10 +5,12 @@ use std::sync::LazyLock;
 
 use collimator::dicom::{
     DicomError, Limits, Tag, Uid,
-    compose::{Composition, Malformed, Piece, bulk_header, read_json, read_xml},
+    compose::{Composition, Piece, bulk_header, read_json, read_xml},
     data_set::DataSet,
     directory::{Directory, SetFile, keys_of},
-    identifier, sent, ups, xml,
+    identifier,
+    model::Malformed,
+    sent, ups, xml,
 };
 use proptest::{prelude::*, sample::Index, test_runner::RngSeed};
 use serde_json::{Map, Value, json};
