@@ -13,6 +13,7 @@ use crate::{
         process::{Process, run, signal_to},
         send, until,
     },
+    rejection::{SAFETY, note},
     verify::{findings, sql, verified},
 };
 
@@ -253,6 +254,27 @@ async fn what_is_deleted_comes_back_whole_or_goes_whole() {
     until("no row is left", async || composed(&server).await == 0).await;
     assert_eq!(server.count("SELECT count(*) FROM blob").await, 0);
     server.get(STUDY).await.problem(410);
+    is_clean(&server).await;
+}
+
+#[tokio::test]
+async fn what_a_note_hides_comes_back_with_what_it_shares() {
+    let server = Server::with(&[OWN, ("compaction.linger", "0s"), ("sweep.interval", "1s")]).await;
+    let stored: Vec<Vec<u8>> = (1..=3).map(|n| large(1, n).file()).collect();
+    server.store("/studies", &stored).await.is(200);
+    update(&server, "", &["1.2.1"], &patient("AAAAAAAA")).await;
+    let changed = files(&server, STUDY, &[]).await;
+    let evidence: &[(&str, &str, &[&str])] = &[("1.2.1", "1.2.1.0", &["1.2.1.0.2"])];
+    let note = note("1.2.1.9.1", SAFETY, evidence);
+    assert!([200, 202].contains(&server.store("/studies", &[note.file()]).await.status));
+    assert!([404, 410].contains(&server.get(&path(2)).await.status));
+    // What is left is changed again, and what is hidden is not.
+    update(&server, "", &["1.2.1"], &patient("BBBBBBBB")).await;
+    is_clean(&server).await;
+    server.delete(&format!("{STUDY}/series/1.2.1.9/instances/1.2.1.9.1")).await.is(204);
+    let back = files(&server, &path(2), &[]).await.remove(0);
+    assert!(changed.contains(&back) && is_of(&back, &stored[1]));
+    assert_eq!(files(&server, &path(2), &[ORIGINAL]).await, [stored[1].clone()]);
     is_clean(&server).await;
 }
 
