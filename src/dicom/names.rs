@@ -113,7 +113,7 @@ pub fn sound(word: &str) -> Option<String> {
 /// * `w:` and the first one, two and three characters of a word, and all of it,
 /// * `t:` and each three characters of a group that follow each other,
 /// * `s:` and the sound of a word,
-/// * `p:` and each two of its words ([`pairs`]).
+/// * `p:` and each two of its words: [`beginning_beside`], [`sound_beside`].
 pub fn terms(groups: [&str; 3]) -> BTreeSet<String> {
     let mut terms = BTreeSet::new();
     terms.extend(pairs(groups));
