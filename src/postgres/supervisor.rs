@@ -56,6 +56,12 @@ pub struct Wanted {
 type Events = (Sender<Event>, Receiver<Event>);
 type Answer = SyncSender<Result<(Connection, u32), StartError>>;
 
+/// What Postgres says where processes of one that was killed hold its memory still.
+const IN_USE: &str = "shared memory block";
+
+/// How long the first start waits for them.
+const LINGER: Duration = Duration::from_secs(10);
+
 /// The thread's body: starts, answers, and stays until told to stop.
 pub fn run(wanted: Wanted, events: Events, answer: Answer) {
     let mut supervisor = match Supervisor::prepare(&wanted, events) {
@@ -130,11 +136,19 @@ impl Supervisor {
         if let Err(error) = self.log.bound() {
             tracing::warn!(%error, "the log of the private Postgres cannot be set aside");
         }
-        match self.start()? {
-            Readiness::Ready => {}
-            Readiness::Ended(said) => return Err(StartError::Exited { said }),
-            Readiness::StopWanted => {
-                return Err(StartError::Exited { said: "told to stop".into() });
+        let until = Instant::now() + LINGER;
+        loop {
+            match self.start()? {
+                Readiness::Ready => break,
+                // What a killed postmaster left behind ends by itself, a little later than it.
+                Readiness::Ended(said) if said.contains(IN_USE) && Instant::now() < until => {
+                    tracing::warn!("processes of an earlier Postgres have not ended yet");
+                    std::thread::sleep(PAUSE.0);
+                }
+                Readiness::Ended(said) => return Err(StartError::Exited { said }),
+                Readiness::StopWanted => {
+                    return Err(StartError::Exited { said: "told to stop".into() });
+                }
             }
         }
         let connection = Connection { socket_dir: self.place.socket.clone(), password };
