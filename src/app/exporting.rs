@@ -99,20 +99,21 @@ async fn run(
     let deed = Arc::new(Deed::by_command(permission, COMMAND));
     let scope = keys::scope(db, partition, deed).await?;
     let begun = Begun::find(&place).await.context("the destination cannot be used")?;
-    let request = match begun.as_ref().and_then(|begun| begun.request.clone()) {
-        Some(request) => request,
-        None => request(config, &archive, &scope, asked, options).await?,
-    };
-    let digest = digest(asked, &request);
+    // Of what lies in the destination nothing but this is believed: how, and what else, is asked now.
+    let found = begun.as_ref().and_then(|begun| begun.found.clone()).filter(|_| options.is_none());
+    let request = request(config, (&archive, &scope), asked, options, found).await?;
+    let digest = digest(asked, options.as_ref(), &request);
     let begun = match begun {
-        None => Begun::new(digest, &request),
+        None => Begun::new(digest, asked.query.is_some(), &request),
         Some(begun) if begun.asked == digest => begun,
         Some(_) => anyhow::bail!(
-            "the destination has an export that was cut short, of something else than what is asked \
-             for now (or the query finds something else)"
+            "the destination has an export that was cut short, of something else or in another way than \
+             what is asked for now (or the query finds something else, or the key of pseudonyms is \
+             another one)"
         ),
     };
-    let named: Vec<String> = request.resources.iter().take(NAMED).cloned().collect();
+    let named = request.resources.iter().take(NAMED);
+    let named: Vec<String> = named.map(|resource| exchange::path_of(resource)).collect();
     let is_deidentified = request.deidentify.is_some();
     let of = TransferOf { place: &asked.destination, resources: &named, is_deidentified };
     archive.note_transfer(&scope, of).await?;
@@ -129,35 +130,37 @@ async fn run(
         }
     };
     progress.end(&line(&export, &before, progress.seconds()), &BTreeMap::new());
-    ended.context("the export was cut short; repeated, it goes on")?;
+    ended.map_err(|error| match error.can_go_on() {
+        true => anyhow::Error::new(error).context("the export was cut short; repeated, it goes on"),
+        false => error.into(),
+    })?;
     let Exported { failed, refused, skipped, .. } = export.results();
     Ok(failed + refused + skipped == 0)
 }
 
-/// Tells what was asked for from other things, and what of a de-identified export was found from other
-/// things, without telling what that is.
-fn digest(asked: &ExportAsked, request: &ExportRequest) -> String {
+/// Tells what was asked for, and how, from other things; and what of a de-identified export was found
+/// from other things, without telling what that is.
+fn digest(asked: &ExportAsked, options: Option<&Options>, request: &ExportRequest) -> String {
     let ExportAsked { resources, query, level, partition, .. } = asked;
     let ExportRequest { layout, dicomdir, deidentify, .. } = request;
-    let found = deidentify.as_ref().map(|_| &request.resources);
-    let text = format!(
-        "{:?}",
-        (resources, query, level, partition, (layout, dicomdir, deidentify, found))
-    );
+    let hidden = deidentify.as_ref().map(|deidentify| (&deidentify.key, &request.resources));
+    let how = (layout, dicomdir, options, hidden);
+    let text = format!("{:?}", (resources, query, level, partition, how));
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What is to be exported.
+/// What is to be exported; `begun` is what the query found when the export was begun.
 async fn request(
     config: &Config,
-    archive: &Archive,
-    scope: &PartitionScope,
+    (archive, scope): (&Archive, &PartitionScope),
     asked: &ExportAsked,
     options: Option<Options>,
+    begun: Option<Vec<String>>,
 ) -> anyhow::Result<ExportRequest> {
-    let resources = match &asked.query {
-        Some(query) => found(config, archive, scope, &asked.level, query).await?,
-        None => {
+    let resources = match (&asked.query, begun) {
+        (Some(_), Some(begun)) => begun,
+        (Some(query), None) => found(config, archive, scope, &asked.level, query).await?,
+        (None, _) => {
             let wrong = asked.resources.iter().position(|text| !exchange::is_resource(text));
             if let Some(wrong) = wrong {
                 let wrong = wrong + 1;

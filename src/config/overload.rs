@@ -19,6 +19,9 @@ pub struct OverloadConfig {
     pub queue: usize,
     /// `overload.wait`: longest wait for a turn.
     pub wait: Duration,
+    /// `overload.stores_beside`: Stores of one partition that are worked at while another one asks
+    /// for something small; zero: one for each processor.
+    pub stores_beside: usize,
     /// `overload.deadline`: time until a read's answer begins; zero: none.
     pub deadline: Duration,
     /// `overload.heavy_deadline`: the same of a heavy one.
@@ -34,6 +37,7 @@ impl OverloadConfig {
             partition_share: r.count("overload.partition_share", 1..=100),
             queue: r.count("overload.queue", 0..=100_000),
             wait: r.time("overload.wait", 0..=3600),
+            stores_beside: r.count("overload.stores_beside", 0..=100_000),
             deadline: r.time("overload.deadline", 0..=86_400),
             heavy_deadline: r.time("overload.heavy_deadline", 0..=86_400),
         };

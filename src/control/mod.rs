@@ -6,6 +6,7 @@ mod accepting;
 mod access;
 mod aside;
 mod audit;
+mod courtesy;
 mod health;
 mod keys;
 mod links;
@@ -22,7 +23,7 @@ pub use keys::{KeyHolder, Keys, NotGood};
 pub use links::{LinkKey, LinkKeys, LinkSecret, MadeLink, Rotated};
 pub use members::{AccessRefusal, By, MemberChange, Members, can_be_named};
 pub use partitions::{ControlError, Partition, Partitions};
-pub use seats::{Lane, Open, Seat, Seats, Shed};
+pub use seats::{Kind, Open, Seat, Seats, Shed};
 
 pub use crate::index::{
     ApiKey, KeySettings, Member, MemberFilter, NewMember, NewRevocation, OwnRole, PolicyRow,

@@ -14,6 +14,7 @@ use std::{
 use metrics::{Gauge, gauge, histogram};
 use tokio::sync::oneshot;
 
+use super::courtesy::{Courtesy, Turn};
 use crate::{
     config::OverloadConfig,
     telemetry::names,
@@ -50,11 +51,31 @@ impl Shed {
 
 /// What there are seats of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
+enum Lane {
     /// Has all seats.
     Small,
     /// Has some.
     Heavy,
+}
+
+/// What a request is that a seat is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Served first.
+    Small,
+    /// Whole studies and series, and pictures.
+    Heavy,
+    /// A Store: as heavy, and lets small ones of other partitions go first.
+    Store,
+}
+
+impl Kind {
+    fn lane(self) -> Lane {
+        match self {
+            Self::Small => Lane::Small,
+            Self::Heavy | Self::Store => Lane::Heavy,
+        }
+    }
 }
 
 impl Lane {
@@ -80,6 +101,7 @@ struct Inner {
     weights: Weights,
     queue: usize,
     wait: Duration,
+    courtesy: Courtesy,
     state: Mutex<State>,
     /// Of each lane: how many work, and wait.
     working: [Gauge; 2],
@@ -134,13 +156,14 @@ pub struct Seat {
     party: Party,
     lane: Option<Lane>,
     works: bool,
+    turn: Option<Turn>,
 }
 
 impl Seats {
     /// By configuration; with `weights` of partitions where they wait. Alone: there is one partition,
     /// which has all.
     pub fn new(config: &OverloadConfig, weights: Weights, is_alone: bool) -> Self {
-        let OverloadConfig { open, working, heavy, queue, wait, .. } = *config;
+        let OverloadConfig { open, working, heavy, queue, wait, stores_beside, .. } = *config;
         let all = Most { open, working, heavy };
         let part = |all: usize| match is_alone {
             true => all,
@@ -150,8 +173,9 @@ impl Seats {
         let gauges =
             |name: &'static str| Lane::ALL.map(|of| gauge!(name, names::CLASS => of.as_str()));
         let (working, waiting) = (gauges(names::REQUESTS_WORKING), gauges(names::REQUESTS_WAITING));
-        let state = Mutex::default();
-        Self(Arc::new(Inner { all, share, weights, queue, wait, state, working, waiting }))
+        let (courtesy, state) = (Courtesy::new(stores_beside), Mutex::default());
+        let inner = Inner { all, share, weights, queue, wait, courtesy, state, working, waiting };
+        Self(Arc::new(inner))
     }
 
     /// Counts one more that is open; `None`: there are enough.
@@ -164,8 +188,19 @@ impl Seats {
         Some(Open(self.clone()))
     }
 
-    /// Waits for a seat; for none where there is no lane.
-    pub async fn take(&self, party: Party, lane: Option<Lane>) -> Result<Seat, Shed> {
+    /// Waits for a seat; for none where there is no kind.
+    pub async fn take(&self, party: Party, kind: Option<Kind>) -> Result<Seat, Shed> {
+        if kind == Some(Kind::Small) {
+            self.0.courtesy.asked(&party);
+        }
+        let mut seat = self.take_in(party, kind.map(Kind::lane)).await?;
+        if kind == Some(Kind::Store) {
+            seat.turn = self.0.courtesy.enter(&seat.party).await;
+        }
+        Ok(seat)
+    }
+
+    async fn take_in(&self, party: Party, lane: Option<Lane>) -> Result<Seat, Shed> {
         let (waits, lane) = {
             let mut state = self.state();
             let of = state.parties.get(&party);
@@ -174,7 +209,7 @@ impl Seats {
             }
             let Some(lane) = lane else {
                 state.parties.entry(party.clone()).or_default().open += 1;
-                return Ok(Seat { of: self.clone(), party, lane: None, works: false });
+                return Ok(self.seat(party, None));
             };
             let is_next = of.is_none_or(|of| of.waiting[lane as usize].is_empty());
             if is_next && self.has_room(&state, of, lane) {
@@ -235,12 +270,16 @@ impl Seats {
         if is_share { Shed::Share } else { Shed::Full }
     }
 
+    fn seat(&self, party: Party, lane: Option<Lane>) -> Seat {
+        Seat { of: self.clone(), party, lane, works: false, turn: None }
+    }
+
     fn give(&self, state: &mut State, party: Party, lane: Lane) -> Seat {
         state.given += 1;
         let of = state.parties.entry(party.clone()).or_default();
         of.open += 1;
         of.last = state.given;
-        let mut seat = Seat { of: self.clone(), party, lane: Some(lane), works: false };
+        let mut seat = self.seat(party, Some(lane));
         seat.work(state);
         seat
     }
@@ -288,6 +327,9 @@ impl Seat {
         if !self.works {
             return;
         }
+        if let Some(turn) = &self.turn {
+            turn.pause();
+        }
         let of = self.of.clone();
         let mut state = of.state();
         self.rest(&mut state);
@@ -300,6 +342,9 @@ impl Seat {
     pub fn go_on(&mut self) {
         if self.works || self.lane.is_none() {
             return;
+        }
+        if let Some(turn) = &self.turn {
+            turn.go_on();
         }
         let of = self.of.clone();
         self.work(&mut of.state());
@@ -397,19 +442,19 @@ mod tests {
     }
 
     async fn small(seats: &Seats, name: &str) -> Seat {
-        seats.take(party(name), Some(Lane::Small)).await.ok().unwrap()
+        seats.take(party(name), Some(Kind::Small)).await.ok().unwrap()
     }
 
     /// Waits in a task that is at its place in the queue when this returns.
-    async fn queue(seats: &Seats, name: &str, lane: Lane) -> JoinHandle<Result<Seat, Shed>> {
+    async fn queue(seats: &Seats, name: &str, kind: Kind) -> JoinHandle<Result<Seat, Shed>> {
         let (seats, who) = (seats.clone(), party(name));
-        let task = tokio::spawn(async move { seats.take(who, Some(lane)).await });
+        let task = tokio::spawn(async move { seats.take(who, Some(kind)).await });
         tokio::task::yield_now().await;
         task
     }
 
-    async fn shed(seats: &Seats, name: &str, lane: Lane) -> Shed {
-        seats.take(party(name), Some(lane)).await.err().unwrap()
+    async fn shed(seats: &Seats, name: &str, kind: Kind) -> Shed {
+        seats.take(party(name), Some(kind)).await.err().unwrap()
     }
 
     #[tokio::test]
@@ -419,11 +464,11 @@ mod tests {
         for _ in 0..3 {
             held.push(small(&seats, "a").await);
         }
-        let waits = [queue(&seats, "a", Lane::Small).await, queue(&seats, "a", Lane::Small).await];
-        assert_eq!(shed(&seats, "a", Lane::Small).await, Shed::Share);
+        let waits = [queue(&seats, "a", Kind::Small).await, queue(&seats, "a", Kind::Small).await];
+        assert_eq!(shed(&seats, "a", Kind::Small).await, Shed::Share);
         let other = small(&seats, "b").await;
-        let full = [queue(&seats, "b", Lane::Small).await, queue(&seats, "b", Lane::Small).await];
-        assert_eq!(shed(&seats, "b", Lane::Small).await, Shed::Full);
+        let full = [queue(&seats, "b", Kind::Small).await, queue(&seats, "b", Kind::Small).await];
+        assert_eq!(shed(&seats, "b", Kind::Small).await, Shed::Full);
         drop(other);
         tokio::task::yield_now().await;
         assert!(full[0].is_finished() && !waits[0].is_finished(), "a has its share");
@@ -433,13 +478,13 @@ mod tests {
     #[tokio::test]
     async fn small_ones_go_first_and_heavy_ones_have_some_seats() {
         let seats = seats(4, 1, &[]);
-        let heavy = seats.take(party("a"), Some(Lane::Heavy)).await.ok().unwrap();
-        let waits = queue(&seats, "b", Lane::Heavy).await;
+        let heavy = seats.take(party("a"), Some(Kind::Heavy)).await.ok().unwrap();
+        let waits = queue(&seats, "b", Kind::Heavy).await;
         let mut held = Vec::new();
         for name in ["a", "b", "c"] {
             held.push(small(&seats, name).await);
         }
-        let next = queue(&seats, "d", Lane::Small).await;
+        let next = queue(&seats, "d", Kind::Small).await;
         drop(heavy);
         tokio::task::yield_now().await;
         assert!(next.is_finished() && !waits.is_finished());
@@ -453,7 +498,7 @@ mod tests {
         let (one, two) = (small(&seats, "a").await, small(&seats, "a").await);
         let (b, heavy) = (small(&seats, "b").await, small(&seats, "heavy").await);
         let waits =
-            [queue(&seats, "b", Lane::Small).await, queue(&seats, "heavy", Lane::Small).await];
+            [queue(&seats, "b", Kind::Small).await, queue(&seats, "heavy", Kind::Small).await];
         drop(one);
         tokio::task::yield_now().await;
         assert!(waits[1].is_finished() && !waits[0].is_finished());
@@ -463,13 +508,13 @@ mod tests {
     #[tokio::test]
     async fn who_pauses_lets_others_in_and_is_never_kept_from_going_on() {
         let seats = seats(2, 1, &[]);
-        let mut slow = seats.take(party("a"), Some(Lane::Heavy)).await.ok().unwrap();
-        let waits = queue(&seats, "b", Lane::Heavy).await;
+        let mut slow = seats.take(party("a"), Some(Kind::Heavy)).await.ok().unwrap();
+        let waits = queue(&seats, "b", Kind::Heavy).await;
         slow.pause();
         let other = waits.await.unwrap().ok().unwrap();
         slow.go_on();
         assert_eq!(seats.state().working, [0, 2]);
-        let waits = queue(&seats, "c", Lane::Heavy).await;
+        let waits = queue(&seats, "c", Kind::Heavy).await;
         drop(other);
         tokio::task::yield_now().await;
         assert!(!waits.is_finished(), "one works still");
@@ -483,9 +528,9 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_goes_to_the_next() {
         let seats = seats(2, 1, &[]);
-        let held = seats.take(party("a"), Some(Lane::Heavy)).await.ok().unwrap();
-        let gone = queue(&seats, "b", Lane::Heavy).await;
-        let stays = queue(&seats, "c", Lane::Heavy).await;
+        let held = seats.take(party("a"), Some(Kind::Heavy)).await.ok().unwrap();
+        let gone = queue(&seats, "b", Kind::Heavy).await;
+        let stays = queue(&seats, "c", Kind::Heavy).await;
         gone.abort();
         assert!(gone.await.is_err());
         drop(held);

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     archive::{ArchiveError, SearchPage},
-    control::{ControlError, Lane, Seat},
+    control::{ControlError, Kind, Seat},
     dicom::{
         Tag, Uid,
         attributes::Level,
@@ -184,7 +184,7 @@ impl Association {
     ) -> Result<Search, Failure> {
         let at = At::of(&keys, root)?;
         let resource = resource(at, &keys)?;
-        let seat = self.gateway.seats.take((&*scope).into(), Some(Lane::Small)).await;
+        let seat = self.gateway.seats.take((&*scope).into(), Some(Kind::Small)).await;
         let busy = "the server has enough to do; try again later";
         let seat = seat.map_err(|_| (status::OUT_OF_RESOURCES, busy.to_owned()))?;
         let mut paths = Vec::new();

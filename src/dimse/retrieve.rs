@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     archive::{ArchiveError, Coming, Handed, Target},
-    control::{Lane, Seat},
+    control::{Kind, Seat},
     dicom::{Uid, attributes::Level, identifier::Element, transfer_syntax::IMPLICIT_LITTLE},
     query::{Key, Resource},
     tenancy::{PartitionScope, Permission},
@@ -157,7 +157,7 @@ impl Association {
         keys: &[Element],
     ) -> Result<(PartitionScope, Vec<Wish>, u64, Seat), Failure> {
         let at = At::of(keys, root)?;
-        let seat = self.gateway.seats.take((&*scope).into(), Some(Lane::Heavy)).await;
+        let seat = self.gateway.seats.take((&*scope).into(), Some(Kind::Heavy)).await;
         let busy = "the server has enough to do; try again later";
         let seat = seat.map_err(|_| (status::OUT_OF_RESOURCES, busy.to_owned()))?;
         let wishes = self.wishes(&scope, at, keys).await?;

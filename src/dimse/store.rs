@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     archive::{FailureReason, Outcome},
-    control::{ControlError, Lane},
+    control::{ControlError, Kind},
     dicom::{
         Uid,
         explicit::{Identity, file_meta},
@@ -56,7 +56,7 @@ impl Association {
             return Ok((status::DOES_NOT_MATCH, "the command has no valid UIDs".to_owned()));
         };
         let busy = "the server has enough to do; try again later".to_owned();
-        let seat = self.gateway.seats.take((&*scope).into(), Some(Lane::Heavy)).await;
+        let seat = self.gateway.seats.take((&*scope).into(), Some(Kind::Store)).await;
         let Some(mut seat) =
             seat.ok().filter(|_| self.gateway.archive.room_for_store(&scope).is_ok())
         else {

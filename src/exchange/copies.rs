@@ -4,7 +4,7 @@
 //! Who goes on after a step that was cut short finds what it has written by name, length and hash, and
 //! does not write it again; what is de-identified is written again, the same. Holds: what is in the
 //! manifest is in the place, whole, and made of what has the hash of its Store; of what is
-//! de-identified nothing in the place has a name, identifier or UID of its own. Absent: where the
+//! de-identified nothing in the place tells more than the instances do. Absent: where the
 //! cursor is kept, how bytes are opened (`archive::outgoing`).
 
 use std::sync::Arc;
@@ -60,7 +60,7 @@ const LISTS: [&str; 3] = [MANIFEST, ERRORS, RECORDS];
 /// What the whole manifest is called.
 pub(super) const MANIFEST_FILE: &str = "manifest.ndjson";
 /// What the whole log of errors is called.
-const ERRORS_FILE: &str = "errors.log";
+pub(super) const ERRORS_FILE: &str = "errors.log";
 
 /// What files are made with.
 #[derive(Clone, Copy)]

@@ -27,7 +27,7 @@ pub use export::{ExportError, ExportStep, Exporter};
 pub use import::{Batch, How, ImportError, Importer, Line, Status};
 pub use importing::{ImportRequest, ImportStep, Imports};
 pub use layout::Layout;
-pub use request::{Deidentify, ExportRequest, is_resource};
+pub use request::{Deidentify, ExportRequest, is_resource, path_of};
 pub use source::{At, Found, Source, SourceError, Within};
 pub use standalone::{Begun, Standalone, StandaloneError};
 pub use tally::add;

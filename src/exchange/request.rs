@@ -93,6 +93,13 @@ pub fn is_resource(text: &str) -> bool {
     target(text).is_some()
 }
 
+/// The path of a resource below its partition.
+pub fn path_of(resource: &str) -> String {
+    let names = ["studies", "series", "instances"];
+    let parts = names.iter().zip(resource.split('/'));
+    parts.map(|(name, uid)| format!("/{name}/{uid}")).collect()
+}
+
 /// What a resource names.
 pub(super) fn target(resource: &str) -> Option<Target> {
     let mut uids = uids(resource)?.into_iter();

@@ -5,12 +5,14 @@
 //! asked for, with what was found when it began; one that has ended is not written over. Absent: who
 //! asks (`app`), how files are written (`copies`).
 
+use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use super::{
     ExportError, ExportRequest,
-    copies::{Copies, DIRECTORY_TOO_LARGE, MANIFEST_FILE, Means},
+    copies::{Copies, DIRECTORY_TOO_LARGE, ERRORS_FILE, MANIFEST_FILE, Means},
+    layout::RESULTS,
 };
 use crate::{
     archive::Archive,
@@ -36,12 +38,25 @@ pub enum StandaloneError {
     /// What is there is not what we wrote.
     #[error("the destination has an export that was cut short and cannot be gone on with")]
     Unreadable,
-    /// There is the manifest of an export that has ended.
-    #[error("the destination has an export already")]
+    /// There is an export that has ended, or something that looks like one.
+    #[error("the destination has an export already, or files that one would write over")]
     Occupied,
+    /// Another run has gone on with it since.
+    #[error("the export is being gone on with by another run")]
+    Taken,
     /// A DICOMDIR would be too large.
     #[error("{DIRECTORY_TOO_LARGE}")]
     TooMany,
+}
+
+impl StandaloneError {
+    /// Whether the export goes on when it is repeated.
+    pub fn can_go_on(&self) -> bool {
+        match self {
+            Self::Export(error) => !matches!(error, ExportError::OtherKey),
+            Self::Unreadable | Self::Occupied | Self::Taken | Self::TooMany => false,
+        }
+    }
 }
 
 impl From<BlobError> for StandaloneError {
@@ -55,26 +70,35 @@ impl From<BlobError> for StandaloneError {
 pub struct Begun {
     /// Tells what was asked for from other things.
     pub asked: String,
-    /// What is exported; `None` of what is de-identified, since it has UIDs of what is stored.
-    pub request: Option<ExportRequest>,
+    /// What a query found; `None` of what is de-identified, since it has UIDs of what is stored.
+    pub found: Option<Vec<String>>,
     id: Uuid,
 }
 
 impl Begun {
     /// One of which nothing is written yet.
-    pub fn new(asked: String, request: &ExportRequest) -> Self {
-        let request = request.deidentify.is_none().then(|| request.clone());
-        Self { asked, request, id: Uuid::new_v4() }
+    pub fn new(asked: String, by_query: bool, request: &ExportRequest) -> Self {
+        let is_kept = by_query && request.deidentify.is_none();
+        let found = is_kept.then(|| request.resources.clone());
+        Self { asked, found, id: Uuid::new_v4() }
     }
 
     /// What was begun in a place and has not ended.
     ///
     /// # Errors
-    /// [`StandaloneError`]; [`StandaloneError::Occupied`] where one has ended there.
+    /// [`StandaloneError`]; [`StandaloneError::Occupied`] where one has ended there, or something else
+    /// has the names of what would be written.
     pub async fn find(place: &Place) -> Result<Option<Self>, StandaloneError> {
-        match read(place, BEGUN).await? {
-            Some(begun) => Ok(Some(begun)),
-            None if place.size(MANIFEST_FILE).await?.is_some() => Err(StandaloneError::Occupied),
+        if let Some(begun) = read(place, BEGUN).await? {
+            return Ok(Some(begun));
+        }
+        for name in [MANIFEST_FILE, ERRORS_FILE] {
+            if place.size(name).await?.is_some() {
+                return Err(StandaloneError::Occupied);
+            }
+        }
+        match place.list(RESULTS, None).try_next().await? {
+            Some(_) => Err(StandaloneError::Occupied),
             None => Ok(None),
         }
     }
@@ -83,6 +107,8 @@ impl Begun {
 /// How far it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct State {
+    /// Who wrote it last.
+    run: Uuid,
     total: u64,
     cursor: Exporting,
 }
@@ -112,6 +138,7 @@ pub struct Standalone {
     place: Place,
     begun: Begun,
     request: ExportRequest,
+    run: Uuid,
     state: Option<State>,
     /// Whether the next step may find files that the cursor does not know of.
     goes_on: bool,
@@ -128,8 +155,20 @@ impl Standalone {
         place: Place,
         (begun, request): (Begun, ExportRequest),
     ) -> Result<Self, StandaloneError> {
-        let state = read(&place, STATE).await?;
-        Ok(Self { archive, scope, limits, at_once, place, begun, request, state, goes_on: true })
+        let run = Uuid::new_v4();
+        let mut state: Option<State> = read(&place, STATE).await?;
+        if let Some(state) = &mut state {
+            state.run = run;
+            write(&place, STATE, state).await?;
+        }
+        let goes_on = true;
+        Ok(Self { archive, scope, limits, at_once, place, begun, request, run, state, goes_on })
+    }
+
+    /// Whether no other run has gone on with it since this one wrote how far it is.
+    async fn is_ours(&self) -> Result<bool, StandaloneError> {
+        let there: Option<State> = read(&self.place, STATE).await?;
+        Ok(there.map(|there| there.run) == self.state.as_ref().map(|_| self.run))
     }
 
     /// What came of it so far.
@@ -147,6 +186,9 @@ impl Standalone {
     /// # Errors
     /// [`StandaloneError`]; it can be repeated, also by another run.
     pub async fn step(&mut self) -> Result<bool, StandaloneError> {
+        if !self.is_ours().await? {
+            return Err(StandaloneError::Taken);
+        }
         let means = Means {
             archive: &self.archive,
             scope: &self.scope,
@@ -163,7 +205,7 @@ impl Standalone {
             if copies.are_too_many(total) {
                 return Err(StandaloneError::TooMany);
             }
-            let state = State { total, cursor: Exporting::default() };
+            let state = State { run: self.run, total, cursor: Exporting::default() };
             write(&self.place, BEGUN, &self.begun).await?;
             write(&self.place, STATE, &state).await?;
             (self.state, self.goes_on) = (Some(state), false);
@@ -171,9 +213,15 @@ impl Standalone {
         };
         if copies.are_done(&state.cursor) {
             copies.close(self.begun.id, state.cursor.lists).await?;
-            copies.clear(state.cursor.lists).await?;
-            self.place.remove(STATE).await?;
+            // From here on it has ended: without the pieces it could not be closed again.
             self.place.remove(BEGUN).await?;
+            let cleared = async {
+                copies.clear(state.cursor.lists).await?;
+                Ok::<_, ExportError>(self.place.remove(STATE).await?)
+            };
+            if let Err(error) = cleared.await {
+                tracing::warn!(%error, "what the export needs no more could not be removed");
+            }
             return Ok(false);
         }
         let mut cursor = state.cursor.clone();

@@ -31,7 +31,7 @@ use crate::{
         Uid,
         deidentify::{NoOption, Options},
     },
-    exchange::{Deidentify, ExportRequest, ImportRequest, Layout, Within},
+    exchange::{Deidentify, ExportRequest, ImportRequest, Layout, Within, path_of},
     query::{self, QueryError},
     tenancy::{PartitionScope, Permission, Scope},
 };
@@ -167,13 +167,6 @@ fn accepted(urls: &PartitionUrls, id: Uuid) -> Response {
     let href = urls.at(&format!("/operations/{id}"));
     let body = Json(json!({ "id": id, "href": href }));
     (StatusCode::ACCEPTED, [(header::LOCATION, href)], body).into_response()
-}
-
-/// The path of what UIDs name.
-fn path_of(resource: &str) -> String {
-    let names = ["studies", "series", "instances"];
-    let parts = names.iter().zip(resource.split('/'));
-    parts.map(|(name, uid)| format!("/{name}/{uid}")).collect()
 }
 
 fn field(of: &str, name: &str) -> String {

@@ -56,6 +56,9 @@ impl Default for DbOptions {
 /// How long Postgres has to show that it is there, when a search did not end in time.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
+/// How long what Postgres says of the end of a statement may be under way.
+const SAID: Duration = Duration::from_millis(500);
+
 /// The database as the server sees it. Cheap to clone. Nothing hands out a connection: see the
 /// transaction types.
 #[derive(Clone, Debug)]
@@ -197,10 +200,11 @@ impl Db {
         (settings, if limit.is_zero() { statement_timeout } else { limit })
     }
 
-    /// When a search that begins now must have ended.
+    /// When a search that begins now must have ended: one of a single statement a little after
+    /// Postgres has ended that itself, which knows better why than who gives up waiting.
     fn deadline(&self) -> Option<Instant> {
         let limit = self.shared.options.search_timeout;
-        (!limit.is_zero()).then(|| Instant::now() + limit)
+        (!limit.is_zero()).then(|| Instant::now() + limit + SAID)
     }
 
     fn scoped(&self, held: Held, scope: &Scope) -> ScopedTx {

@@ -43,6 +43,8 @@ impl Db {
         }
         let key = PseudonymKey::new(rand::random());
         tx.pseudonym_key_create(&key).await?;
+        // The request that came upon it tells of itself.
+        tx.audit_nothing();
         tx.commit().await?;
         Ok(key)
     }

@@ -1,7 +1,7 @@
 //! Queries all of whose results are meant, as those of an export: nothing of them may be left alone,
 //! or more would be found than was meant.
 
-use super::{QueryError, Resource, SearchQuery, read};
+use super::{Naming, QueryError, Resource, SearchQuery, read};
 use crate::{archive::SearchTag, config::SearchConfig, dicom::attributes::Level};
 
 /// The level whose resources have this name in paths.
@@ -29,8 +29,13 @@ pub fn read_whole(
     if !read.warnings.is_empty() {
         return Err(QueryError::bad_request("has a parameter that is not known"));
     }
-    if query.split('&').any(|pair| ["limit=", "offset="].iter().any(|n| pair.starts_with(n))) {
-        let rule = "has no limit and offset: all that it finds is copied";
+    let partitions = Naming::of(query);
+    for (name, _) in url::form_urlencoded::parse(query.as_bytes()) {
+        let rule = match &*name {
+            "limit" | "offset" => "has no limit and offset: all that it finds is copied",
+            name if partitions.has(name) => "names no partition: it is asked within one",
+            _ => continue,
+        };
         return Err(QueryError::bad_request(rule));
     }
     Ok(read)

@@ -26,8 +26,13 @@ impl Telling {
     }
 }
 
-/// Whether a value has a word that occurs in a name or identifier and means nothing else.
+/// Whether a value has, or may have, a word that occurs in a name or identifier and means nothing else.
+/// Words of these are known as far as they are ASCII, so that another value may have one.
 pub(super) fn tells(charset: &Charset, value: &[u8], telling: &Telling) -> bool {
+    const ESCAPE: u8 = 0x1B;
+    if !value.is_ascii() || value.contains(&ESCAPE) {
+        return true;
+    }
     let text = charset.decode(value, Text::Plain);
     let mut words = text.split(|c: char| !c.is_alphanumeric());
     words.any(|word| {
@@ -140,6 +145,18 @@ mod tests {
         let mut words = Telling::default();
         telling.iter().for_each(|value| words.add(value.as_bytes()));
         cleaned(&Charset::from_value(b"ISO_IR 192").0, text.as_bytes(), &words)
+    }
+
+    #[test]
+    fn what_is_not_ascii_may_tell() {
+        let mut telling = Telling::default();
+        telling.add("MÜLLER".as_bytes());
+        telling.add(b"Chest");
+        let tells = |value: &[u8]| tells(&Charset::from_value(b"ISO_IR 192").0, value, &telling);
+        assert!(!tells(b"ROUTINE CHEST"), "a word of the vocabulary means something else");
+        assert!(!tells(b"SCANNER-7"));
+        assert!(tells("Müller 7".as_bytes()));
+        assert!(tells(b"\x1b$B;3ED\x1b(B"), "another repertoire of ISO 2022");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{operation::Operation, problem::Problem};
 pub use crate::control::Shed;
 use crate::{
     config::OverloadConfig,
-    control::{Aside, Lane, Open, Seat, Seats},
+    control::{Aside, Kind, Open, Seat, Seats},
     telemetry::names,
     tenancy::Scope,
 };
@@ -73,11 +73,12 @@ impl Class {
         }
     }
 
-    fn lane(self) -> Option<Lane> {
+    fn kind(self) -> Option<Kind> {
         match self {
             Self::Vital | Self::Waiting => None,
-            Self::Small => Some(Lane::Small),
-            Self::Heavy | Self::Store => Some(Lane::Heavy),
+            Self::Small => Some(Kind::Small),
+            Self::Heavy => Some(Kind::Heavy),
+            Self::Store => Some(Kind::Store),
         }
     }
 }
@@ -158,8 +159,8 @@ impl Visit {
         if visit.seat().is_some() {
             return Ok(());
         }
-        let (class, lane) = (visit.class, visit.class.lane());
-        let seat = visit.seats.take(scope.into(), lane).await;
+        let class = visit.class;
+        let seat = visit.seats.take(scope.into(), class.kind()).await;
         *visit.seat() = Some(seat.map_err(|shed| shed.answer(class))?);
         Ok(())
     }

@@ -150,7 +150,10 @@ impl<'a> Assembly<'a> {
 
     fn tell_strays(&mut self) {
         for what in self.strays.drain(..) {
-            self.session.refuse_part(what.to_owned());
+            // It may be of an instance for which there was no room, and which nobody knows of.
+            if what != NOBODYS || self.crowded.instances == 0 {
+                self.session.refuse_part(what.to_owned());
+            }
         }
     }
 

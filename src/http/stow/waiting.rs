@@ -2,7 +2,7 @@
 //!
 //! Holds: a URI is of one value; what is held is counted ([`Staged`]).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
 use crate::{
     archive::{Chunks, FailureReason, Staged, StoreSession},
@@ -12,6 +12,9 @@ use crate::{
     },
     http::multipart::PartHead,
 };
+
+/// Bytes that a URI takes besides its text.
+const KNOWN: usize = 64;
 
 /// A part that was read whole.
 pub(super) struct Held {
@@ -23,7 +26,7 @@ pub(super) struct Held {
 /// An instance of which something is still to come.
 pub(super) struct Instance {
     pub(super) composition: Composition,
-    /// What was held for it when it came.
+    /// What was held for it when it came, but for its URIs.
     weight: u64,
     pub(super) sop: Option<(Uid, Uid)>,
     /// The values that come beside it, in the order of the file.
@@ -84,15 +87,21 @@ impl Waiting {
     /// Takes an instance in, whose weight is held. Fails it where a URI is another value's too.
     pub(super) fn add(&mut self, composition: Composition, session: &mut StoreSession) {
         let (number, sop, places) = (self.instances.len(), composition.sop(), composition.places());
-        let weight = composition.weight();
+        // URIs are known to the end of the request, and are counted as long.
+        let known: usize = places.iter().map(|place| place.uri.len() + KNOWN).sum();
+        let weight = composition.weight().saturating_sub(known as u64);
+        let mut twice = None;
         for (at, place) in places.iter().enumerate() {
-            if self.places.contains_key(&place.uri) {
-                let detail = format!("{} has the BulkDataURI of another value", place.tag);
-                self.staged.give_back(weight);
-                self.instances.push(State::Failed);
-                return session.refuse_instance(sop, FailureReason::CannotUnderstand, detail);
+            match self.places.entry(place.uri.clone()) {
+                Entry::Vacant(entry) => drop(entry.insert((number, at))),
+                Entry::Occupied(_) => twice = twice.or(Some(place.tag)),
             }
-            self.places.insert(place.uri.clone(), (number, at));
+        }
+        if let Some(tag) = twice {
+            let detail = format!("{tag} has the BulkDataURI of another value");
+            self.staged.give_back(weight);
+            self.instances.push(State::Failed);
+            return session.refuse_instance(sop, FailureReason::CannotUnderstand, detail);
         }
         let held = places.iter().map(|_| VecDeque::new()).collect();
         let instance = Instance { composition, weight, sop, places, held };

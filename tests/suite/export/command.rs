@@ -72,6 +72,8 @@ async fn what_is_named_or_found_is_copied_and_the_exit_code_says_whether_it_is_a
         (&[&to("e"), "--query", "PatientNmae=x"], "not known"),
         (&[&to("e"), "--query", "StudyDate=x"], "StudyDate"),
         (&[&to("e"), "--query", "limit=1"], "no limit"),
+        (&[&to("e"), "--query", "limi%74=1"], "no limit"),
+        (&[&to("e"), "--query", "microsoft.partitionId=north"], "names no partition"),
         (&[&to("e"), "1.2.1", "--deidentify", "--option", "names=true"], "no names"),
         (&[&to("e"), "1.2.1", "--deidentify", "--option", "dates=x"], "dates must be"),
         (&[&to("e"), "1.2.1", "--partition", "north"], "enable_data_partition"),
@@ -128,4 +130,46 @@ async fn one_that_was_killed_goes_on_where_it_was_and_with_nothing_else() {
         assert_eq!(checked(&out.path().join(name)).len(), 1000);
         assert!(!state.exists() && !state.with_file_name("begun").exists());
     }
+}
+
+/// What was begun as it is does not go on de-identified, nor the other way round, whatever lies in the
+/// destination.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_cut_short_goes_on_in_no_other_way() {
+    let (data, out) = (postgres::tempdir(), tempfile::tempdir().unwrap());
+    let process = Process::serve(data.path(), &[]);
+    process.client.store("/studies", &[ct(1, 1, 1), ct(1, 1, 2)]).await.is(200);
+    let hidden = ["--deidentify"];
+    for (name, how, other) in [("as-is", &[][..], &hidden[..]), ("hidden", &hidden, &[])] {
+        let to = named(out.path(), name);
+        let run = |more: &[&str]| export(data.path(), &[&[&*to, "1.2.1"], more].concat());
+        // There is no room for its manifest.
+        let manifest = out.path().join(name).join("manifest.ndjson");
+        std::fs::create_dir_all(&manifest).unwrap();
+        let (code, _, error) = run(how);
+        assert_eq!(code, Some(1), "{error}");
+        assert!(error.contains("repeated, it goes on"), "{error}");
+        let before = files(&out.path().join(name));
+        for another in [other, &[how, &["--layout", "dicom"]].concat()[..]] {
+            let (code, _, error) = run(another);
+            assert_eq!(code, Some(1));
+            assert!(error.contains("in another way"), "{another:?}: {error}");
+        }
+        let (code, _, error) = run(&["--deidentify", "--option", "dates=shift"]);
+        assert_eq!(code, Some(1));
+        assert!(error.contains("in another way"), "{error}");
+        assert_eq!(files(&out.path().join(name)), before);
+        std::fs::remove_dir(&manifest).unwrap();
+        let (code, text, error) = run(how);
+        assert_eq!(code, Some(0), "{text}{error}");
+        assert_eq!(checked(&out.path().join(name)).len(), 2);
+        assert!(!out.path().join(name).join(".lists/begun").exists());
+    }
+    // Nor is anything written over that is there.
+    let to = named(out.path(), "mine");
+    std::fs::create_dir_all(out.path().join("mine/results")).unwrap();
+    std::fs::write(out.path().join("mine/results/DICOMDIR"), "mine").unwrap();
+    let (code, _, error) = export(data.path(), &[&to, "1.2.1"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("write over"), "{error}");
 }
