@@ -105,14 +105,17 @@ const HIDDEN_OF: &str = concat!(
     is_hidden!("d")
 );
 
-/// `$3` seconds from now it cannot come back; NULL: it cannot.
+/// `$3` seconds from now it cannot come back; NULL: it cannot. What was erased or brought back since
+/// it was looked for stays as it is.
 const LET_GO: &str = concat!(
     "-- rejection_let_go
     UPDATE deleted_instance t SET restorable_until = now() + make_interval(secs => $3)
     FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
     one!("ctid AS at", "deleted_instance", "watermark", "n.key"),
     " x
-    WHERE t.partition_id = $1 AND t.ctid = x.at
+    WHERE t.partition_id = $1 AND t.ctid = x.at AND ",
+    is_hidden!("t"),
+    "
     RETURNING t.blob_id"
 );
 
@@ -362,7 +365,7 @@ impl PartitionTx {
             is_moved |= blobs.binary_search(&row.try_get(0)?).is_err();
         }
         if is_moved {
-            // A compaction moved it between the look and the lock.
+            // Moved, erased or brought back between the look and the lock.
             return Err(IndexError::Busy);
         }
         let (query, conn) = self.statement(DUE);
