@@ -251,7 +251,8 @@ impl PartitionTx {
         for (blob, of) in in_order {
             let news: Vec<NewInstance<'_>> = of.iter().map(|revision| revision.new).collect();
             let origin = Origin::Replacing(&replacing);
-            let answers = self.store_rows(std::slice::from_ref(blob), origin, &news).await?;
+            // No note speaks of a version that replaces another.
+            let (answers, _) = self.store_rows(std::slice::from_ref(blob), origin, &news).await?;
             for (revision, answer) in of.iter().zip(answers) {
                 let Stored::New { watermark } = answer else { return Err(IndexError::Busy) };
                 followed.push((revision.replaces, watermark));
