@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use collimator::{
     dicom::{RejectionTitle, Uid},
-    index::{Db, IndexError, NewBlob, NewInstance, Rejects, Replaced, Revision, Stored, Target},
+    index::{
+        CompactionRule, Db, IndexError, NewBlob, NewInstance, Planned, Rejects, Replaced, Revision,
+        Stored, Target,
+    },
 };
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
@@ -16,6 +19,7 @@ use crate::{
 };
 
 const GRACE: Duration = Duration::from_secs(3600);
+const ANY: CompactionRule = CompactionRule { dead_share: 0.01, min_bytes: 0 };
 
 /// Rows of a batch, whose last one is a note that hides what `named` names.
 fn batch<'a>(
@@ -81,6 +85,71 @@ async fn what_is_erased_while_a_delete_waits_does_not_come_back() {
     assert_eq!(delete(it.db.clone(), sample.target()).await.unwrap(), 0, "it is gone");
     let back = "SELECT count(*) FROM deleted_instance WHERE restorable_until IS NOT NULL";
     assert_eq!(count(&mut conn, back).await, 0);
+}
+
+/// What a server let come back that was erased has neither place nor bytes: it takes nothing from what
+/// lives at the beginning of its blob.
+#[tokio::test]
+async fn what_lives_is_kept_where_something_was_erased() {
+    let it = Database::new().await;
+    let samples = [Sample::new(1, 1, 1), Sample::new(1, 1, 2)];
+    store(&it.db, "a", &samples).await;
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    tx.erase(&samples[1].target(), Uuid::new_v4(), "/").await.unwrap();
+    tx.commit().await.unwrap();
+    let mut conn = it.superuser().await;
+    let let_come = "UPDATE deleted_instance SET restorable_until = now() + interval '1 hour'";
+    sqlx::query(let_come).execute(&mut conn).await.unwrap();
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    let due = tx.compactions_due(10).await.unwrap();
+    let planned = tx.compaction_plan(due[0], ANY).await.unwrap();
+    let Planned::Copy(plan) = planned else { panic!("{planned:?}") };
+    let kept: Vec<(u64, u64)> = plan.kept.iter().map(|kept| (kept.offset, kept.length)).collect();
+    assert_eq!(kept, [(0, samples[0].length)]);
+}
+
+/// Deletes of one of two instances in a blob, at once for good, before or after the other is hidden.
+#[tokio::test]
+async fn what_was_deleted_leaves_a_blob_that_stays_for_what_is_hidden() {
+    let it = Database::new().await;
+    let mut conn = it.superuser().await;
+    for (study, is_hidden_first) in [(1, false), (2, true)] {
+        let samples = [Sample::new(study, 1, 1), Sample::new(study, 1, 2)];
+        store(&it.db, "a", &samples).await;
+        let (note, named) = (Sample::new(9, 9, study), format!("1.2.{study}.1.1"));
+        if is_hidden_first {
+            reject(&it.db, "a", &note, &[&named]).await;
+        }
+        let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+        tx.delete(&samples[1].target(), Duration::ZERO).await.unwrap();
+        tx.commit().await.unwrap();
+        if !is_hidden_first {
+            reject(&it.db, "a", &note, &[&named]).await;
+        }
+        let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+        let due = tx.compactions_due(10).await.unwrap();
+        assert_eq!(due.len(), 1, "{study}");
+        let planned = tx.compaction_plan(due[0], ANY).await.unwrap();
+        tx.commit().await.unwrap();
+        let Planned::Copy(plan) = planned else { panic!("{planned:?}") };
+        assert_eq!(plan.length(), samples[0].length);
+        let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+        assert!(tx.compaction_commit(&plan, Duration::ZERO).await.unwrap());
+        tx.commit().await.unwrap();
+        // The old one goes, and the new one stays.
+        let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+        assert_eq!(tx.blob_removals_due(10).await.unwrap(), [plan.from]);
+        tx.blob_removed(&[plan.from]).await.unwrap();
+        assert!(tx.compactions_due(10).await.unwrap().is_empty());
+        tx.commit().await.unwrap();
+        let place = "SELECT d.blob_id = r.blob_id AND d.blob_offset = 0
+            FROM deleted_instance d JOIN blob_removal r USING (partition_id, blob_id)
+            WHERE d.restorable_until > '9000-01-01' AND r.due_at > '9000-01-01'
+                AND d.study_instance_uid = $1";
+        let found = sqlx::query(place).bind(format!("1.2.{study}")).fetch_all(&mut conn).await;
+        let found: Vec<bool> = found.unwrap().iter().map(|row| row.get(0)).collect();
+        assert_eq!(found, [true]);
+    }
 }
 
 #[tokio::test]
