@@ -1,4 +1,4 @@
-//! A note does not go before what it hides is back.
+//! What is in the way of a note is in nobody else's, and a note does not go before what it hides is back.
 
 use super::{SAFETY, image, is_clean, note, note_path, path, seen, set};
 use crate::harness::Server;
@@ -7,6 +7,26 @@ const EVIDENCE: [(&str, &str, &[&str]); 1] = [("1.2.1", "1.2.1.1", &["1.2.1.1.1"
 
 async fn execute(server: &Server, sql: &'static str) {
     sqlx::raw_sql(sql).execute(&mut server.superuser().await).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_note_that_cannot_be_applied_takes_nothing_with_it() {
+    let server = Server::start().await;
+    execute(
+        &server,
+        "CREATE FUNCTION in_the_way() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40P01'; END $$;
+        CREATE TRIGGER in_the_way BEFORE INSERT ON rejection EXECUTE FUNCTION in_the_way();",
+    )
+    .await;
+    let rejection = note("1.2.1.9.1", SAFETY, &EVIDENCE).file();
+    let files = [image(1).file(), rejection.clone(), image(2).file()];
+    server.store("/studies", &files).await.is(202);
+    assert_eq!(seen(&server).await.0, set(["1.2.1.1.1", "1.2.1.0.2"]));
+    execute(&server, "DROP TRIGGER in_the_way ON rejection").await;
+    server.store("/studies", &[rejection]).await.is(200);
+    assert_eq!(seen(&server).await.0, set(["1.2.1.0.2", "1.2.1.9.1"]));
+    is_clean(&server).await;
 }
 
 #[tokio::test]
