@@ -92,11 +92,11 @@ const MOVE_ORIGINAL: &str = concat!(
 );
 
 /// The new blob, until rows name it.
-pub(super) const QUEUE: &str = "-- compaction_queue
+const QUEUE: &str = "-- compaction_queue
     INSERT INTO blob_removal (partition_id, blob_id, due_at, length)
     VALUES ($1, $2, now() + make_interval(secs => $3), $4)";
 
-pub(super) const QUEUED: &str = concat!(
+const QUEUED: &str = concat!(
     "-- compaction_queued
     UPDATE blob_removal t SET due_at = CASE WHEN t.attempts = 0 THEN now() ELSE t.due_at END
     WHERE t.partition_id = $1 AND t.ctid = ",

@@ -186,7 +186,7 @@ async fn a_note_that_comes_back_takes_first_versions_along() {
     tx.commit().await.unwrap();
     // Both have new versions.
     let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
-    tx.update_blob(second.id).await.unwrap();
+    tx.update_blobs(&[second.id]).await.unwrap();
     tx.commit().await.unwrap();
     let named = [uid("1.2.1.1.1")];
     let changed = samples.clone().map(Sample::other_bytes);
