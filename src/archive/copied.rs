@@ -32,7 +32,7 @@ use crate::{
         index::Indexer,
         reader::Reader,
     },
-    index::{NewBlob, NewInstance, Revision, Shared, VerifyPlace, composed_id},
+    index::{IndexError, NewBlob, NewInstance, Revision, Shared, VerifyPlace, composed_id},
     tenancy::PartitionScope,
 };
 
@@ -78,6 +78,8 @@ pub(super) struct Copied<'a> {
     has_changed: bool,
     /// Complete ones.
     blobs: Vec<NewBlob>,
+    /// Noted for composed ones, and not written yet.
+    spare: Vec<Uuid>,
     /// So many of them are known to be wanted, and when that was said of all.
     told: (usize, Instant),
     made: Vec<Made>,
@@ -116,6 +118,7 @@ impl<'a> Copied<'a> {
             origin,
             has_changed: false,
             blobs: Vec::new(),
+            spare: Vec::new(),
             told: (0, Instant::now()),
             made: Vec::new(),
             held: 0,
@@ -179,6 +182,12 @@ impl<'a> Copied<'a> {
             drop(tx);
             places.sort_by_key(|place| place.watermark);
             seen.extend(watermarks);
+            if self.spare.len() < shareable.len() {
+                let more = shareable.len() - self.spare.len();
+                let more: Vec<Uuid> = (0..more).map(|_| composed_id()).collect();
+                self.announce(&more).await?;
+                self.spare.extend(more);
+            }
             for place in &places {
                 let shareable = shareable.get(&place.watermark).copied();
                 let copied = self.copy_one(place, shareable, &mut open).await;
@@ -194,6 +203,7 @@ impl<'a> Copied<'a> {
         if let Some(open) = open {
             self.close(open).await?;
         }
+        self.leave(&[]).await?;
         self.made.retain(|made| seen.contains(&made.replaces));
         Ok(())
     }
@@ -216,19 +226,24 @@ impl<'a> Copied<'a> {
             self.close(current).await?;
         }
         let id = Uuid::new_v4();
-        self.announce(id).await?;
+        self.announce(&[id]).await?;
         let upload = self.archive.0.blobs.within(self.scope.partition()).upload(id).await?;
         *open = Some(Open { id, upload, length: 0 });
         Ok(To::Open { offset: 0 })
     }
 
-    /// Notes a blob that is about to be written, and that those before it are wanted still.
-    async fn announce(&mut self, id: Uuid) -> Result<(), Hindered> {
-        let is_long_ago = self.told.1.elapsed() > LIFE / 6;
+    /// Whether it was long ago that all blobs were said to be wanted.
+    fn is_long_ago(&self) -> bool {
+        self.told.1.elapsed() > LIFE / 6
+    }
+
+    /// Notes blobs that are about to be written, and that those before them are wanted still.
+    async fn announce(&mut self, ids: &[Uuid]) -> Result<(), Hindered> {
+        let is_long_ago = self.is_long_ago();
         let first = if is_long_ago { 0 } else { self.told.0 };
         let mut tx = self.archive.0.db.begin_in(self.scope).await?;
         tx.update_blobs_leave(self.blobs.get(first..).unwrap_or_default(), LIFE).await?;
-        tx.update_blob(id).await?;
+        tx.update_blobs(ids).await?;
         tx.commit().await?;
         self.told.0 = self.blobs.len();
         if is_long_ago {
@@ -292,8 +307,17 @@ impl<'a> Copied<'a> {
 
     /// Writes the header of a file whose rest stays where it is.
     async fn compose(&mut self, head: Vec<Bytes>, shared: Shared) -> Result<Uuid, Hindered> {
-        let id = composed_id();
-        self.announce(id).await?;
+        if self.is_long_ago() {
+            self.announce(&[]).await?;
+        }
+        let id = match self.spare.pop() {
+            Some(id) => id,
+            None => {
+                let id = composed_id();
+                self.announce(&[id]).await?;
+                id
+            }
+        };
         self.blobs.push(NewBlob { id, length: shared.head });
         self.archive.0.blobs.within(self.scope.partition()).put(id, head).await?;
         Ok(id)
@@ -385,14 +409,23 @@ impl<'a> Copied<'a> {
         Ok(())
     }
 
+    /// Lets blobs leave at once, and those that were noted and are not needed.
+    async fn leave(&mut self, blobs: &[NewBlob]) -> Result<(), IndexError> {
+        let spare = self.spare.drain(..).map(|id| NewBlob { id, length: 0 });
+        let left: Vec<NewBlob> = spare.chain(blobs.iter().copied()).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.archive.0.db.begin_in(self.scope).await?;
+        tx.update_blobs_leave(&left, AT_ONCE).await?;
+        tx.commit().await
+    }
+
     /// Gives up what was copied.
     pub(super) async fn discard(&mut self) {
-        let left = async {
-            let mut tx = self.archive.0.db.begin_in(self.scope).await?;
-            tx.update_blobs_leave(&self.blobs, AT_ONCE).await?;
-            tx.commit().await
-        };
-        let left = left.await;
+        let blobs = std::mem::take(&mut self.blobs);
+        let left = self.leave(&blobs).await;
+        self.blobs = blobs;
         self.archive.wake_removal();
         if let Err(error) = left {
             // They leave when their time comes.

@@ -3,9 +3,8 @@
 
 use uuid::Uuid;
 
-use super::{Archive, ArchiveError, Target, repeated::repeated};
+use super::{Archive, ArchiveError, Target, rejection::Revoked, repeated::repeated};
 use crate::{
-    dicom::Uid,
     index::{Erased, IndexError},
     tenancy::PartitionScope,
 };
@@ -16,10 +15,11 @@ impl Archive {
     /// when the note is deleted as an instance.
     ///
     /// # Errors
-    /// [`ArchiveError::NotFound`] where the scope holds nothing of the kind (any more).
+    /// [`ArchiveError::NotFound`] where the scope holds nothing of the kind (any more);
+    /// [`ArchiveError::Unavailable`] where what a note hides is not back yet: the note is there still.
     pub async fn delete(&self, scope: PartitionScope, target: Target) -> Result<u64, ArchiveError> {
-        let note = self.revoke(&scope, &target).await?;
-        let gone = repeated!(self.try_delete(&scope, &target, note))?;
+        let revoked = self.revoke(&scope, &target).await?;
+        let gone = repeated!(self.try_delete(&scope, &target, revoked.as_ref()))?;
         if gone.is_empty() {
             return Err(ArchiveError::NotFound);
         }
@@ -39,9 +39,9 @@ impl Archive {
         target: Target,
         resource: &str,
     ) -> Result<Uuid, ArchiveError> {
-        let note = self.revoke(&scope, &target).await?;
+        let revoked = self.revoke(&scope, &target).await?;
         let id = Uuid::new_v4();
-        let erased = repeated!(self.try_erase(&scope, &target, note, (id, resource)))?;
+        let erased = repeated!(self.try_erase(&scope, &target, revoked.as_ref(), (id, resource)))?;
         if erased.live.is_empty() && erased.deleted == 0 {
             return Err(ArchiveError::NotFound);
         }
@@ -56,12 +56,12 @@ impl Archive {
         &self,
         scope: &PartitionScope,
         target: &Target,
-        note: Option<&Uid>,
+        revoked: Option<&Revoked<'_>>,
     ) -> Result<Vec<i64>, IndexError> {
-        let mut tx = self.begin_deleting(scope, note).await?;
+        let mut tx = self.begin_deleting(scope, revoked).await?;
         let gone = tx.delete(target, self.0.delete.grace_period).await?;
         if !gone.is_empty() {
-            self.end_note(&mut tx, note).await?;
+            self.end_note(&mut tx, revoked).await?;
             tx.audit_note("instances", gone.len());
             tx.commit().await?;
         }
@@ -72,13 +72,13 @@ impl Archive {
         &self,
         scope: &PartitionScope,
         target: &Target,
-        note: Option<&Uid>,
+        revoked: Option<&Revoked<'_>>,
         (id, resource): (Uuid, &str),
     ) -> Result<Erased, IndexError> {
-        let mut tx = self.begin_deleting(scope, note).await?;
+        let mut tx = self.begin_deleting(scope, revoked).await?;
         let erased = tx.erase(target, id, resource).await?;
         if !erased.live.is_empty() || erased.deleted > 0 {
-            self.end_note(&mut tx, note).await?;
+            self.end_note(&mut tx, revoked).await?;
             tx.audit_note("erased", erased.live.len() as u64 + erased.deleted);
             tx.audit_note("operation", id.simple().to_string());
             tx.commit().await?;

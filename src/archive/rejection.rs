@@ -70,6 +70,14 @@ impl From<Undecided> for ArchiveError {
     }
 }
 
+/// A note that is about to end with its deletion.
+#[derive(Debug)]
+pub(super) struct Revoked<'a> {
+    note: &'a Uid,
+    /// Versions that it hides and that cannot come back, since their bytes are damaged.
+    damaged: Vec<i64>,
+}
+
 /// Whether who stores may also reject, to be awaited when it is to be known.
 pub type MayReject = BoxFuture<'static, Result<bool, Undecided>>;
 
@@ -109,7 +117,7 @@ impl Archive {
         &self,
         scope: &PartitionScope,
         target: &'a Target,
-    ) -> Result<Option<&'a Uid>, ArchiveError> {
+    ) -> Result<Option<Revoked<'a>>, ArchiveError> {
         let Some(note) = target.instance() else { return Ok(None) };
         if !self.0.db.begin_in(scope).await?.rejection_is_note(note).await? {
             return Ok(None);
@@ -119,26 +127,34 @@ impl Archive {
             Err(ArchiveError::NotFound | ArchiveError::Gone) => return Ok(None),
             is_there => is_there?,
         }
-        let mut back: HashSet<Uid> = HashSet::new();
+        let restoring = Restoring { scope, revoked: Some(note) };
+        let (mut back, mut told) = (HashSet::new(), Undeleted::default());
         for _ in 0..ROUNDS {
             // What was moved since it was read is looked at again.
-            if self.revoke_round(Restoring { scope, revoked: Some(note) }, note, &mut back).await? {
-                break;
+            let before = std::mem::take(&mut told);
+            if !self.revoke_round(restoring, note, &mut back, (&before, &mut told)).await? {
+                continue;
             }
+            let (partition, restored) = (scope.partition(), back.len());
+            tracing::info!(%partition, restored, "a rejection note is revoked");
+            let missing = told.missing.iter().map(|(watermark, _)| *watermark);
+            let damaged = told.unreadable.iter().copied().chain(missing).collect();
+            return Ok(Some(Revoked { note, damaged }));
         }
-        let (partition, restored) = (scope.partition(), back.len());
-        tracing::info!(%partition, restored, "a rejection note is revoked");
-        Ok(Some(note))
+        let moved = "what a rejection note hides was moved again and again while it was read";
+        Err(ArchiveError::Unavailable(anyhow::anyhow!(moved)))
     }
 
-    /// Goes through what a note names once. Says whether everything was as it was read.
+    /// Goes through what a note names once. Says whether everything was as it was read; what was not
+    /// there the time before either, in the same place, is damaged.
     async fn revoke_round(
         &self,
         restoring: Restoring<'_>,
         note: &Uid,
         back: &mut HashSet<Uid>,
+        (before, told): (&Undeleted, &mut Undeleted),
     ) -> Result<bool, ArchiveError> {
-        let (mut after, mut is_whole, mut told) = (None, true, Undeleted::default());
+        let (mut after, mut is_whole) = (None, true);
         loop {
             let mut tx = self.0.db.begin_in(restoring.scope).await?;
             let (page, more) = tx.rejection_page(note, after.as_deref(), PAGE).await?;
@@ -152,7 +168,10 @@ impl Archive {
             blobs.sort_by_key(|(_, of)| of.iter().map(|tombstone| tombstone.watermark).min());
             for (at, mut tombstones) in blobs {
                 tombstones.sort_by_key(|tombstone| tombstone.offset);
-                is_whole &= self.undelete_of(restoring, at, &tombstones, back, &mut told).await?;
+                let known = told.missing.len();
+                let is_as_read = self.undelete_of(restoring, at, &tombstones, back, told).await?;
+                let is_missing = told.missing.len() > known;
+                is_whole &= is_as_read || (is_missing && told.missing.is_subset(&before.missing));
             }
             after = more;
             if after.is_none() {
@@ -165,9 +184,9 @@ impl Archive {
     pub(super) async fn begin_deleting(
         &self,
         scope: &PartitionScope,
-        note: Option<&Uid>,
+        revoked: Option<&Revoked<'_>>,
     ) -> Result<PartitionTx, IndexError> {
-        match note {
+        match revoked {
             Some(_) => self.0.db.begin_rejecting(scope).await,
             None => self.0.db.begin_in(scope).await,
         }
@@ -177,10 +196,10 @@ impl Archive {
     pub(super) async fn end_note(
         &self,
         tx: &mut PartitionTx,
-        note: Option<&Uid>,
+        revoked: Option<&Revoked<'_>>,
     ) -> Result<(), IndexError> {
-        if let Some(note) = note {
-            tx.rejection_end(note, self.0.delete.grace_period).await?;
+        if let Some(Revoked { note, damaged }) = revoked {
+            tx.rejection_end(note, damaged, self.0.delete.grace_period).await?;
             tx.audit_note("revoked", note.as_str());
         }
         Ok(())

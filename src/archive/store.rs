@@ -262,7 +262,11 @@ impl StoreSession {
 
     pub(super) async fn add(&mut self, mut pending: Pending) {
         let weight = pending.weight();
-        if self.group_weight + weight > self.archive.0.store.batch_bytes {
+        let is_full = self.group_weight + weight > self.archive.0.store.batch_bytes;
+        // Notes go with notes: they fail, and wait, without the others.
+        let is_note = |one: &Pending| self.archive.0.rejection.of(&one.indexed).is_some();
+        let is_other = self.group.last().is_some_and(|last| is_note(last) != is_note(&pending));
+        if is_full || is_other {
             self.submit().await;
         }
         let budget = self.archive.0.budget.clone();

@@ -4,7 +4,7 @@
 //! so that rows are made in one way only; they are not written again. Instances come back by blob, a
 //! bounded batch a transaction: what ends early has brought some back, and may be asked for again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
@@ -76,6 +76,10 @@ pub struct Undeleted {
     pub rejected: u64,
     /// The first of those that did not come back.
     pub kept: Vec<Kept>,
+    /// Versions whose bytes are damaged.
+    pub(super) unreadable: BTreeSet<i64>,
+    /// Versions whose blobs were not there, with these.
+    pub(super) missing: BTreeSet<(i64, Uuid)>,
 }
 
 impl Undeleted {
@@ -83,7 +87,10 @@ impl Undeleted {
         match why {
             WhyNot::Live => self.live += 1,
             WhyNot::Over => self.over += 1,
-            WhyNot::Damaged => self.damaged += 1,
+            WhyNot::Damaged => {
+                self.damaged += 1;
+                self.unreadable.insert(tombstone.watermark);
+            }
             WhyNot::Rejected => self.rejected += 1,
         }
         if self.kept.len() < TOLD {
@@ -202,7 +209,10 @@ impl Archive {
                 Ok(stream) => Bytes { stream, rest: bytes::Bytes::new() },
                 // Its removal was begun, or a compaction replaced it, since the rows were read.
                 Err(Unread::Missing(_)) => {
-                    left.iter().for_each(|tombstone| undeleted.keep(tombstone, WhyNot::Over));
+                    for tombstone in left {
+                        undeleted.keep(tombstone, WhyNot::Over);
+                        undeleted.missing.insert((tombstone.watermark, blob));
+                    }
                     return Ok(false);
                 }
                 Err(Unread::Other(error)) => return Err(error),

@@ -4,7 +4,8 @@
 //! Two stages: what waits is put into blobs, [`PUTS_AT_ONCE`] at a time; blobs that are durable wait
 //! for their rows, which all that have come meanwhile get in one transaction, one at a time. While it
 //! commits, the next ones' bytes go to the blob store, and the longer it takes the more the next
-//! one serves.
+//! one serves. Rejection notes are kept from others on both: who applies them has to wait for all
+//! stores of the partition, and may fail of it.
 //!
 //! Holds: a blob is durable before the transaction that names it starts; an instance is answered
 //! for only after that transaction committed. A failed batch leaves at most blobs without rows,
@@ -108,6 +109,8 @@ pub(super) type Outcome = (Uuid, Row, Result<Stored, Arc<ArchiveError>>);
 struct Group {
     scope: PartitionScope,
     instances: Vec<Pending>,
+    /// Whether they are rejection notes.
+    are_notes: bool,
     /// What it holds in memory, in bytes.
     bytes: u64,
     answer: oneshot::Sender<Answer>,
@@ -118,6 +121,8 @@ struct Durable {
     scope: PartitionScope,
     blob: NewBlob,
     rows: Vec<Row>,
+    /// Whether they are those of rejection notes.
+    are_notes: bool,
     /// The bytes of each row, should the index refuse them together.
     bytes: Vec<Vec<Bytes>>,
     /// Given back when the rows are committed, and the memory of the bytes with it.
@@ -181,7 +186,8 @@ impl Writers {
         Self { db, blobs, batch_bytes, rejection, queues: Arc::default() }
     }
 
-    /// Queues a group of instances; the receiver hears when they are durable. The group is written
+    /// Queues a group of instances, all or none of which are rejection notes; the receiver hears when
+    /// they are durable. The group is written
     /// even if the receiver is dropped: a client that went away may have been told already.
     pub fn submit(
         &self,
@@ -190,7 +196,8 @@ impl Writers {
     ) -> oneshot::Receiver<Answer> {
         let (answer, receiver) = oneshot::channel();
         let bytes = instances.iter().map(Pending::weight).sum();
-        let group = Group { scope: scope.clone(), instances, bytes, answer };
+        let are_notes = instances.iter().any(|one| self.rejection.of(&one.indexed).is_some());
+        let group = Group { scope: scope.clone(), instances, are_notes, bytes, answer };
         let partition = scope.partition().clone();
         let mut queues = self.queues();
         let queue = queues.entry(partition.clone()).or_default();
@@ -231,14 +238,16 @@ impl Writers {
         }
     }
 
-    /// The groups that wait, up to a blob's size (at least one); `None` ends the caller's run.
+    /// The groups of one kind that wait, up to a blob's size (at least one); `None` ends the caller's
+    /// run.
     fn take_waiting(&self, partition: &PartitionId) -> Option<Vec<Group>> {
         let mut queues = self.queues();
         let queue = queues.get_mut(partition)?;
-        let mut batch = Vec::new();
+        let mut batch: Vec<Group> = Vec::new();
         let mut bytes = 0;
         while let Some(group) = queue.waiting.front() {
-            if !batch.is_empty() && bytes + group.bytes > self.batch_bytes {
+            let is_full = bytes + group.bytes > self.batch_bytes;
+            if batch.last().is_some_and(|last| is_full || last.are_notes != group.are_notes) {
                 break;
             }
             bytes += group.bytes;
@@ -252,14 +261,15 @@ impl Writers {
         Some(batch)
     }
 
-    /// Blobs that wait for their rows (at least one); `None` ends the caller's run.
+    /// Blobs that wait for their rows, of one kind (at least one); `None` ends the caller's run.
     fn take_durable(&self, partition: &PartitionId) -> Option<Vec<Durable>> {
         let mut queues = self.queues();
         let queue = queues.get_mut(partition)?;
-        let (mut batches, mut rows) = (Vec::new(), 0);
+        let (mut batches, mut rows): (Vec<Durable>, _) = (Vec::new(), 0);
         while let Some(next) = queue.durable.front() {
             rows += next.rows.len();
-            if !batches.is_empty() && rows > ROWS_OF_COMMIT {
+            let is_full = rows > ROWS_OF_COMMIT;
+            if batches.last().is_some_and(|last| is_full || last.are_notes != next.are_notes) {
                 break;
             }
             batches.extend(queue.durable.pop_front());
@@ -274,7 +284,7 @@ impl Writers {
 
     /// Writes the bytes of groups into one blob. Where that fails they are told so.
     async fn put_batch(&self, batch: Vec<Group>) -> Option<Durable> {
-        let scope = batch.first()?.scope.clone();
+        let (scope, are_notes) = batch.first().map(|one| (one.scope.clone(), one.are_notes))?;
         let (mut answers, mut pendings) = (Answers(Vec::new()), Vec::new());
         for group in batch {
             answers.0.push((group.answer, group.instances.len()));
@@ -309,7 +319,7 @@ impl Writers {
             length += its;
         }
         let blob = NewBlob { id, length };
-        Some(Durable { scope, blob, rows, bytes, _budget: budget, answers })
+        Some(Durable { scope, blob, rows, are_notes, bytes, _budget: budget, answers })
     }
 
     /// Writes a blob and takes the SHA-256 of each of its files, at the same time: one waits for the

@@ -72,13 +72,14 @@ const ORIGINALS: &str = concat!(
     " o"
 );
 
+/// (What was erased has no place any more.)
 const RESTORABLE: &str = concat!(
     "-- compaction_restorable
     SELECT d.watermark, d.blob_offset, d.length, d.sha256,
         extract(epoch FROM d.restorable_until - now())::float8 FROM ",
     one!("*", "deleted_instance", "blob_id", "$2"),
     " d
-    WHERE d.restorable_until > now()"
+    WHERE d.restorable_until > now() AND d.length > 0"
 );
 
 const MOVE_ORIGINAL: &str = concat!(
@@ -91,7 +92,7 @@ const MOVE_ORIGINAL: &str = concat!(
 );
 
 /// The new blob, until rows name it.
-pub(super) const QUEUE: &str = "-- compaction_queue
+const QUEUE: &str = "-- compaction_queue
     INSERT INTO blob_removal (partition_id, blob_id, due_at, length)
     VALUES ($1, $2, now() + make_interval(secs => $3), $4)";
 
@@ -250,10 +251,17 @@ struct Content {
     originals: Vec<(i64, u64)>,
     /// Watermarks of those that can come back, with their offsets.
     restorable: Vec<(i64, u64)>,
-    /// Time until the first, and the last, of them cannot any more.
+    /// Time until the first of them, but for what notes hide, and the last one cannot any more.
     first: Option<f64>,
     last: Option<f64>,
     kept: BTreeMap<u64, Kept>,
+}
+
+impl Content {
+    /// Whether notes hide something of it: so it stays, whatever else is dead.
+    fn has_hidden(&self) -> bool {
+        self.last.is_some_and(|wait| wait >= HIDDEN_FROM)
+    }
 }
 
 /// The state of the blob that a compaction holds.
@@ -293,7 +301,11 @@ impl PartitionTx {
         let content = self.compaction_content(blob).await?;
         let length = match held {
             Held::Live(length) => length,
-            Held::Dead(length) if is_wanted && !content.kept.is_empty() => length.unwrap_or(0),
+            Held::Dead(length)
+                if content.has_hidden() || (is_wanted && !content.kept.is_empty()) =>
+            {
+                length.unwrap_or(0)
+            }
             Held::Dead(_) => {
                 if is_wanted {
                     let (query, conn) = self.statement(QUEUED);
@@ -396,8 +408,8 @@ impl PartitionTx {
         let (query, conn) = self.statement(FREE);
         query.bind(plan.into).execute(conn).await?;
         self.compaction_drop(plan.from).await?;
-        // What can come back and does not is dead one day.
-        if let Some(wait) = content.first.filter(|_| !is_dead) {
+        // What can come back and does not is dead one day, and stays where there is something else.
+        if let Some(wait) = content.first {
             self.compaction_look(&[plan.into], Duration::from_secs_f64(wait.max(0.0))).await?;
         }
         Ok(true)

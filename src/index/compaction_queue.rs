@@ -1,5 +1,5 @@
 //! The queue of blobs that compaction looks at: those that hold bytes of deleted instances beside
-//! others, once what was deleted cannot come back.
+//! others, live or hidden by notes, once what was deleted cannot come back.
 //!
 //! Absent: looking at them (`compaction`); those that an erasure wants rewritten (`erase`).
 
@@ -18,14 +18,18 @@ const COUNT_DUE: &str = "-- compactions_count
     SELECT count(*) FROM (SELECT FROM blob_compaction
         WHERE partition_id = $1 AND due_at <= now() ORDER BY due_at LIMIT 100000) x";
 
-/// Blobs to be looked at once what was deleted of them cannot come back.
+/// Blobs to be looked at once what was deleted of them cannot come back: those that live, and those
+/// that stay for what notes hide of them.
 const LOOK: &str = concat!(
     "-- compaction_look
     INSERT INTO blob_compaction (partition_id, blob_id, due_at)
-    SELECT b.partition_id, b.blob_id, now() + make_interval(secs => $3)
-    FROM unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
-    one!("*", "blob", "blob_id", "n.key"),
-    " b
+    SELECT $1, n.key, now() + make_interval(secs => $3) FROM unnest($2::uuid[]) AS n(key)
+    WHERE ",
+    one!("1", "blob", "blob_id", "n.key"),
+    " IS NOT NULL
+        OR ",
+    one!("due_at", "blob_removal", "blob_id", "n.key"),
+    " > '9000-01-01'
     ON CONFLICT (partition_id, blob_id) DO NOTHING"
 );
 
@@ -75,7 +79,8 @@ impl PartitionTx {
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    /// Lets live blobs be looked at after `wait`, at the latest.
+    /// Lets blobs be looked at after `wait`, at the latest, where they live or stay for what notes
+    /// hide.
     pub(super) async fn compaction_look(
         &mut self,
         blobs: &[Uuid],

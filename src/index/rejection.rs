@@ -6,8 +6,8 @@
 //! waits; what comes then is stored and hidden in one transaction. Holds: who applies a note has the
 //! stores of the partition to himself
 //! ([`Db::begin_rejecting`](super::Db::begin_rejecting)), so that each instance is either seen by
-//! who applies the note or sees the note itself; what is hidden is named by a note in force, or was let
-//! go.
+//! who applies the note or sees the note itself; what is hidden is named by a note in force, and is let
+//! go with the last of them.
 //!
 //! Absent: what titles do (`archive`); bringing back what no note hides any more (`undelete`).
 
@@ -105,14 +105,17 @@ const HIDDEN_OF: &str = concat!(
     is_hidden!("d")
 );
 
-/// `$3` seconds from now it cannot come back; NULL: it cannot.
+/// `$3` seconds from now it cannot come back; NULL: it cannot. What was erased or brought back since
+/// it was looked for stays as it is.
 const LET_GO: &str = concat!(
     "-- rejection_let_go
     UPDATE deleted_instance t SET restorable_until = now() + make_interval(secs => $3)
     FROM unnest($2::bigint[]) AS n(key) CROSS JOIN LATERAL ",
     one!("ctid AS at", "deleted_instance", "watermark", "n.key"),
     " x
-    WHERE t.partition_id = $1 AND t.ctid = x.at
+    WHERE t.partition_id = $1 AND t.ctid = x.at AND ",
+    is_hidden!("t"),
+    "
     RETURNING t.blob_id"
 );
 
@@ -307,7 +310,7 @@ impl PartitionTx {
         let blobs: Vec<Uuid> = blobs.into_iter().collect();
         self.blobs_lock(&blobs).await?;
         for (key, victims) in &all {
-            // Whoever moved it meanwhile would have waited for this transaction.
+            // An update moved it to a study that was not locked, since it was looked for.
             let Some(study) = keys.get(key) else { return Err(IndexError::Busy) };
             self.bury(victims, study, grace).await?;
         }
@@ -362,7 +365,7 @@ impl PartitionTx {
             is_moved |= blobs.binary_search(&row.try_get(0)?).is_err();
         }
         if is_moved {
-            // A compaction moved it between the look and the lock.
+            // Moved, erased or brought back between the look and the lock.
             return Err(IndexError::Busy);
         }
         let (query, conn) = self.statement(DUE);
@@ -441,12 +444,19 @@ impl PartitionTx {
         Ok((page, last.filter(|_| rows.len() as i64 >= limit)))
     }
 
-    /// Ends a note: what it still names, and alone, is let go, as if it were deleted now. Of a
-    /// transaction of [`Db::begin_rejecting`](super::Db::begin_rejecting).
+    /// Ends a note: what it still hides, and alone, is let go, as if it were deleted now. That may
+    /// be `damaged` versions and no others. Of a transaction of
+    /// [`Db::begin_rejecting`](super::Db::begin_rejecting).
     ///
     /// # Errors
-    /// [`IndexError`].
-    pub async fn rejection_end(&mut self, note: &Uid, grace: Duration) -> Result<(), IndexError> {
+    /// [`IndexError::Busy`] where it hides others, which came after those were read: the transaction is
+    /// not to be committed.
+    pub async fn rejection_end(
+        &mut self,
+        note: &Uid,
+        damaged: &[i64],
+        grace: Duration,
+    ) -> Result<(), IndexError> {
         let (query, conn) = self.statement(END);
         let rows = query.bind(note.as_str()).fetch_all(conn).await?;
         let mut ended: HashMap<String, i64> = HashMap::new();
@@ -461,6 +471,9 @@ impl PartitionTx {
             ended.remove(row.try_get::<&str, _>(0)?);
         }
         let hidden = self.hidden_of(ended.into_values().collect()).await?;
+        if hidden.instances.iter().any(|watermark| !damaged.contains(watermark)) {
+            return Err(IndexError::Busy);
+        }
         self.let_go(hidden, Some(grace)).await?;
         Ok(())
     }

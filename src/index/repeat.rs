@@ -10,10 +10,12 @@ use uuid::Uuid;
 
 use super::{IndexError, NewBlob, NewInstance, PartitionTx, Stored, lookup::one};
 
+/// (But for versions `$3`, which a note of the batch hides in the same transaction.)
 const REPEAT_DELETED: &str = "-- repeat_deleted
     SELECT d.watermark FROM unnest($2::uuid[]) AS n(id) CROSS JOIN LATERAL (
         SELECT watermark FROM deleted_instance
         WHERE partition_id = $1 AND blob_id >= n.id AND blob_id <= n.id
+            AND watermark <> ALL($3::bigint[])
         ORDER BY blob_id LIMIT 1) d";
 
 const REPEAT_STORED: &str = concat!(
@@ -40,8 +42,13 @@ impl PartitionTx {
         // After the rows: while ours hold the ids of the blobs no other try of them can commit, and
         // so nothing of them can be deleted any more.
         let ids: Vec<Uuid> = blobs.iter().map(|blob| blob.id).collect();
+        let new = answers.iter().filter_map(|answer| match answer {
+            Stored::New { watermark } => Some(*watermark),
+            Stored::Identical | Stored::Conflict | Stored::Rejected => None,
+        });
+        let new: Vec<i64> = new.collect();
         let (query, conn) = self.statement(REPEAT_DELETED);
-        if query.bind(&ids).fetch_optional(conn).await?.is_some() {
+        if query.bind(&ids).bind(new).fetch_optional(conn).await?.is_some() {
             return Err(IndexError::Spent);
         }
         let mut stored = self.stored_in(&ids).await?;

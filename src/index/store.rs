@@ -217,8 +217,36 @@ impl Known {
     }
 }
 
-fn origin_may_reject(origin: Origin<'_>) -> bool {
-    !matches!(origin, Origin::Replacing(_))
+/// What notes say of what was stored, which is to be applied ([`PartitionTx::reject`]).
+#[derive(Default)]
+pub(super) struct Noted<'a> {
+    /// Notes that were stored.
+    notes: Vec<&'a NewInstance<'a>>,
+    /// What notes in force name.
+    hidden: Vec<String>,
+    /// What came again although it was hidden, and the versions that were.
+    back: (Vec<&'a str>, Vec<i64>),
+}
+
+impl<'a> Noted<'a> {
+    fn of(stored: &[(i64, &'a NewInstance<'a>)], known: &Known) -> Self {
+        let mut noted = Self::default();
+        for (_, new) in stored {
+            if new.rejects.is_some() {
+                noted.notes.push(*new);
+            }
+            let uid = new.indexed.instance.as_str();
+            match known.rejected.get(uid) {
+                Some((standing, watermark)) if standing.was_hidden => {
+                    noted.back.0.push(uid);
+                    noted.back.1.extend(*watermark);
+                }
+                Some(_) => noted.hidden.push(uid.to_owned()),
+                None => {}
+            }
+        }
+        noted
+    }
 }
 
 impl PartitionTx {
@@ -235,16 +263,19 @@ impl PartitionTx {
         blobs: &[NewBlob],
         news: &[NewInstance<'_>],
     ) -> Result<Vec<Stored>, IndexError> {
-        self.store_rows(blobs, Origin::New, news).await
+        let (answers, noted) = self.store_rows(blobs, Origin::New, news).await?;
+        self.reject(noted).await?;
+        Ok(answers)
     }
 
-    /// As [`PartitionTx::store_batch`], of blobs that have come from `origin`.
-    pub(super) async fn store_rows(
+    /// As [`PartitionTx::store_batch`], of blobs that have come from `origin`; what notes say is left
+    /// to the caller, once the rows are whole.
+    pub(super) async fn store_rows<'a>(
         &mut self,
         blobs: &[NewBlob],
         origin: Origin<'_>,
-        news: &[NewInstance<'_>],
-    ) -> Result<Vec<Stored>, IndexError> {
+        news: &'a [NewInstance<'a>],
+    ) -> Result<(Vec<Stored>, Noted<'a>), IndexError> {
         let tags = self.tags_to_write().await?;
         let replaced = match origin {
             Origin::Replacing(replaced) => Some(replaced),
@@ -252,7 +283,7 @@ impl PartitionTx {
         };
         // Ascending by SOP Instance UID: the order in which every store inserts. Of several with
         // one UID the first counts.
-        let mut pending: BTreeMap<&str, &NewInstance<'_>> = BTreeMap::new();
+        let mut pending: BTreeMap<&str, &'a NewInstance<'a>> = BTreeMap::new();
         for new in news {
             pending.entry(new.indexed.instance.as_str()).or_insert(new);
         }
@@ -308,7 +339,7 @@ impl PartitionTx {
         if !pending.is_empty() {
             return Err(IndexError::Busy);
         }
-        let stored: Vec<(i64, &NewInstance<'_>)> =
+        let stored: Vec<(i64, &'a NewInstance<'a>)> =
             first.iter().filter_map(|(uid, new)| Some((*watermarks.get(*uid)?, *new))).collect();
         self.packs_create(&stored, &homes).await?;
         self.tell(&mut made, &places).await?;
@@ -328,34 +359,13 @@ impl PartitionTx {
                 query.bind(idle).execute(conn).await?;
             }
         }
-        if origin_may_reject(origin) {
-            self.reject(&stored, &known).await?;
-        }
-        Ok(answers(news, &first, &known, &watermarks))
+        let noted = Noted::of(&stored, &known);
+        Ok((answers(news, &first, &known, &watermarks), noted))
     }
 
     /// Applies what notes say: those that were stored, and those in force of what was stored.
-    async fn reject(
-        &mut self,
-        stored: &[(i64, &NewInstance<'_>)],
-        known: &Known,
-    ) -> Result<(), IndexError> {
-        let (mut notes, mut hidden) = (Vec::new(), Vec::new());
-        let (mut back, mut before): (Vec<&str>, Vec<i64>) = (Vec::new(), Vec::new());
-        for (_, new) in stored {
-            if new.rejects.is_some() {
-                notes.push(*new);
-            }
-            let uid = new.indexed.instance.as_str();
-            match known.rejected.get(uid) {
-                Some((standing, watermark)) if standing.was_hidden => {
-                    back.push(uid);
-                    before.extend(*watermark);
-                }
-                Some(_) => hidden.push(uid.to_owned()),
-                None => {}
-            }
-        }
+    pub(super) async fn reject(&mut self, noted: Noted<'_>) -> Result<(), IndexError> {
+        let Noted { notes, hidden, back: (back, before) } = noted;
         if !back.is_empty() {
             self.rejections_lift(&back, before).await?;
         }

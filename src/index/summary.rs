@@ -144,9 +144,24 @@ const COUNT_STUDIES: &str = count!(
 );
 const COUNT_SERIES: &str = count!("count_series", "$3", series_key!("n.uid"), "series_key");
 
+/// How many of these instances are there, in the study and series given.
+const COUNT_INSTANCES: &str = concat!(
+    "-- count_instances
+    SELECT count(*) FROM unnest($2::text[], $3::text[], $4::text[]) AS n(study, series, uid)
+    CROSS JOIN LATERAL ",
+    one!("study_key, series_key", "instance", "sop_instance_uid", "n.uid"),
+    " i
+    WHERE ",
+    study_uid_of_i!(),
+    " = n.study AND ",
+    series_uid_of_i!(),
+    " = n.series"
+);
+
 pub(super) const STATEMENTS: &[&str] = &[
     COUNT_STUDIES,
     COUNT_SERIES,
+    COUNT_INSTANCES,
     SUMMARY_STUDY,
     SUMMARY_SERIES,
     SUMMARY_INSTANCE,
@@ -198,17 +213,25 @@ impl PartitionTx {
     /// [`IndexError`].
     pub async fn count(&mut self, targets: &[&Target]) -> Result<u64, IndexError> {
         let (mut studies, mut series) = (Vec::new(), BTreeMap::<&str, Vec<&str>>::new());
-        let mut all = 0;
+        let (mut of_study, mut of_series, mut instances) = (Vec::new(), Vec::new(), Vec::new());
         for target in targets {
             match target {
                 Target::Study { study } => studies.push(study.as_str()),
                 Target::Series { study, series: uid } => {
                     series.entry(study.as_str()).or_default().push(uid.as_str());
                 }
-                Target::Instance { .. } => {
-                    all += self.summary(target).await?.map_or(0, |summary| summary.count);
+                Target::Instance { study, series, instance } => {
+                    of_study.push(study.as_str());
+                    of_series.push(series.as_str());
+                    instances.push(instance.as_str());
                 }
             }
+        }
+        let mut all = 0;
+        if !instances.is_empty() {
+            let (query, conn) = self.statement(COUNT_INSTANCES);
+            let query = query.bind(of_study).bind(of_series).bind(instances);
+            all += query.fetch_one(conn).await?.try_get::<i64, _>(0)?;
         }
         if !studies.is_empty() {
             let (query, conn) = self.statement(COUNT_STUDIES);

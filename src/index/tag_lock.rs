@@ -1,11 +1,12 @@
-//! Who holds the definitions of extended query tags still.
+//! Who holds the definitions of extended query tags still, and the stores of a partition.
 //!
 //! Two advisory locks, of the root and of each partition, held to the end of a transaction. Who
 //! writes values of tags holds both shared, from before the definitions are read; who adds or
 //! deletes a tag holds the one that it belongs to for itself. So, once a tag is added, every
 //! instance of the partition was either committed before (the reindex sees it) or is stored by a
 //! transaction that sees the tag; and once one is being deleted, nobody writes values of it any
-//! more. The root's lock is always taken first.
+//! more. Who applies or ends a rejection note (`rejection`) holds the partition's lock for himself as
+//! well, since all who store hold it shared. The root's lock is always taken first.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use crate::tenancy::{PartitionId, PartitionScope};
 const OF_ROOT: i32 = 0x5851_5400;
 const OF_PARTITIONS: i32 = 0x5851_5401;
 
-/// Longest wait of who changes definitions, while the stores of a partition queue behind him.
+/// Longest wait for a lock of who holds one of these for himself, while the stores of a partition
+/// queue behind him.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const HOLD: &str = "-- tags_hold
@@ -55,10 +57,11 @@ impl Db {
     }
 
     /// Opens a transaction that stores or ends rejection notes (`rejection`): as [`Db::begin_store`],
-    /// without any other store to the partition beside it.
+    /// without any other store to the partition beside it, or to one of the same key.
     ///
     /// # Errors
-    /// [`IndexError::Busy`] where stores do not end in time.
+    /// [`IndexError::Busy`] where stores do not end in time; a statement of the transaction as well,
+    /// where another lock is not given in that time.
     pub async fn begin_rejecting(&self, scope: &PartitionScope) -> Result<PartitionTx, IndexError> {
         self.begin_tags(scope).await
     }

@@ -177,7 +177,7 @@ impl PartitionTx {
         let originals = self.originals_buried(watermarks).await?;
         let held: BTreeSet<Uuid> = originals.iter().copied().chain([blob]).collect();
         let held: Vec<NewBlob> = held.into_iter().map(|id| NewBlob { id, length: 0 }).collect();
-        let stored = self.store_rows(&held, Origin::Kept, news).await?;
+        let (stored, noted) = self.store_rows(&held, Origin::Kept, news).await?;
         let back: Vec<(i64, i64)> = stored
             .iter()
             .zip(watermarks)
@@ -194,6 +194,10 @@ impl PartitionTx {
         }
         if !originals.is_empty() {
             self.originals_exhume(&back).await?;
+        }
+        // With their first versions: what notes hide takes these along.
+        self.reject(noted).await?;
+        if !originals.is_empty() {
             // Those of instances that were stored anew leave their blobs dead again.
             self.blobs_settle(&originals, Duration::ZERO).await?;
         }

@@ -2,7 +2,7 @@
 //! are there, in one transaction; in the same study or in another.
 //!
 //! The new files are written before, in blobs that await removal until rows name them
-//! ([`PartitionTx::update_blob`]): a server that dies leaves nothing unknown. The transaction locks
+//! ([`PartitionTx::update_blobs`]): a server that dies leaves nothing unknown. The transaction locks
 //! the study as Delete does (`delete`): for itself alone, then the blobs. It goes through only where
 //! exactly what was copied is there ([`Replaced::Changed`] otherwise), so that of two updates the
 //! second copies what the first one made, and no study has instances of both. Rows of the old
@@ -23,7 +23,6 @@ use uuid::Uuid;
 
 use super::{
     IndexError, NewBlob, NewInstance, PartitionTx, Shared, Stored, Target, Updating,
-    compaction::{QUEUE, UNQUEUE},
     located::{bigint, uid},
     lookup::{one, series_uid_of_i},
     store::{Origin, Replacing, Version},
@@ -38,6 +37,22 @@ const POSTPONE: &str = concat!(
     one!("ctid AS at", "blob_removal", "blob_id", "n.key"),
     " x
     WHERE t.partition_id = $1 AND t.attempts = 0 AND t.ctid = x.at"
+);
+
+/// Blobs that are about to be written, until rows name them.
+const QUEUE: &str = "-- update_queue
+    INSERT INTO blob_removal (partition_id, blob_id, due_at, length)
+    SELECT $1, n.key, now() + make_interval(secs => $3), 0 FROM unnest($2::uuid[]) AS n(key)
+    RETURNING blob_id";
+
+/// Takes blobs off the queue that nobody has claimed.
+const UNQUEUE: &str = concat!(
+    "-- update_unqueue
+    DELETE FROM blob_removal t
+    USING unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
+    one!("ctid AS at", "blob_removal", "blob_id", "n.key"),
+    " x
+    WHERE t.partition_id = $1 AND t.attempts = 0 AND t.moved_to IS NULL AND t.ctid = x.at"
 );
 
 /// Updates that have not ended.
@@ -76,7 +91,11 @@ const ATTRIBUTES: &str = concat!(
     " s"
 );
 
-pub(super) const STATEMENTS: &[&str] = &[POSTPONE, WAITING, LEFT, OF_PATIENT, ATTRIBUTES];
+pub(super) const STATEMENTS: &[&str] =
+    &[POSTPONE, QUEUE, UNQUEUE, WAITING, LEFT, OF_PATIENT, ATTRIBUTES];
+
+/// Instances from which no further blob is stored with others.
+const AT_ONCE: usize = 500;
 
 /// Most updates of a partition that have not ended.
 const MOST_WAITING: i64 = 50;
@@ -129,13 +148,16 @@ impl PartitionTx {
         Ok(true)
     }
 
-    /// Notes a blob that is about to be written as one that awaits removal. Commit before writing.
+    /// Notes blobs that are about to be written as ones that await removal. Commit before writing.
     ///
     /// # Errors
     /// [`IndexError`].
-    pub async fn update_blob(&mut self, blob: Uuid) -> Result<(), IndexError> {
+    pub async fn update_blobs(&mut self, blobs: &[Uuid]) -> Result<(), IndexError> {
+        if blobs.is_empty() {
+            return Ok(());
+        }
         let (query, conn) = self.statement(QUEUE);
-        query.bind(blob).bind(LIFE.as_secs_f64()).bind(0_i64).execute(conn).await?;
+        query.bind(blobs).bind(LIFE.as_secs_f64()).execute(conn).await?;
         Ok(())
     }
 
@@ -218,11 +240,11 @@ impl PartitionTx {
             let (query, conn) = self.statement(LEFT);
             query.bind(&victims.watermarks).bind(target.study().as_str()).execute(conn).await?;
         }
-        for blob in blobs {
-            let (query, conn) = self.statement(UNQUEUE);
-            if query.bind(blob.id).fetch_optional(conn).await?.is_none() {
-                return Err(IndexError::Spent);
-            }
+        let ids: Vec<Uuid> = blobs.iter().map(|blob| blob.id).collect();
+        let (query, conn) = self.statement(UNQUEUE);
+        let unqueued = query.bind(&ids).execute(conn).await?.rows_affected();
+        if unqueued < ids.len() as u64 {
+            return Err(IndexError::Spent);
         }
         self.versions_keep(&victims.watermarks, &victims.revised).await?;
         let composed: Vec<(Uuid, i64, Shared, u64)> = revisions
@@ -248,10 +270,20 @@ impl PartitionTx {
         in_order.sort_by_key(|(_, of)| of.iter().map(|revision| revision.replaces).min());
         let mut followed = Vec::with_capacity(revisions.len());
         let mut stored: HashSet<i64> = HashSet::new();
-        for (blob, of) in in_order {
+        let mut in_order = in_order.into_iter().peekable();
+        while in_order.peek().is_some() {
+            // Several blobs at once: a large instance has one of its own.
+            let (mut blobs, mut of) = (Vec::new(), Vec::new());
+            while of.len() < AT_ONCE
+                && let Some((blob, more)) = in_order.next()
+            {
+                blobs.push(*blob);
+                of.extend(more);
+            }
             let news: Vec<NewInstance<'_>> = of.iter().map(|revision| revision.new).collect();
-            let origin = Origin::Replacing(&replacing);
-            let answers = self.store_rows(std::slice::from_ref(blob), origin, &news).await?;
+            // No note speaks of a version that replaces another.
+            let (answers, _) =
+                self.store_rows(&blobs, Origin::Replacing(&replacing), &news).await?;
             for (revision, answer) in of.iter().zip(answers) {
                 let Stored::New { watermark } = answer else { return Err(IndexError::Busy) };
                 followed.push((revision.replaces, watermark));

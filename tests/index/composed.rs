@@ -27,7 +27,7 @@ async fn replace(
     let metadata = sample.metadata();
     let blob = NewBlob { id: blob, length: HEAD };
     let mut tx = db.begin_in(&scope("a")).await?;
-    tx.update_blob(blob.id).await?;
+    tx.update_blobs(&[blob.id]).await?;
     tx.commit().await?;
     let new = NewInstance {
         blob: blob.id,

@@ -82,7 +82,7 @@ async fn add_version(db: &Db, partition: &str) {
     let (blob, mut sample) = (NewBlob { id: composed_id(), length: 300 }, sample.other_bytes());
     sample.length -= 100;
     let mut tx = db.begin_in(&scope(partition)).await.unwrap();
-    tx.update_blob(blob.id).await.unwrap();
+    tx.update_blobs(&[blob.id]).await.unwrap();
     tx.commit().await.unwrap();
     let metadata = sample.metadata();
     let new = NewInstance {

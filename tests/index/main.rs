@@ -10,6 +10,7 @@ mod deletion;
 mod postgres;
 
 mod feed;
+mod hidden;
 mod isolation;
 mod limits;
 mod link_keys;

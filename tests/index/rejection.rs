@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use collimator::{
     dicom::{RejectionTitle, Uid},
-    index::{Db, NewInstance, Rejects, Stored, Target},
+    index::{Db, IndexError, NewInstance, Rejects, Stored, Target},
 };
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
@@ -232,6 +232,7 @@ async fn a_note_that_ends_lets_go_what_it_alone_names() {
     let (page, more) = tx.rejection_page(&uid("1.2.1.9.9"), None, 10).await.unwrap();
     assert_eq!((page.len(), more), (1, None));
     assert_eq!((page[0].0.as_str(), page[0].1.instance.as_str()), ("1.2.1", "1.2.1.1.1"));
+    let hidden = page[0].1.watermark;
     let (page, more) = tx.rejection_page(&uid("1.2.1.9.9"), None, 2).await.unwrap();
     assert_eq!((page.len(), more.as_deref()), (1, Some("1.2.1.1.2")));
     let (page, more) = tx.rejection_page(&uid("1.2.1.9.9"), more.as_deref(), 2).await.unwrap();
@@ -240,12 +241,17 @@ async fn a_note_that_ends_lets_go_what_it_alone_names() {
     // Nobody finds it in another partition.
     let mut tx = it.db.begin_in(&scope("b")).await.unwrap();
     assert!(!tx.rejection_is_note(&uid("1.2.1.9.9")).await.unwrap());
-    tx.rejection_end(&uid("1.2.1.9.9"), GRACE).await.unwrap();
+    tx.rejection_end(&uid("1.2.1.9.9"), &[], GRACE).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(said(&mut conn).await.len(), 4);
 
+    // Nothing is let go but what is known to be damaged.
     let mut tx = it.db.begin_rejecting(&scope("a")).await.unwrap();
-    tx.rejection_end(&uid("1.2.1.9.9"), GRACE).await.unwrap();
+    let ended = tx.rejection_end(&uid("1.2.1.9.9"), &[], GRACE).await;
+    assert!(matches!(ended, Err(IndexError::Busy)), "{ended:?}");
+    drop(tx);
+    let mut tx = it.db.begin_rejecting(&scope("a")).await.unwrap();
+    tx.rejection_end(&uid("1.2.1.9.9"), &[hidden], GRACE).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(said(&mut conn).await, ["1.2.1.1.2 by 1.2.1.9.10 hidden"]);
     let gone = "SELECT sop_instance_uid FROM deleted_instance

@@ -424,3 +424,24 @@ async fn everything_works_without_prepared_statements() {
     let mut registry = it.db.registry().await.unwrap();
     assert!(registry.partition_exists(&"microsoft.default".parse().unwrap()).await.unwrap());
 }
+
+#[tokio::test]
+async fn targets_of_every_level_are_counted_where_they_are() {
+    let it = Database::new().await;
+    let batch: Vec<Sample> = (1..=6).map(|n| Sample::new(n % 2, n % 3, n)).collect();
+    store(&it.db, "a", &batch).await;
+    let mut targets: Vec<Target> = batch.iter().map(Sample::target).collect();
+    // Under another series, and not there at all.
+    let Target::Instance { study: of, instance, .. } = batch[0].target() else { unreachable!() };
+    targets.push(Target::Instance { study: of, series: uid("1.2.9"), instance });
+    targets.push(Sample::new(1, 1, 99).target());
+    let some: Vec<&Target> = targets.iter().skip(1).collect();
+    let more = [series(1, 1), study(0), study(7)];
+    let all: Vec<&Target> = some.iter().copied().chain(&more).collect();
+    let mut tx = it.db.begin_in(&scope("a")).await.unwrap();
+    assert_eq!(tx.count(&some).await.unwrap(), 5);
+    assert_eq!(tx.count(&all).await.unwrap(), 5 + 1 + 3);
+    assert_eq!(tx.count(&[]).await.unwrap(), 0);
+    let mut tx = it.db.begin_in(&scope("b")).await.unwrap();
+    assert_eq!(tx.count(&all).await.unwrap(), 0);
+}

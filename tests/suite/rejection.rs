@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Dicom, PARTITIONS, Server, send, until};
 
+mod alone;
 mod paths;
 mod rights;
 
