@@ -3,9 +3,9 @@
 //! Holds: all keys come from one statement, and so are those of one moment: nothing that is stored,
 //! changed or deleted meanwhile can move what has not been read yet, so that nothing is missed or
 //! found twice. Statements before it choose the way, and yield no key; one of them tells with which
-//! first components a name may begin, so that a study whose first component comes up between the two
-//! is left out, as one that comes after both. What is said of them is read in bites; what was deleted
-//! by then is left out.
+//! first components a name may begin, so that a study to which a name with a new one is given between
+//! the two is left out, as one that is stored after both. What is said of them is read in bites; what
+//! was deleted by then is left out.
 
 use tokio::time::Instant;
 
