@@ -52,6 +52,8 @@ pub(super) struct Attribute {
     pub(super) inline: Option<String>,
     /// Where its value is.
     pub(super) uri: Option<String>,
+    /// Whether its object in JSON has members that are none of PS3.18 §F.2.2.
+    pub(super) has_more: bool,
     /// The first rule of its model that it breaks.
     pub(super) flaw: Option<&'static str>,
 }
@@ -71,7 +73,15 @@ pub(super) enum Value {
 
 impl Attribute {
     fn of(tag: Tag) -> Self {
-        Self { tag, vr: None, values: Vec::new(), inline: None, uri: None, flaw: None }
+        Self {
+            tag,
+            vr: None,
+            values: Vec::new(),
+            inline: None,
+            uri: None,
+            has_more: false,
+            flaw: None,
+        }
     }
 
     fn note(&mut self, what: &'static str) {

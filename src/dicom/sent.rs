@@ -22,8 +22,9 @@ use super::{
 /// Deepest nesting of items.
 const MAX_DEPTH: u16 = 16;
 
-/// Bytes of memory that a byte of a body may need, and those that any body may need.
-const SPREAD: u64 = 16;
+/// Bytes of memory that a byte of a body may need, and those that any body may need. What spreads
+/// most are numbers of one digit, which take 65 bytes and are written in two.
+const SPREAD: u64 = 40;
 const LEAST: u64 = 64 << 10;
 
 /// Longest path of a flaw that is told, in attributes.
@@ -111,9 +112,12 @@ fn data_set(attributes: Vec<Attribute>, path: &mut Vec<Tag>) -> Result<Map<Strin
 
 /// An attribute as it is kept.
 fn attribute(attribute: Attribute, path: &mut Vec<Tag>) -> Result<Value, Flaw> {
-    let Attribute { tag, vr, values, inline, uri, flaw: own } = attribute;
+    let Attribute { tag, vr, values, inline, uri, has_more, flaw: own } = attribute;
     if let Some(what) = own {
         return Err(flaw(path, what));
+    }
+    if has_more {
+        return Err(flaw(path, "has a member that is none of PS3.18 §F.2.2"));
     }
     let vr = vr.ok_or_else(|| flaw(path, "`vr` is the value representation (PS3.18 §F.2.2)"))?;
     if let Some(own) = attributes::exact_vr_of(tag).filter(|own| *own != vr) {

@@ -117,7 +117,9 @@ impl Association {
             Ok(((scope, wishes, count, seat), to)) => {
                 let mut hands = Hands { seat, to, tally: Tally::of(count), message: 0 };
                 let ended = self.hand_all(context, command, (scope, wishes), &mut hands).await;
-                let Hands { to, tally, .. } = hands;
+                let Hands { seat, to, tally, .. } = hands;
+                // Nobody waits for it while the destination takes leave.
+                drop(seat);
                 if let Some(mover) = to {
                     mover.end().await;
                 }

@@ -1,10 +1,11 @@
 //! Rows that were stored by an earlier version, given what has come since where SQL alone cannot tell.
 //!
-//! Terms of studies, offsets from UTC, requests of series (migration 3); terms of first components and
-//! of pairs of words (4). Runs as the owner, under the
-//! lock of migrations, before any server of the new version does. Row-level security is forced on
-//! the owner too, so that it goes partition by partition; by so many studies a transaction, so that
-//! it can be broken off and is begun anew; adding what is there already changes nothing.
+//! Terms of studies, offsets from UTC, requests of series (step 3); terms of first components and of
+//! pairs of words (step 4). Runs as the owner, under the lock of migrations, before any server of the
+//! new version does: one of an earlier version that still runs stores rows that nobody fills in, so
+//! all of them are stopped first. Row-level security is forced on the owner too, so that it goes
+//! partition by partition; by so many studies a transaction, so that it can be broken off and is
+//! begun anew; adding what is there already changes nothing.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,9 @@ use super::{
     requests, terms,
 };
 
-/// What an archive says that has all of it.
+/// What an archive says that has all of it: a number of its own, one more whenever there is more to
+/// fill in. It is not that of the last migration, which it was when `migrations/0003_search.sql` said
+/// so; migrations that have landed are not edited.
 const FILLED: i32 = 4;
 
 /// Studies of one transaction.

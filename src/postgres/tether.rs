@@ -90,6 +90,10 @@ mod tests {
 
     use super::*;
 
+    /// One that nobody starts processes without; shells and `nohup` have others ignored, and who
+    /// is started so leaves it to his children.
+    const SIGNAL: Signal = libc::SIGTERM;
+
     fn sleeper() -> std::process::Child {
         Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap()
     }
@@ -97,15 +101,15 @@ mod tests {
     #[test]
     fn the_watch_signals_when_its_pipe_closes() {
         let mut child = sleeper();
-        let mut watch = Watch::over(child.id(), libc::SIGINT).unwrap();
+        let mut watch = Watch::over(child.id(), SIGNAL).unwrap();
         drop(watch.shell.stdin.take());
-        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGINT));
+        assert_eq!(child.wait().unwrap().signal(), Some(SIGNAL));
     }
 
     #[test]
     fn the_watch_lets_go_when_told() {
         let mut child = sleeper();
-        drop(Watch::over(child.id(), libc::SIGINT).unwrap());
+        drop(Watch::over(child.id(), SIGNAL).unwrap());
         assert!(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
@@ -117,10 +121,10 @@ mod tests {
         let thread = std::thread::spawn(|| {
             let mut command = Command::new("sleep");
             command.arg("1000");
-            prepare(&mut command, libc::SIGINT, None);
+            prepare(&mut command, SIGNAL, None);
             command.spawn().unwrap()
         });
         let mut child = thread.join().unwrap();
-        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGINT));
+        assert_eq!(child.wait().unwrap().signal(), Some(SIGNAL));
     }
 }

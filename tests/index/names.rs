@@ -294,3 +294,57 @@ async fn names_with_several_groups_are_counted_once() {
         assert_eq!(tx.search_count(&page, None, Some(&found)).await.unwrap(), 2_600, "{start}");
     }
 }
+
+/// Studies that an earlier rule gave no terms of two words, though this one does, are found beside those
+/// that have them, and once where they have both.
+#[tokio::test]
+async fn names_with_and_without_terms_of_two_words_are_found_together() {
+    let it = Database::new().await;
+    let named = |n: u32, groups: [&str; 3]| {
+        let columns = COLUMNS[0].iter().zip(groups);
+        columns.fold(Sample::new(n, 1, 1), |sample, (column, value)| sample.key(column, value))
+    };
+    let three = ["yamada^tarou", "山田^太郎", "やまだ^たろう"];
+    let mut batch: Vec<Sample> = (1..=3).map(|n| named(n, three)).collect();
+    batch.push(named(4, ["yamada^tarou^anna^bert^carl", "", ""]));
+    batch.push(named(5, ["yamada^hanako", "山田^花子", "やまだ^はなこ"]));
+    store(&it.db, "a", &batch).await;
+    let mut conn = it.superuser().await;
+    // The first one has what the earlier rule gave it, and the second one both.
+    let load = "
+        DELETE FROM study_term WHERE term LIKE 'p:%'
+            AND study_key IN (SELECT study_key FROM study WHERE study_id = '1');
+        INSERT INTO study_term (partition_id, study_key, term, study_order)
+            SELECT partition_id, study_key, 'p:', study_order FROM study
+            WHERE study_id IN ('1', '2')";
+    sqlx::raw_sql(load).execute(&mut conn).await.unwrap();
+    let unpaired = async |conn: &mut sqlx::PgConnection| {
+        let sql = "SELECT study_id FROM study JOIN study_term USING (partition_id, study_key)
+            WHERE term = 'p:' ORDER BY study_id";
+        sqlx::query_scalar::<_, String>(sql).fetch_all(conn).await.unwrap()
+    };
+    assert_eq!(unpaired(&mut conn).await, ["1", "2", "4"]);
+    for filled in [false, true] {
+        if filled {
+            let sql = "UPDATE archive SET filled = 0";
+            sqlx::raw_sql(sql).execute(&mut conn).await.unwrap();
+            migrate(owner(&it.name)).await.unwrap();
+        }
+        for (words, expected) in [
+            (["yamada", "tarou"], &["1", "2", "3", "4"][..]),
+            (["yam", "tar"], &["1", "2", "3", "4"]),
+            (["iamada", "tarou"], &["1", "2", "3", "4"]),
+            (["iamada", "taru"], &["1", "2", "3", "4"]),
+            (["yamada", "たろう"], &["1", "2", "3"]),
+            (["やまだ", "たろう"], &["1", "2", "3"]),
+            (["やまだ", "はなこ"], &["5"]),
+            (["やまだ", "anna"], &[]),
+        ] {
+            let test = Test::All(words.map(fuzzy).to_vec());
+            let name = attributes::by_keyword("PatientName").unwrap();
+            let mut studies = found(&it.db, &plan(Level::Study, Condition::on(name, test))).await;
+            studies.sort();
+            assert_eq!(studies, expected, "{words:?}, filled in anew: {filled}");
+        }
+    }
+}

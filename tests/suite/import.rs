@@ -354,7 +354,7 @@ async fn the_server_goes_on_with_an_import_after_kill_9_and_can_be_told_to_stop(
     let ended = ended(&client, &path).await;
     assert_eq!(ended["status"], "canceled");
     assert!(
-        ended["processed"].as_u64().is_none_or(|count| count < u64::from(2 * FILES)),
+        ended["processed"].as_u64().is_some_and(|count| count < u64::from(2 * FILES)),
         "{ended}"
     );
 }

@@ -1,8 +1,11 @@
 //! All that a search finds, for who works at it and does not turn pages.
 //!
-//! Holds: the keys are read by one statement, and so are those of one moment: nothing that is stored,
+//! Holds: all keys come from one statement, and so are those of one moment: nothing that is stored,
 //! changed or deleted meanwhile can move what has not been read yet, so that nothing is missed or
-//! found twice. What is said of them is read in bites; what was deleted by then is left out.
+//! found twice. Statements before it choose the way, and yield no key; one of them tells with which
+//! first components a name may begin, so that a study to which a name with a new one is given between
+//! the two is left out, as one that is stored after both. What is said of them is read in bites; what
+//! was deleted by then is left out.
 
 use tokio::time::Instant;
 
@@ -40,7 +43,10 @@ impl Archive {
         let asked = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let plan = SearchPlan { limit: asked, offset: 0, after: None, ..plan };
         let deadline = Instant::now() + self.0.search.timeout;
-        let keys = self.0.db.begin(scope).await?.search_keys(&plan).await?;
+        let mut tx = self.0.db.begin(scope).await?;
+        let plan = tx.search_told(plan).await?;
+        let keys = tx.search_keys(&plan).await?;
+        drop(tx);
         if keys.len() > limit {
             return match &passing {
                 Some(passing) => Err(passing.too_broad(self.0.search.max_filtered)),

@@ -33,7 +33,8 @@ pub(super) fn elements(attributes: Vec<Attribute>, flaw: &mut Option<Flaw>) -> V
 /// `None` where the attribute does not belong into a data set.
 fn element(attribute: Attribute, flaw: &mut Option<Flaw>) -> Result<Option<Element>, &'static str> {
     const KIND: &str = "has a value of a kind that its vr does not allow";
-    let Attribute { tag, vr, values, inline, uri, flaw: own } = attribute;
+    // What else its object has, a keyword for example, is passed over.
+    let Attribute { tag, vr, values, inline, uri, has_more: _, flaw: own } = attribute;
     if let Some(what) = own {
         flaw.get_or_insert(Flaw { tag, what });
     }

@@ -80,6 +80,21 @@ fn json_comes_back_as_it_was() {
     assert_eq!(String::from_utf8(third).unwrap(), String::from_utf8(first).unwrap());
 }
 
+/// Some clients say the keyword or the name of each attribute, too.
+#[test]
+fn members_beside_those_of_an_attribute_are_passed_over() {
+    let plain = read(
+        r#""00081030":{"vr":"LO","Value":["a"]},
+           "00400260":{"vr":"SQ","Value":[{"00080100":{"vr":"SH","Value":["1"]}}]}"#,
+    );
+    let told = read(
+        r#""00081030":{"keyword":"StudyDescription","vr":"LO","Value":["a"]},
+           "00400260":{"vr":"SQ","name":{"de":["x",null]},"Value":[
+               {"00080100":{"vr":"SH","Value":["1"],"keyword":"CodeValue"}}]}"#,
+    );
+    assert_eq!((told.flaw(), &told), (None, &plain));
+}
+
 #[test]
 fn values_beside_are_named_in_the_order_of_the_file() {
     let composition = read(

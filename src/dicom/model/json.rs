@@ -1,8 +1,10 @@
 //! DICOM JSON (PS3.18 Annex F) in.
 
 use super::{Attribute, DataSet, GROUPS, Malformed, Room, Value, scan::Scanner};
-use crate::dicom::{Tag, json::tag_of};
+use crate::dicom::{Tag, VR, json::tag_of};
 
+/// What an item is where none may be.
+const TOO_DEEP: &str = "is nested deeper than limits.element_depth";
 /// The members of an attribute (PS3.18 §F.2.2).
 const MEMBERS: [&str; 4] = ["vr", "Value", "BulkDataURI", "InlineBinary"];
 
@@ -18,8 +20,6 @@ pub fn read<T>(
     room: u64,
     mut made: impl FnMut(DataSet) -> T,
 ) -> Result<Vec<T>, Malformed> {
-    // Names are objects too, below the deepest item.
-    let depth = depth.saturating_add(1);
     let mut reader = Reader { scanner: Scanner::new(json)?, room: Room::new(room) };
     let mut found = Vec::new();
     if reader.scanner.eat(b'[') {
@@ -92,13 +92,22 @@ impl Reader<'_> {
                 }
                 ("Value", Some(b'[')) => self.values(&mut read, depth)?,
                 _ => {
-                    read.note(match known {
-                        Some(_) => "has a member of the wrong type (PS3.18 §F.2)",
-                        None => "has a member that is none of PS3.18 §F.2.2",
-                    });
+                    let is_meant = |member: &&str| member.eq_ignore_ascii_case(&name);
+                    match known {
+                        Some(_) => read.note("has a member of the wrong type (PS3.18 §F.2)"),
+                        // Who passed it over would lose a value.
+                        None if MEMBERS.iter().any(is_meant) => {
+                            read.note("has a member in the wrong case (PS3.18 §F.2.2)");
+                        }
+                        None => read.has_more = true,
+                    }
                     self.scanner.skip()?;
                 }
             }
+        }
+        // Those without attributes too, which may be names elsewhere.
+        if depth == 0 && read.vr == Some(VR::SQ) && !read.values.is_empty() {
+            read.note(TOO_DEEP);
         }
         Ok(read)
     }
@@ -140,11 +149,8 @@ impl Reader<'_> {
 
     /// An item, or a person name: its members tell which.
     fn object(&mut self, of: &mut Attribute, depth: u16) -> Result<Option<Value>, Malformed> {
-        let Some(below) = depth.checked_sub(1) else {
-            of.note("is nested deeper than limits.element_depth");
-            self.scanner.skip()?;
-            return Ok(None);
-        };
+        // A name, which has no level of its own, may stand where no item may.
+        let below = depth.checked_sub(1);
         self.scanner.expect(b'{', "")?;
         let (mut attributes, mut groups) = (Vec::new(), <[String; 3]>::default());
         let (mut is_name, mut first) = (false, true);
@@ -153,7 +159,13 @@ impl Reader<'_> {
             let name = self.scanner.name()?;
             let group = GROUPS.iter().position(|group| *group == name);
             match (tag_of(&name), group.and_then(|at| groups.get_mut(at))) {
-                (Some(inner), _) => attributes.push(self.attribute(inner, below)?),
+                (Some(inner), _) => match below {
+                    Some(below) => attributes.push(self.attribute(inner, below)?),
+                    None => {
+                        of.note(TOO_DEEP);
+                        self.scanner.skip()?;
+                    }
+                },
                 (None, Some(group)) if self.scanner.peek() == Some(b'"') => {
                     is_name = true;
                     *group = self.scanner.string()?.into_owned();

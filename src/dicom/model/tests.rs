@@ -4,15 +4,17 @@
 use super::{xml::LEFT_OUT, *};
 
 const ROOM: u64 = 1 << 16;
+/// Levels of items.
+const DEPTH: usize = 4;
 
 fn json(attributes: &str) -> DataSet {
     let text = format!("{{{attributes}}}");
-    read_json(text.as_bytes(), 4, ROOM, |one| one).unwrap().remove(0)
+    read_json(text.as_bytes(), DEPTH as u16, ROOM, |one| one).unwrap().remove(0)
 }
 
 fn xml(attributes: &str) -> DataSet {
     let text = format!("\u{FEFF}<NativeDicomModel>{attributes}</NativeDicomModel>");
-    read_xml(text.as_bytes(), 4, ROOM).unwrap()
+    read_xml(text.as_bytes(), DEPTH as u16, ROOM).unwrap()
 }
 
 fn text(text: &str) -> Value {
@@ -62,10 +64,64 @@ fn numbers_that_are_left_out_stand_for_empty_values() {
     }
 }
 
+/// Items are as deep as they may be, in both models, and no deeper; a name is no item.
+#[test]
+fn items_are_no_deeper_than_they_may_be() {
+    let json_name = r#""00100010":{"vr":"PN","Value":[{"Alphabetic":"a"},{}]}"#;
+    let xml_name = r#"<DicomAttribute tag="00100010" vr="PN"><PersonName number="1"><Alphabetic>
+        <FamilyName>a</FamilyName></Alphabetic></PersonName></DicomAttribute>"#;
+    let json_of = |levels: usize, inside: &str| {
+        let (before, after) = (r#""0040A730":{"vr":"SQ","Value":[{"#, "}]}");
+        json(&[&before.repeat(levels), inside, &after.repeat(levels)].concat())
+    };
+    let xml_of = |levels: usize, inside: &str| {
+        let before = r#"<DicomAttribute tag="0040A730" vr="SQ"><Item number="1">"#;
+        let after = "</Item></DicomAttribute>";
+        xml(&[&before.repeat(levels), inside, &after.repeat(levels)].concat())
+    };
+    /// The flaws from the outermost attribute to the innermost first one.
+    fn flaws(attributes: &[Attribute]) -> Vec<Option<&'static str>> {
+        let Some(first) = attributes.first() else { return Vec::new() };
+        let inside = match first.values.first() {
+            Some(Value::Item(inside)) => flaws(inside),
+            _ => Vec::new(),
+        };
+        [vec![first.flaw], inside].concat()
+    }
+    for (read, name) in
+        [(&json_of as &dyn Fn(usize, &str) -> DataSet, json_name), (&xml_of, xml_name)]
+    {
+        for inside in ["", name] {
+            let all = flaws(&read(DEPTH, inside).attributes);
+            assert!(all.len() >= DEPTH && all.iter().all(Option::is_none), "{all:?}");
+            let all = flaws(&read(DEPTH + 1, inside).attributes);
+            assert_eq!(all.len() - usize::from(all.len() > DEPTH + 1), DEPTH + 1, "{all:?}");
+            let told = all.iter().position(Option::is_some);
+            assert_eq!(told, Some(DEPTH), "of the sequence whose items are too deep: {all:?}");
+            assert!(all[DEPTH].unwrap().contains("limits.element_depth"));
+        }
+    }
+    // Also where the VR, which tells that it is one, comes behind its items.
+    let late = r#""0040A730":{"Value":[{}],"vr":"SQ"}"#;
+    assert!(flaws(&json_of(DEPTH, late).attributes)[DEPTH].is_some());
+}
+
+#[test]
+fn members_that_no_attribute_has_are_told_and_are_no_flaw() {
+    for more in [r#""keyword":"StudyDate""#, r#""name":null"#, r#""x":{"y":[1,{}]}"#] {
+        let read = json(&format!(r#""00080020":{{{more},"vr":"DA","Value":["20260101"]}}"#));
+        let attribute = &read.attributes[0];
+        assert_eq!((attribute.has_more, attribute.flaw, read.flaw), (true, None, None), "{more}");
+        assert_eq!(attribute.values, [text("20260101")]);
+    }
+    assert!(!json(r#""00080020":{"vr":"DA"}"#).attributes[0].has_more);
+}
+
 #[test]
 fn what_no_model_has_is_a_flaw_of_where_it_stands() {
     for attribute in [
-        r#""vr":"LO","value":["a"]"#,
+        r#""vr":"OB","inlineBinary":"AQI=""#,
+        r#""VR":"LO""#,
         r#""vr":"LO","Value":"a""#,
         r#""vr":"LO","vr":"SH""#,
         r#""vr":"LO","Value":[true]"#,

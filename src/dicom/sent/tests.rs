@@ -87,6 +87,7 @@ fn a_flaw_is_told_by_its_place() {
         (json!({ "00100020": { "vr": "LO", "Value": "P" } }), "00100020"),
         (json!({ "00100020": { "vr": "LO", "Value": [], "InlineBinary": "" } }), "00100020"),
         (json!({ "00100020": { "vr": "LO", "Other": 1 } }), "00100020"),
+        (json!({ "00100020": { "vr": "LO", "keyword": "PatientID" } }), "00100020"),
         (json!({ "7FE00010": { "vr": "OW", "BulkDataURI": "x" } }), "7FE00010"),
         (json!({ "7FE00010": { "vr": "OW", "InlineBinary": "?" } }), "7FE00010"),
         (json!({ "00400400": { "vr": "LT", "Value": ["a", "b"] } }), "00400400"),
@@ -102,6 +103,23 @@ fn a_flaw_is_told_by_its_place() {
     for text in ["", "1", "[]", "[1]", "[{},{}]", "{", "null"] {
         assert!(json(text.as_bytes()).is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_body_has_the_room_that_its_values_take() {
+    // What takes the most memory for what is written.
+    for (vr, tag, value) in [("US", "00283006", "1,"), ("LO", "00100020", "\"\",")] {
+        let values = value.repeat(50_000);
+        let body = format!(
+            "{{\"{tag}\":{{\"vr\":\"{vr}\",\"Value\":[{values}{}]}}}}",
+            &value[..value.len() - 1]
+        );
+        assert!(json(body.as_bytes()).is_ok(), "{vr}");
+    }
+    let values: String = (1..5_000).map(|n| format!("<Value number=\"{n}\"/>")).collect();
+    let attribute = format!("<DicomAttribute tag=\"00283006\" vr=\"US\">{values}</DicomAttribute>");
+    let body = format!("<NativeDicomModel>{attribute}</NativeDicomModel>");
+    assert!(native(body.as_bytes()).is_ok());
 }
 
 #[test]

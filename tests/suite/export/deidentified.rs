@@ -77,9 +77,9 @@ async fn nothing_of_who_it_is_is_in_names_files_lists_or_the_operation() {
         let (done, folder) = exported(&server, out.path(), &asked, &to, &json!(true)).await;
         assert_eq!(done["status"], "succeeded", "{done}");
         let results = &done["results"];
-        let counts =
+        let of_all =
             ["exported", "refused", "skipped", "failed"].map(|name| results[name].as_u64());
-        assert_eq!(counts, [6, 1, 1, 0].map(Some), "{done}");
+        assert_eq!(of_all, [6, 1, 1, 0].map(Some), "{done}");
         assert_eq!((&done["processed"], &done["total"]), (&json!(7), &json!(7)), "{done}");
         assert!(done["resources"].as_array().is_none_or(Vec::is_empty), "{done}");
         let listed = checked(&folder);
@@ -112,10 +112,12 @@ async fn nothing_of_who_it_is_is_in_names_files_lists_or_the_operation() {
         }
         if layout == "dicom" {
             let directory = folder.join("results/DICOMDIR");
+            let expected = [("PATIENT", 1), ("STUDY", 2), ("SERIES", 2), ("IMAGE", 6)];
+            assert_eq!(records(&directory), counts(expected));
             if let Ok(output) = Command::new("dcmdump").arg(&directory).output() {
                 let text = String::from_utf8(output.stdout).unwrap();
                 assert!(output.status.success() && output.stderr.is_empty(), "{text}");
-                for (kind, count) in [("PATIENT", 1), ("STUDY", 2), ("SERIES", 2), ("IMAGE", 6)] {
+                for (kind, count) in expected {
                     assert_eq!(text.matches(&format!("[{kind}]")).count(), count, "{kind}: {text}");
                 }
             }
@@ -236,20 +238,26 @@ async fn after_kill_9_it_goes_on_under_the_key_that_it_was_begun_with_or_not_at_
     };
     let process = serve().await;
     let client = process.client.clone();
+    let mut blobs = Vec::new();
     for study in 0..3 {
         let all: Vec<Vec<u8>> = (1..=150).map(|number| told(study, number).file()).collect();
-        client.store("/studies", &all).await.is(200);
+        blobs.push(blob_of(&client, data.path(), &all).await);
     }
     let asked = values(&["1.2.77.0", "1.2.77.1", "1.2.77.2"]);
     let to = json!({"name": "out", "layout": "dicom"});
     let (_, folder) = exported(&client, out.path(), &asked, &to, &json!(true)).await;
     let whole = checked(&folder);
     assert_eq!(whole.len(), 450);
+    let held = Held::at(data.path(), &blobs[1]);
     let answer = client.post("/export", JSON, hiding(&asked, &to, &json!(true))).await.is(202);
     let path = format!("/operations/{}", answer.json()["id"].as_str().unwrap());
     let processed = async |client: &Client| client.get(&path).await.json()["processed"].as_u64();
     until("a part is written", async || processed(&client).await > Some(0)).await;
     process.kill();
+    held.let_go();
+    let folder = out.path().join("microsoft.default").join(path.rsplit('/').next().unwrap());
+    let before = files(&folder.join("results")).len();
+    assert!(before > 0 && before < 450, "{before}");
     let process = serve().await;
     let done = ended(&process.client, &path).await;
     assert_eq!((&done["status"], &done["processed"]), (&json!("succeeded"), &json!(450)), "{done}");

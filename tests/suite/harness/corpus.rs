@@ -11,6 +11,8 @@ const IMPLICITS: [&str; 3] = [IMPLICIT, "1.2.840.10008.1.20", "1.2.840.113619.5.
 /// Every transfer syntax whose data set is one deflated stream: also those of JPIP.
 const DEFLATES: [&str; 3] = [DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"];
 pub const JPEG_BASELINE: &str = "1.2.840.10008.1.2.4.50";
+/// Encapsulated Uncompressed Explicit VR Little Endian.
+pub const IN_FRAGMENTS: &str = "1.2.840.10008.1.2.1.98";
 pub const RLE: &str = "1.2.840.10008.1.2.5";
 pub const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
 pub const MR: &str = "1.2.840.10008.5.1.4.1.1.4";

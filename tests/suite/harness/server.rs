@@ -153,10 +153,15 @@ impl Server {
 
     /// The files under a partition's blob folder.
     pub fn blobs(&self, partition: &str) -> BTreeSet<PathBuf> {
-        let mut files = BTreeSet::new();
-        walk(&self.dir.path().join("blobs").join(partition), &mut files);
-        files
+        blobs(self.dir.path(), partition)
     }
+}
+
+/// The files of a partition's blobs in a data folder.
+pub fn blobs(data: &Path, partition: &str) -> BTreeSet<PathBuf> {
+    let mut files = BTreeSet::new();
+    walk(&data.join("blobs").join(partition), &mut files);
+    files
 }
 
 impl Deref for Server {

@@ -215,6 +215,14 @@ async fn many_instances_and_their_values_in_any_order() {
     let alone = serde_json::to_vec(&metadata("1.2.1.1.9", &json!({}))).unwrap();
     let answer = server.post("/studies", JSON, alone).await.is(200);
     assert_eq!(stored(&answer), ["1.2.1.1.9"]);
+    // With members that the model does not have.
+    let told =
+        json!({"00081030": {"keyword": "StudyDescription", "vr": "LO", "Value": ["Thorax"]}});
+    let alone = serde_json::to_vec(&metadata("1.2.1.2.9", &told)).unwrap();
+    server.post("/studies", JSON, alone).await.is(200);
+    let found = server.get("/studies/1.2.1/series/1.2.1.1/instances/1.2.1.2.9/metadata").await;
+    let kept = found.is(200).json();
+    assert_eq!(kept[0]["00081030"], json!({"vr": "LO", "Value": ["Thorax"]}));
 }
 
 #[tokio::test]
