@@ -10,6 +10,7 @@ mod database;
 mod exporting;
 mod importing;
 mod keys;
+mod memory;
 mod named_place;
 mod progress;
 mod signals;
@@ -346,6 +347,7 @@ fn background(
 /// Whatever kept the server from starting.
 pub fn serve(config: Config) -> anyhow::Result<()> {
     let started = Instant::now();
+    memory::keep_some();
     telemetry::logs::init(config.log.format == LogFormat::Json, &config.log.level)?;
     let database = Database::open(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

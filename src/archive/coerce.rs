@@ -12,11 +12,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{
-    Chunks,
-    part::{SLICE, hash},
-    worklist,
-};
+use super::{Chunks, hash::hash, part::SLICE, worklist};
 use crate::{
     config::{CoerceConfig, CoerceRule},
     dicom::{

@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 use super::{
     Archive, ArchiveError, Target,
-    part::{SLICE, discard, hash, read_slice, read_through},
+    hash::hash,
+    part::{SLICE, discard, read_slice, read_through},
     writer::{Row, weight},
 };
 use crate::{

@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use super::{
     Archive, ArchiveError, Bulk, Failed, FailureReason, Instances, Stored, Wanted,
+    hash::hash,
     metadata::{away, decompress, document},
-    part::{discard, explain, hash, read_slice},
+    part::{discard, explain, read_slice},
     repeated::repeated,
     uploads::Held,
     wanted::{Encoding, available},

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     ArchiveError, Chunks,
     coerce::{Coercing, Hindered},
+    hash::hash,
     store::{Failed, FailureReason, StoreSession},
     uploads::Held,
     writer::{Pending, Row},
@@ -352,14 +353,6 @@ pub(super) async fn discard(upload: Upload) {
             error = &error as &dyn std::error::Error,
             "an upload was left to the sweeper"
         );
-    }
-}
-
-/// Hashes a chunk; other tasks of the thread get their turns meanwhile.
-pub(super) async fn hash(sha256: &mut Sha256, chunk: &[u8]) {
-    for slice in chunk.chunks(SLICE) {
-        sha256.update(slice);
-        tokio::task::yield_now().await;
     }
 }
 

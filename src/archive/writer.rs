@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
-use super::{ArchiveError, coerce::Coerced, deeds, part::hash, rejection::Policy};
+use super::{ArchiveError, coerce::Coerced, deeds, hash::hash, rejection::Policy};
 use crate::{
     blob::BlobStore,
     config::StoreConfig,

@@ -20,7 +20,7 @@ pub struct OverloadConfig {
     /// `overload.wait`: longest wait for a turn.
     pub wait: Duration,
     /// `overload.stores_beside`: Stores of one partition that are worked at while another one asks
-    /// for something small; zero: one for each processor.
+    /// for something small; zero: one for each two processors.
     pub stores_beside: usize,
     /// `overload.deadline`: time until a read's answer begins; zero: none.
     pub deadline: Duration,

@@ -58,10 +58,10 @@ pub(super) struct Turn {
 }
 
 impl Courtesy {
-    /// With so many turns for each party; zero: one for each processor.
+    /// With so many turns for each party; zero: one for each two processors.
     pub(super) fn new(most: usize) -> Self {
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-        let most = if most == 0 { processors() } else { most };
+        let most = if most == 0 { processors().div_ceil(2) } else { most };
         Self(Arc::new(Inner { most, state: Mutex::default() }))
     }
 

@@ -11,7 +11,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use futures::{
     FutureExt, StreamExt, TryStreamExt,
     future::{self, BoxFuture},
@@ -22,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::{At, Found, Source, SourceError};
 use crate::{
-    archive::{Archive, Failed, FailureReason, Outcome, StoreSession},
+    archive::{Archive, Failed, FailureReason, Outcome, StoreSession, hash},
     blob::BlobError,
     config::LimitsConfig,
     dicom::{DicomError, index::Indexer, reader::Reader},
@@ -38,7 +37,7 @@ const BYTES: u64 = 64 << 20;
 const SIGHTED: usize = 8;
 /// Bytes in which a file says what it is.
 const HEAD: u64 = 4096;
-/// Bytes that are read or hashed before other tasks of the thread get their turn.
+/// Bytes that are read before other tasks of the thread get their turn.
 const SLICE: usize = 128 << 10;
 /// Media Storage Directory Storage (PS3.4 §B.5): a DICOMDIR.
 const DIRECTORY: &str = "1.2.840.10008.1.3.10";
@@ -375,13 +374,6 @@ fn unreadable(error: &SourceError) -> String {
     match error {
         SourceError::Io(error) => format!("cannot be read: {}", error.kind()),
         SourceError::Bucket(_) => "cannot be read".to_owned(),
-    }
-}
-
-async fn hash(sha256: &mut Sha256, bytes: &Bytes) {
-    for slice in bytes.chunks(SLICE) {
-        sha256.update(slice);
-        tokio::task::consume_budget().await;
     }
 }
 

@@ -271,8 +271,29 @@ impl<'a> Candidates<'a> {
         reach: Reach,
         most: i64,
     ) -> Result<(), IndexError> {
+        self.push_count_of(sql, self.access.lanes.iter(), (of, reach), most)
+    }
+
+    /// As [`Candidates::push_lanes_count`], of all lists.
+    pub(super) fn push_lists_count(
+        &self,
+        sql: &mut Sql,
+        of: Of<'_>,
+        reach: Reach,
+        most: i64,
+    ) -> Result<(), IndexError> {
+        self.push_count_of(sql, self.access.lists.iter().flatten(), (of, reach), most)
+    }
+
+    fn push_count_of<'l>(
+        &self,
+        sql: &mut Sql,
+        lanes: impl Iterator<Item = &'l Lane>,
+        (of, reach): (Of<'_>, Reach),
+        most: i64,
+    ) -> Result<(), IndexError> {
         push_count(sql, most, |sql| {
-            for (n, lane) in self.access.lanes.iter().enumerate() {
+            for (n, lane) in lanes.enumerate() {
                 sql.push(if n == 0 { "(" } else { " UNION ALL (" });
                 self.push_lane(sql, lane, of, reach);
                 sql.push(")");

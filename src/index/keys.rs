@@ -11,8 +11,8 @@
 //! many rows it has is not known before; so it is read up to a bound, or, where its rows are yet to
 //! be tested, counted. A larger one is likely to have a page among the first rows in order: these are
 //! read instead, up to a bound; and the whole set only where they did not yield one. In the same way
-//! rows are tested one by one only where they are few; else the lists of all conditions are gone
-//! through side by side.
+//! rows are tested one by one only where they are few, and no lists of all conditions that are short
+//! are there to go through; else long ones are, side by side.
 
 use std::cmp::Ordering;
 
@@ -35,6 +35,16 @@ const FEW: i64 = 2_500;
 
 /// Rows that are tested one by one without a thought.
 const TESTED: i64 = 1_000;
+
+/// Rows for which no other way is looked for. To look for one takes as long as to test these.
+const AT_ONCE: i64 = 20;
+
+/// Rows of lists that are gone through side by side in the time in which one row is tested: a test
+/// reads the row itself, a list is an index that has all that is asked for.
+const LISTED_FOR_ONE: i64 = 50;
+
+/// Most rows of lists that are counted for that.
+const LISTED: i64 = 5_000;
 
 /// Rows that are read in order in the hope of a page.
 const WINDOW: i64 = 20_000;
@@ -273,13 +283,10 @@ impl ScopedTx {
             if !has_lists || access.rank == Some(Rank::Certain) {
                 return Ok(Way::Read(None, Via::Lanes));
             }
-            let make = |opening| {
-                let mut sql = Sql::new(opening);
-                candidates.push_lanes_count(&mut sql, of, reach(plan), TESTED + 1)?;
-                Ok(sql)
-            };
-            let is_rare = self.counted(&make).await? <= TESTED;
-            return Ok(Way::Read(None, if is_rare { Via::Lanes } else { Via::Lists }));
+            let count =
+                |sql: &mut Sql| candidates.push_lanes_count(sql, of, reach(plan), TESTED + 1);
+            let is_tested = self.is_sooner_tested(candidates, (of, reach(plan)), count).await?;
+            return Ok(Way::Read(None, if is_tested { Via::Lanes } else { Via::Lists }));
         }
         let is_certain = access.rank == Some(Rank::Certain);
         if let Some(term) = access.sets.iter().find_map(Set::tested).filter(|_| has_lists) {
@@ -299,12 +306,9 @@ impl ScopedTx {
             if is_certain {
                 return Ok(Way::Read(None, Via::Sets));
             }
-            let make = |opening| {
-                let mut sql = Sql::new(opening);
-                candidates.push_sets_count(&mut sql, of, reach(plan), TESTED + 1)?;
-                Ok(sql)
-            };
-            if self.counted(&make).await? <= TESTED {
+            let count =
+                |sql: &mut Sql| candidates.push_sets_count(sql, of, reach(plan), TESTED + 1);
+            if self.is_sooner_tested(candidates, (of, reach(plan)), count).await? {
                 return Ok(Way::Read(None, Via::Sets));
             }
         } else {
@@ -360,6 +364,37 @@ impl ScopedTx {
         let shown = i64::try_from(keys.len()).unwrap_or(i64::MAX);
         let behind = Some((total - offset - shown).max(0));
         Ok(Some(Found { keys, behind, ..Found::default() }))
+    }
+
+    /// Whether the rows that `count` counts, up to one more than [`TESTED`], are sooner tested one by
+    /// one than the lists of all conditions are gone through.
+    async fn is_sooner_tested(
+        &mut self,
+        candidates: &Candidates<'_>,
+        (of, reach): (Of<'_>, Reach),
+        count: impl Fn(&mut Sql) -> Result<(), IndexError> + Sync,
+    ) -> Result<bool, IndexError> {
+        let has_lists = !candidates.access().lists.is_empty();
+        let make = |opening| {
+            let mut sql = Sql::new(opening);
+            sql.push("SELECT c.rows");
+            if has_lists {
+                sql.push(", CASE WHEN c.rows > ").push_bind(AT_ONCE).push(" AND c.rows <= ");
+                sql.push_bind(TESTED).push(" THEN (");
+                candidates.push_lists_count(&mut sql, of, reach, LISTED + 1)?;
+                sql.push(") END");
+            }
+            sql.push(" FROM (");
+            count(&mut sql)?;
+            sql.push(") c(rows)");
+            Ok(sql)
+        };
+        let rows = self.fetch("-- search_probe\n", &make).await?;
+        let Some(row) = rows.first() else { return Ok(true) };
+        let tested: i64 = row.try_get(0)?;
+        let listed: Option<i64> = if has_lists { row.try_get(1)? } else { None };
+        let sooner = LISTED.min(tested.saturating_mul(LISTED_FOR_ONE));
+        Ok(tested <= TESTED && listed.is_none_or(|listed| listed > sooner))
     }
 
     async fn counted(

@@ -256,6 +256,12 @@ async fn what_is_common_is_found_by_going_through_lists_side_by_side() {
         vec![ct(), name(like("nam*"))],
         vec![name(Test::All(vec![fuzzy("nam"), fuzzy("x")]))],
         vec![ct(), name(fuzzy("nam")), column(Level::Study, "patient_sex", is("F"))],
+        // A hundred within a year: tested one by one they would be read, each of them.
+        vec![
+            ct(),
+            name(like("nam*")),
+            column(Level::Study, "study_date", between("20000101", "20001231")),
+        ],
     ] {
         let what = format!("{conditions:?}");
         let page = SearchPlan { limit: 51, ..plan(Level::Study, conditions) };
