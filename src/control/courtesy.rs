@@ -4,8 +4,9 @@
 //! partition leave nothing for a search of another that takes one, whatever the priorities of their
 //! threads. So while others ask, the Stores of a partition take turns ([`Courtesy::enter`]); where
 //! nobody else has asked for [`RECENT`], all of them run at once. Holds: a Store that has a turn and
-//! waits for its client for [`STALL`] loses it to the next, and is not made to wait again; so whoever
-//! is slow keeps nobody out. Absent: who may work at all (`seats`).
+//! waits for its client for [`STALL`], or has all its bytes and is not done for as long, loses it to
+//! the next, and is not made to wait again; so whoever is slow keeps nobody out, and a slow disk or
+//! object store is not waited for by one Store after the other. Absent: who may work at all (`seats`).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,7 +21,7 @@ use crate::tenancy::Party;
 /// For how long a small request is remembered.
 const RECENT: Duration = Duration::from_secs(1);
 
-/// For how long a Store with a turn may wait for its client.
+/// For how long a Store with a turn may wait: for its client, the blob store or the database.
 const STALL: Duration = Duration::from_millis(10);
 
 /// See the module. Cheap to clone.
@@ -45,7 +46,7 @@ struct State {
 /// The Stores of a party; it is there as long as one has a turn.
 #[derive(Default)]
 struct Of {
-    /// Turns by number, with since when each waits for its client.
+    /// Turns by number, with since when each waits.
     taken: BTreeMap<u64, Option<Instant>>,
     waiting: VecDeque<oneshot::Sender<Turn>>,
 }
@@ -102,7 +103,7 @@ impl Courtesy {
         }
     }
 
-    /// Takes the turns of those that wait for their clients for too long.
+    /// Takes the turns of those that wait for too long.
     fn pass_by_who_stalls(&self, party: &Party) {
         let mut state = self.state();
         if let Some(of) = state.storing.get_mut(party) {
@@ -154,7 +155,7 @@ impl State {
 }
 
 impl Turn {
-    /// Waits for its client from here on.
+    /// Waits from here on.
     pub(super) fn pause(&self) {
         self.waits_since(Some(Instant::now()));
     }

@@ -163,7 +163,7 @@ impl Seats {
     /// By configuration; with `weights` of partitions where they wait. Alone: there is one partition,
     /// which has all.
     pub fn new(config: &OverloadConfig, weights: Weights, is_alone: bool) -> Self {
-        let OverloadConfig { open, working, heavy, queue, wait, stores_beside, .. } = *config;
+        let OverloadConfig { open, working, heavy, queue, wait, .. } = *config;
         let all = Most { open, working, heavy };
         let part = |all: usize| match is_alone {
             true => all,
@@ -173,7 +173,7 @@ impl Seats {
         let gauges =
             |name: &'static str| Lane::ALL.map(|of| gauge!(name, names::CLASS => of.as_str()));
         let (working, waiting) = (gauges(names::REQUESTS_WORKING), gauges(names::REQUESTS_WAITING));
-        let (courtesy, state) = (Courtesy::new(stores_beside), Mutex::default());
+        let (courtesy, state) = (Courtesy::new(config.stores_beside), Mutex::default());
         let inner = Inner { all, share, weights, queue, wait, courtesy, state, working, waiting };
         Self(Arc::new(inner))
     }
@@ -348,6 +348,13 @@ impl Seat {
         }
         let of = self.of.clone();
         self.work(&mut of.state());
+    }
+
+    /// Of a Store: all its bytes are there. What is left to do for it is mostly to wait.
+    pub fn wind_up(&mut self) {
+        if let Some(turn) = &self.turn {
+            turn.pause();
+        }
     }
 
     fn work(&mut self, state: &mut State) {

@@ -108,6 +108,9 @@ impl Association {
         } else {
             sink.finish().await;
         }
+        if is_whole {
+            seat.wind_up();
+        }
         let outcome = session.finish().await;
         while !is_whole {
             is_whole = aside(&mut seat, self.link.piece(context.id)).await?.1;

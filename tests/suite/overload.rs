@@ -3,6 +3,8 @@
 //! What is worked at is held by a lock in the database, or by clients who do not move, so that
 //! nothing here depends on time.
 
+use std::time::Duration;
+
 use sqlx::{Connection as _, PgConnection};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -17,6 +19,9 @@ use crate::harness::{
 
 const METADATA: &str = "studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1/metadata";
 const STUDY: &str = "studies/1.2.1/metadata";
+
+/// How long a Store may take that nothing keeps waiting.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Statements that wait for a lock.
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
@@ -202,6 +207,42 @@ async fn a_client_that_does_not_move_keeps_nobody_out() {
         assert!(text.starts_with("HTTP/1.1 200") || text.starts_with("HTTP/1.1 503"), "{text}");
     }
     assert!(answers > 0);
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_move_keeps_no_other_waiting_while_somebody_asks() {
+    let server = Server::with(&with(&[("overload.stores_beside", "1")])).await;
+    for partition in ["north", "south"] {
+        stored(&server, partition).await;
+    }
+    server.get("/partitions/south/studies?limit=1").await.is(200);
+    let client = Client::clone(&server);
+    let asking = tokio::spawn(async move {
+        loop {
+            client.get("/partitions/south/studies?limit=1").await.is(200);
+        }
+    });
+    let file = |n| Dicom::ct("1.2.1", "1.2.1.1", &format!("1.2.1.1.{n}")).file();
+    let body = multipart(&[file(2)]);
+    let head = format!(
+        "POST /partitions/north/studies HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
+         content-length: {}\r\ncontent-type: {RELATED}\r\n\r\n",
+        body.len()
+    );
+    let mut slow = TcpStream::connect(server.authority()).await.unwrap();
+    slow.write_all(head.as_bytes()).await.unwrap();
+    slow.write_all(&body[..body.len() - 300]).await.unwrap();
+    for n in 3..6 {
+        let files = [file(n)];
+        let stored = server.store("/partitions/north/studies", &files);
+        tokio::time::timeout(PATIENCE, stored).await.expect("its turn comes").is(200);
+    }
+    slow.write_all(&body[body.len() - 300..]).await.unwrap();
+    let mut answer = Vec::new();
+    slow.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    assert!(!asking.is_finished(), "it was answered all the time");
+    asking.abort();
 }
 
 #[tokio::test]

@@ -179,6 +179,9 @@ impl http_body::Body for Seated {
             (Of::Request, false) | (Of::Answer, true) => self.visit.pause(),
             (Of::Answer, false) => {}
         }
+        if self.of == Of::Request && polled.is_ready() && self.body.is_end_stream() {
+            self.visit.wind_up();
+        }
         polled
     }
 

@@ -179,6 +179,13 @@ impl Visit {
         }
     }
 
+    /// All bytes of the request are there.
+    pub fn wind_up(&self) {
+        if let Some(seat) = &mut *self.seat() {
+            seat.wind_up();
+        }
+    }
+
     fn seat(&self) -> std::sync::MutexGuard<'_, Option<Seat>> {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
