@@ -187,8 +187,8 @@ impl Writers {
     }
 
     /// Queues a group of instances, all or none of which are rejection notes; the receiver hears when
-    /// they are durable. The group is written
-    /// even if the receiver is dropped: a client that went away may have been told already.
+    /// they are durable. The group is written even if the receiver is dropped: a client that went away
+    /// may have been told already.
     pub fn submit(
         &self,
         scope: &PartitionScope,

@@ -263,29 +263,8 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// How many rows the lanes have, counted in each of them, at most `most`: `SELECT count(*) …`.
-    pub(super) fn push_lanes_count(
-        &self,
-        sql: &mut Sql,
-        of: Of<'_>,
-        reach: Reach,
-        most: i64,
-    ) -> Result<(), IndexError> {
-        self.push_count_of(sql, self.access.lanes.iter(), (of, reach), most)
-    }
-
-    /// As [`Candidates::push_lanes_count`], of all lists.
-    pub(super) fn push_lists_count(
-        &self,
-        sql: &mut Sql,
-        of: Of<'_>,
-        reach: Reach,
-        most: i64,
-    ) -> Result<(), IndexError> {
-        self.push_count_of(sql, self.access.lists.iter().flatten(), (of, reach), most)
-    }
-
-    fn push_count_of<'l>(
+    /// How many rows lanes have, counted in each of them, at most `most`: `SELECT count(*) …`.
+    pub(super) fn push_count_of<'l>(
         &self,
         sql: &mut Sql,
         lanes: impl Iterator<Item = &'l Lane>,

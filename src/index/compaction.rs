@@ -91,10 +91,11 @@ const MOVE_ORIGINAL: &str = concat!(
     WHERE t.partition_id = $1 AND t.ctid = x.at"
 );
 
-/// The new blob, until rows name it.
-const QUEUE: &str = "-- compaction_queue
+/// Blobs that are about to be written, until rows name them.
+pub(super) const QUEUE: &str = "-- compaction_queue
     INSERT INTO blob_removal (partition_id, blob_id, due_at, length)
-    VALUES ($1, $2, now() + make_interval(secs => $3), $4)";
+    SELECT $1, n.key, now() + make_interval(secs => $3), $4::bigint
+    FROM unnest($2::uuid[]) AS n(key)";
 
 const QUEUED: &str = concat!(
     "-- compaction_queued
@@ -103,13 +104,13 @@ const QUEUED: &str = concat!(
     one!("ctid", "blob_removal", "blob_id", "$2")
 );
 
-/// Takes a blob off the queue that nobody has claimed.
+/// Takes blobs off the queue that nobody has claimed.
 pub(super) const UNQUEUE: &str = concat!(
     "-- compaction_unqueue
-    DELETE FROM blob_removal t WHERE t.partition_id = $1 AND t.attempts = 0
-        AND t.moved_to IS NULL AND t.ctid = ",
-    one!("ctid", "blob_removal", "blob_id", "$2"),
-    "
+    DELETE FROM blob_removal t USING unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
+    one!("ctid AS at", "blob_removal", "blob_id", "n.key"),
+    " x
+    WHERE t.partition_id = $1 AND t.attempts = 0 AND t.moved_to IS NULL AND t.ctid = x.at
     RETURNING t.length"
 );
 
@@ -336,7 +337,7 @@ impl PartitionTx {
         }
         let into = Uuid::new_v4();
         let (query, conn) = self.statement(QUEUE);
-        let query = query.bind(into).bind(LIFE.as_secs_f64()).bind(bigint(total));
+        let query = query.bind([into]).bind(LIFE.as_secs_f64()).bind(bigint(total));
         query.execute(conn).await?;
         let (query, conn) = self.statement(INTO);
         query.bind(blob).bind(into).execute(conn).await?;
@@ -364,7 +365,7 @@ impl PartitionTx {
             Held::Gone => return Ok(false),
         };
         let (query, conn) = self.statement(UNQUEUE);
-        if query.bind(plan.into).fetch_optional(conn).await?.is_none() {
+        if query.bind([plan.into]).fetch_optional(conn).await?.is_none() {
             return Ok(false);
         }
         let content = self.compaction_content(plan.from).await?;
@@ -393,7 +394,7 @@ impl PartitionTx {
         if is_dead {
             let wait = content.last.unwrap_or(0.0).max(0.0);
             let (query, conn) = self.statement(QUEUE);
-            query.bind(plan.into).bind(wait).bind(bigint(at)).execute(conn).await?;
+            query.bind([plan.into]).bind(wait).bind(bigint(at)).execute(conn).await?;
         } else {
             let (query, conn) = self.statement(CREATE);
             query.bind(plan.into).bind(bigint(at)).execute(conn).await?;

@@ -283,9 +283,11 @@ impl ScopedTx {
             if !has_lists || access.rank == Some(Rank::Certain) {
                 return Ok(Way::Read(None, Via::Lanes));
             }
-            let count =
-                |sql: &mut Sql| candidates.push_lanes_count(sql, of, reach(plan), TESTED + 1);
-            let is_tested = self.is_sooner_tested(candidates, (of, reach(plan)), count).await?;
+            let within = (of, reach(plan));
+            let count = |sql: &mut Sql| {
+                candidates.push_count_of(sql, access.lanes.iter(), within, TESTED + 1)
+            };
+            let is_tested = self.is_sooner_tested(candidates, within, count).await?;
             return Ok(Way::Read(None, if is_tested { Via::Lanes } else { Via::Lists }));
         }
         let is_certain = access.rank == Some(Rank::Certain);
@@ -371,17 +373,18 @@ impl ScopedTx {
     async fn is_sooner_tested(
         &mut self,
         candidates: &Candidates<'_>,
-        (of, reach): (Of<'_>, Reach),
+        within: (Of<'_>, Reach),
         count: impl Fn(&mut Sql) -> Result<(), IndexError> + Sync,
     ) -> Result<bool, IndexError> {
-        let has_lists = !candidates.access().lists.is_empty();
+        let lists = &candidates.access().lists;
         let make = |opening| {
             let mut sql = Sql::new(opening);
             sql.push("SELECT c.rows");
-            if has_lists {
+            if !lists.is_empty() {
                 sql.push(", CASE WHEN c.rows > ").push_bind(AT_ONCE).push(" AND c.rows <= ");
                 sql.push_bind(TESTED).push(" THEN (");
-                candidates.push_lists_count(&mut sql, of, reach, LISTED + 1)?;
+                let lanes = lists.iter().flatten();
+                candidates.push_count_of(&mut sql, lanes, within, LISTED + 1)?;
                 sql.push(") END");
             }
             sql.push(" FROM (");
@@ -392,7 +395,7 @@ impl ScopedTx {
         let rows = self.fetch("-- search_probe\n", &make).await?;
         let Some(row) = rows.first() else { return Ok(true) };
         let tested: i64 = row.try_get(0)?;
-        let listed: Option<i64> = if has_lists { row.try_get(1)? } else { None };
+        let listed: Option<i64> = if lists.is_empty() { None } else { row.try_get(1)? };
         let sooner = LISTED.min(tested.saturating_mul(LISTED_FOR_ONE));
         Ok(tested <= TESTED && listed.is_none_or(|listed| listed > sooner))
     }

@@ -471,6 +471,7 @@ impl PartitionTx {
             ended.remove(row.try_get::<&str, _>(0)?);
         }
         let hidden = self.hidden_of(ended.into_values().collect()).await?;
+        let damaged: BTreeSet<i64> = damaged.iter().copied().collect();
         if hidden.instances.iter().any(|watermark| !damaged.contains(watermark)) {
             return Err(IndexError::Busy);
         }

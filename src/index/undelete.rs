@@ -219,7 +219,7 @@ impl PartitionTx {
             return Ok(());
         }
         let (query, conn) = self.statement(UNQUEUE);
-        let Some(row) = query.bind(blob.id).fetch_optional(conn).await? else {
+        let Some(row) = query.bind([blob.id]).fetch_optional(conn).await? else {
             return Err(IndexError::Spent);
         };
         let length = match row.try_get::<Option<i64>, _>(0)? {

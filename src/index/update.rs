@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::{
     IndexError, NewBlob, NewInstance, PartitionTx, Shared, Stored, Target, Updating,
+    compaction::{QUEUE, UNQUEUE},
     located::{bigint, uid},
     lookup::{one, series_uid_of_i},
     store::{Origin, Replacing, Version},
@@ -37,22 +38,6 @@ const POSTPONE: &str = concat!(
     one!("ctid AS at", "blob_removal", "blob_id", "n.key"),
     " x
     WHERE t.partition_id = $1 AND t.attempts = 0 AND t.ctid = x.at"
-);
-
-/// Blobs that are about to be written, until rows name them.
-const QUEUE: &str = "-- update_queue
-    INSERT INTO blob_removal (partition_id, blob_id, due_at, length)
-    SELECT $1, n.key, now() + make_interval(secs => $3), 0 FROM unnest($2::uuid[]) AS n(key)
-    RETURNING blob_id";
-
-/// Takes blobs off the queue that nobody has claimed.
-const UNQUEUE: &str = concat!(
-    "-- update_unqueue
-    DELETE FROM blob_removal t
-    USING unnest($2::uuid[]) AS n(key) CROSS JOIN LATERAL ",
-    one!("ctid AS at", "blob_removal", "blob_id", "n.key"),
-    " x
-    WHERE t.partition_id = $1 AND t.attempts = 0 AND t.moved_to IS NULL AND t.ctid = x.at"
 );
 
 /// Updates that have not ended.
@@ -91,8 +76,7 @@ const ATTRIBUTES: &str = concat!(
     " s"
 );
 
-pub(super) const STATEMENTS: &[&str] =
-    &[POSTPONE, QUEUE, UNQUEUE, WAITING, LEFT, OF_PATIENT, ATTRIBUTES];
+pub(super) const STATEMENTS: &[&str] = &[POSTPONE, WAITING, LEFT, OF_PATIENT, ATTRIBUTES];
 
 /// Instances from which no further blob is stored with others.
 const AT_ONCE: usize = 500;
@@ -157,7 +141,7 @@ impl PartitionTx {
             return Ok(());
         }
         let (query, conn) = self.statement(QUEUE);
-        query.bind(blobs).bind(LIFE.as_secs_f64()).execute(conn).await?;
+        query.bind(blobs).bind(LIFE.as_secs_f64()).bind(0_i64).execute(conn).await?;
         Ok(())
     }
 

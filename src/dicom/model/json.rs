@@ -56,7 +56,7 @@ impl Reader<'_> {
                 Some(tag) => read.attributes.push(self.attribute(tag, depth)?),
                 None => {
                     read.flaw.get_or_insert("has a member that is no tag");
-                    self.scanner.skip()?;
+                    self.scanner.pass()?;
                 }
             }
         }
@@ -69,7 +69,7 @@ impl Reader<'_> {
         let mut read = Attribute::of(tag);
         if !self.scanner.eat(b'{') {
             read.note("is not an object (PS3.18 §F.2.2)");
-            self.scanner.skip()?;
+            self.scanner.pass()?;
             return Ok(read);
         }
         let (mut seen, mut first) = ([false; MEMBERS.len()], true);
@@ -101,7 +101,7 @@ impl Reader<'_> {
                         }
                         None => read.has_more = true,
                     }
-                    self.scanner.skip()?;
+                    self.scanner.pass()?;
                 }
             }
         }
@@ -136,7 +136,7 @@ impl Reader<'_> {
             Some(b'{') => self.object(of, depth),
             Some(b'[') => {
                 of.note("has an array among its values");
-                self.scanner.skip()?;
+                self.scanner.pass()?;
                 Ok(None)
             }
             _ if self.scanner.word()? == "null" => Ok(Some(Value::Empty)),
@@ -163,7 +163,7 @@ impl Reader<'_> {
                     Some(below) => attributes.push(self.attribute(inner, below)?),
                     None => {
                         of.note(TOO_DEEP);
-                        self.scanner.skip()?;
+                        self.scanner.pass()?;
                     }
                 },
                 (None, Some(group)) if self.scanner.peek() == Some(b'"') => {
@@ -175,7 +175,7 @@ impl Reader<'_> {
                     if known.is_none() || self.scanner.peek() != Some(b'n') {
                         of.note("has a value with a member that is no tag");
                     }
-                    self.scanner.skip()?;
+                    self.scanner.pass()?;
                 }
             }
         }

@@ -114,7 +114,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Passes a value, however deep it is.
-    pub(super) fn skip(&mut self) -> Result<()> {
+    pub(super) fn pass(&mut self) -> Result<()> {
         let mut open = Vec::new();
         loop {
             match self.peek() {
