@@ -4,19 +4,20 @@ use std::{sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
 use sqlx::{
-    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, Row,
-    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
+    AssertSqlSafe, Connection as _, PgConnection, Postgres, Row,
+    postgres::{PgArguments, PgConnectOptions, PgRow},
     query::Query,
 };
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     IndexError, Unchained,
     audit::Ledger,
     filter::Sql,
-    held::{Held, WATCH},
+    held::{Held, Opening, WATCH},
     login::refuse_what_is_unsafe,
     lookup, migrate,
+    pool::Pool,
     turns::Turns,
 };
 use crate::tenancy::{PartitionId, PartitionScope, Party, Scope, Weights};
@@ -63,25 +64,26 @@ const SAID: Duration = Duration::from_millis(500);
 /// transaction types.
 #[derive(Clone, Debug)]
 pub struct Db {
-    pool: PgPool,
-    /// The runtime to which its connections belong.
-    home: Handle,
+    pool: Pool,
     turns: Turns,
     shared: Arc<Shared>,
     unchained: Unchained,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Shared {
     options: DbOptions,
     citus: bool,
+    /// The settings of every transaction of a scope, and of those that search.
+    lookups: String,
+    searches: String,
 }
 
 /// A transaction that sees the partitions of one scope and nothing else; for reading. Dropping it
 /// ends it.
 pub struct ScopedTx {
     held: Held,
-    pool: PgPool,
+    pool: Pool,
     scope: Scope,
     prepared: bool,
     citus: bool,
@@ -130,18 +132,21 @@ impl Db {
     /// tenants; [`IndexError::Outdated`] before migrations; [`IndexError::Unavailable`].
     pub async fn open(app: PgConnectOptions, options: DbOptions) -> Result<Self, IndexError> {
         let app = if options.prepared_statements { app } else { app.statement_cache_capacity(0) };
-        let pool = PgPoolOptions::new()
-            .max_connections(options.max_connections.max(1))
-            .acquire_timeout(options.connect_timeout)
-            // A ping for each transaction would cost as much as a read; `open` repeats instead.
-            .test_before_acquire(false)
-            .connect_with(app)
-            .await?;
-        let citus = refuse_what_is_unsafe(&pool, options.prepared_statements).await?;
-        let shared = Arc::new(Shared { options, citus });
+        let until = Instant::now() + options.connect_timeout;
+        let pool = Pool::open(app, options.max_connections.max(1), until).await?;
+        let mut first = pool.take(None, until).await?;
+        let citus = refuse_what_is_unsafe(first.conn(), options.prepared_statements).await?;
+        first.give_back(None);
+        let lookups = lookup::SETTINGS.join("; ");
+        // What a search looks up, it looks up as all others do; its client may go away meanwhile.
+        let limit = options.search_timeout;
+        let limit =
+            timeout_setting(if limit.is_zero() { options.statement_timeout } else { limit });
+        let watch = format!("SET LOCAL client_connection_check_interval = {WATCH}");
+        let searches = format!("{lookups}; {watch}; {limit}");
+        let shared = Arc::new(Shared { options, citus, lookups, searches });
         let turns = Turns::new(&options, Weights::default());
-        let home = Handle::current();
-        let db = Self { pool, home, turns, shared, unchained: Unchained::default() };
+        let db = Self { pool, turns, shared, unchained: Unchained::default() };
         db.ready().await?;
         Ok(db)
     }
@@ -158,7 +163,7 @@ impl Db {
     #[doc(hidden)]
     #[must_use]
     pub fn as_distributed(mut self) -> Self {
-        self.shared = Arc::new(Shared { citus: true, ..*self.shared });
+        self.shared = Arc::new(Shared { citus: true, ..(*self.shared).clone() });
         self
     }
 
@@ -167,37 +172,58 @@ impl Db {
     /// # Errors
     /// [`IndexError::Unavailable`].
     pub async fn begin(&self, scope: &Scope) -> Result<ScopedTx, IndexError> {
-        let (settings, timeout) = self.of_searches();
-        let held = self.start(scope.into(), &settings_of(scope, &settings), timeout).await?;
+        self.begin_with(scope, false).await
+    }
+
+    /// As [`Db::begin`], for a transaction of nothing but the statements of a search. Where searches of
+    /// one partition follow each other, the next finds the transaction of the last open (see `held`).
+    ///
+    /// # Errors
+    /// [`IndexError::Unavailable`].
+    pub async fn begin_search(&self, scope: &Scope) -> Result<ScopedTx, IndexError> {
+        self.begin_with(scope, self.may_stay_open(scope)).await
+    }
+
+    async fn begin_with(&self, scope: &Scope, open: bool) -> Result<ScopedTx, IndexError> {
+        let opening = self.opening_of_search(scope);
+        let opening = Opening { sql: &opening, open, patience: self.patience_of_search() };
+        let held = self.start(scope.into(), &opening).await?;
         let mut tx = self.scoped(held, scope);
         tx.deadline = self.deadline();
         Ok(tx)
     }
 
-    /// As [`Db::begin`], to read beside a transaction that is open already. `None` where no
+    /// As [`Db::begin_search`], beside a transaction that is open already. `None` where no
     /// connection is idle: whoever holds one must not wait for another.
     pub async fn begin_beside(&self, scope: &Scope) -> Option<ScopedTx> {
         if self.shared.citus {
             return None;
         }
-        let (settings, timeout) = self.of_searches();
-        let open = opening(&settings_of(scope, &settings), timeout);
+        let (opening, open) = (self.opening_of_search(scope), self.may_stay_open(scope));
+        let opening = Opening { sql: &opening, open, patience: self.patience_of_search() };
         let turn = self.turns.try_take(&scope.into())?;
         // One that turns out dead is for `begin` to deal with.
-        let patience = self.patience(timeout);
-        let held = Held::begin_if_idle(&self.pool, turn, &open, patience).await.ok()??;
+        let held = Held::begin_if_idle(&self.pool, turn, &opening).await.ok()??;
         let mut tx = self.scoped(held, scope);
         tx.deadline = self.deadline();
         Some(tx)
     }
 
-    /// Settings and time of a transaction that searches.
-    fn of_searches(&self) -> (Vec<String>, Duration) {
+    /// Whether a transaction that searches may be left open: a pooler would have to keep a connection
+    /// for it, and where a scope has several partitions it is changed on the way.
+    fn may_stay_open(&self, scope: &Scope) -> bool {
+        let Shared { options, citus, .. } = &*self.shared;
+        options.prepared_statements && !citus && scope.only().is_some()
+    }
+
+    /// How a transaction that searches begins.
+    fn opening_of_search(&self, scope: &Scope) -> String {
+        format!("{}; {}", opening_of(scope), self.shared.searches)
+    }
+
+    fn patience_of_search(&self) -> Duration {
         let DbOptions { search_timeout: limit, statement_timeout, .. } = self.shared.options;
-        // What a search looks up, it looks up as all others do; its client may go away meanwhile.
-        let mut settings: Vec<String> = lookup::SETTINGS.map(str::to_owned).to_vec();
-        settings.push(format!("SET LOCAL client_connection_check_interval = {WATCH}"));
-        (settings, if limit.is_zero() { statement_timeout } else { limit })
+        self.patience(if limit.is_zero() { statement_timeout } else { limit })
     }
 
     /// When a search that begins now must have ended: one of a single statement a little after
@@ -208,7 +234,7 @@ impl Db {
     }
 
     fn scoped(&self, held: Held, scope: &Scope) -> ScopedTx {
-        let Shared { options, citus } = *self.shared;
+        let Shared { options, citus, .. } = *self.shared;
         let (scope, narrowed) = (scope.clone(), scope.as_setting());
         let pool = self.pool.clone();
         let (regime, deadline, explained) = (Regime::Lookup, None, None);
@@ -230,11 +256,8 @@ impl Db {
         scope: &PartitionScope,
         locks: &[String],
     ) -> Result<PartitionTx, IndexError> {
-        let mut more: Vec<String> = lookup::SETTINGS.map(str::to_owned).to_vec();
-        more.extend_from_slice(locks);
-        let timeout = self.shared.options.statement_timeout;
-        let party = Party::from(&**scope);
-        let held = self.start(party, &settings_of(scope, &more), timeout).await?;
+        let opening = format!("{}; {}", opening_of(scope), self.shared.lookups);
+        let held = self.start_holding(Party::from(&**scope), opening, locks).await?;
         let inner = self.scoped(held, scope);
         let partition = scope.partition().clone();
         let (holds_tags, ledger, unchained) = (false, Ledger::default(), self.unchained.clone());
@@ -254,10 +277,8 @@ impl Db {
         &self,
         locks: &[String],
     ) -> Result<RegistryTx, IndexError> {
-        let mut settings = vec!["SET LOCAL ROLE collimator_registry".to_owned()];
-        settings.extend_from_slice(locks);
-        let timeout = self.shared.options.statement_timeout;
-        let held = self.start(Party::Server, &settings, timeout).await?;
+        let opening = "BEGIN; SET LOCAL ROLE collimator_registry".to_owned();
+        let held = self.start_holding(Party::Server, opening, locks).await?;
         let (prepared, unchained) =
             (self.shared.options.prepared_statements, self.unchained.clone());
         Ok(RegistryTx { held, prepared, unchained })
@@ -283,19 +304,30 @@ impl Db {
         self.pool.close().await;
     }
 
-    /// Begins a transaction with `settings`, in one round trip.
+    /// As [`Db::start`], with locks.
+    async fn start_holding(
+        &self,
+        party: Party,
+        mut opening: String,
+        locks: &[String],
+    ) -> Result<Held, IndexError> {
+        let timeout = self.shared.options.statement_timeout;
+        for more in locks.iter().chain([&timeout_setting(timeout)]) {
+            opening.push_str("; ");
+            opening.push_str(more);
+        }
+        let patience = self.patience(timeout);
+        self.start(party, &Opening { sql: &opening, open: false, patience }).await
+    }
+
+    /// Begins a transaction in one round trip, or in none where one was left open that will do.
     ///
     /// After the database was restarted each idle connection turns out dead when first used.
     /// Nothing has happened yet at that point, so the next one is tried.
-    async fn start(
-        &self,
-        party: Party,
-        settings: &[String],
-        timeout: Duration,
-    ) -> Result<Held, IndexError> {
+    async fn start(&self, party: Party, opening: &Opening<'_>) -> Result<Held, IndexError> {
         let mut left = self.shared.options.max_connections;
         loop {
-            match self.try_start(party.clone(), settings, timeout).await {
+            match self.try_start(party.clone(), opening).await {
                 Err(IndexError::Unavailable(sqlx::Error::Io(_) | sqlx::Error::Database(_)))
                     if left > 0 =>
                 {
@@ -314,61 +346,50 @@ impl Db {
         }
     }
 
-    async fn try_start(
-        &self,
-        party: Party,
-        settings: &[String],
-        timeout: Duration,
-    ) -> Result<Held, IndexError> {
+    async fn try_start(&self, party: Party, opening: &Opening<'_>) -> Result<Held, IndexError> {
         // One wait for both, the turn and the connection.
         let wait = self.shared.options.connect_timeout;
         let until = Instant::now() + wait;
         let turn = self.turns.take(party, wait).await?;
-        if self.shared.citus {
-            // Citus passes the text of a SET LOCAL on to its workers as it came, so that each must
-            // come alone.
-            let mut held =
-                Held::begin(&self.pool, &self.home, turn, until, "BEGIN", self.patience(timeout))
-                    .await?;
-            let timeout = timeout_setting(timeout);
-            for setting in settings.iter().chain([&timeout]) {
-                sqlx::raw_sql(AssertSqlSafe(setting.as_str())).execute(held.conn()).await?;
-            }
-            return Ok(held);
+        if !self.shared.citus {
+            return Held::begin(&self.pool, turn, until, opening).await;
         }
-        let patience = self.patience(timeout);
-        Held::begin(&self.pool, &self.home, turn, until, &opening(settings, timeout), patience)
-            .await
+        // Citus passes the text of a SET LOCAL on to its workers as it came, so that each must come
+        // alone.
+        let mut words = opening.sql.split("; ");
+        let alone = Opening { sql: words.next().unwrap_or_default(), ..*opening };
+        let mut held = Held::begin(&self.pool, turn, until, &alone).await?;
+        for setting in words {
+            sqlx::raw_sql(AssertSqlSafe(setting)).execute(held.conn()).await?;
+        }
+        Ok(held)
     }
 }
 
 /// Why a search did not end in time: it asks for too much, unless Postgres stands still.
-async fn why_late(pool: &PgPool) -> IndexError {
+async fn why_late(pool: &Pool) -> IndexError {
+    let until = Instant::now() + SIGN_OF_LIFE;
     let asked = async {
-        let mut conn = pool.acquire().await?;
-        // One whose answer nobody waits for must not be used again.
-        conn.close_on_drop();
-        conn.ping().await
+        // Not given back: one whose answer nobody waits for must not be used again.
+        let mut lent = pool.take(None, until).await?;
+        let answer = lent.conn().ping().await;
+        lent.close();
+        answer
     };
-    match tokio::time::timeout(SIGN_OF_LIFE, asked).await {
+    match tokio::time::timeout_at(until, asked).await {
         Ok(Ok(())) => IndexError::TooBroad,
         Ok(Err(error)) => error.into(),
         Err(_) => IndexError::Unavailable(sqlx::Error::PoolTimedOut),
     }
 }
 
-/// What makes a transaction that of a scope, and `more` settings.
-fn settings_of(scope: &Scope, more: &[String]) -> Vec<String> {
+/// How a transaction of a scope begins.
+fn opening_of(scope: &Scope) -> String {
     // The alphabet of PartitionId has no quote: the literal is safe by type.
-    let within = format!("SET LOCAL collimator.scope = '{}'", scope.as_setting());
-    let mut settings = vec!["SET LOCAL ROLE collimator_tenant".to_owned(), within];
-    settings.extend_from_slice(more);
-    settings
-}
-
-/// What begins a transaction with settings.
-fn opening(settings: &[String], timeout: Duration) -> String {
-    format!("BEGIN; {}; {}", settings.join("; "), timeout_setting(timeout))
+    format!(
+        "BEGIN; SET LOCAL ROLE collimator_tenant; SET LOCAL collimator.scope = '{}'",
+        scope.as_setting()
+    )
 }
 
 fn timeout_setting(timeout: Duration) -> String {
@@ -416,6 +437,7 @@ impl ScopedTx {
         if settings.is_empty() {
             return Ok(());
         }
+        self.held.is_changed();
         if self.citus {
             for setting in settings {
                 sqlx::raw_sql(AssertSqlSafe(setting)).execute(self.held.conn()).await?;
@@ -441,6 +463,7 @@ impl ScopedTx {
     pub(super) fn unsettle(&mut self) {
         // No partition is called so.
         self.narrowed = "?".to_owned();
+        self.held.is_changed();
     }
 
     /// Runs a statement of a search, whose text `make` puts together behind an opening. Where lookups
@@ -471,7 +494,7 @@ impl ScopedTx {
         &mut self,
         opening: &'static str,
         make: &(impl Fn(&'static str) -> Result<Sql, IndexError> + Sync),
-        each: impl FnMut(PgRow) -> Result<(), IndexError> + Send,
+        mut each: impl FnMut(PgRow) -> Result<(), IndexError> + Send,
     ) -> Result<(), IndexError> {
         let is_kept = self.prepared && self.regime == Regime::Lookup;
         if self.explained.is_some() {
@@ -486,7 +509,19 @@ impl ScopedTx {
                 explained.extend(lines);
             }
         }
-        self.run(make(opening)?, is_kept, each).await
+        let mut rows = 0;
+        let counted = |row| {
+            rows += 1;
+            each(row)
+        };
+        match self.run(make(opening)?, is_kept, counted).await {
+            // The connection was lost while its transaction was left open.
+            Err(error) if rows == 0 && self.held.was_found() && error.is_lost_connection() => {
+                self.held.begin_again().await?;
+                self.run(make(opening)?, is_kept, each).await
+            }
+            other => other,
+        }
     }
 
     async fn run(
@@ -513,7 +548,10 @@ impl ScopedTx {
             None => ran.await,
         };
         drop(rows);
-        self.held.is_busy = false;
+        match &ran {
+            Ok(()) => self.held.is_answered(),
+            Err(_) => self.held.is_busy = false,
+        }
         ran.map_err(|error| match (error, deadline) {
             (IndexError::TimedOut, Some(_)) => IndexError::TooBroad,
             (error, _) => error,

@@ -64,6 +64,18 @@ impl IndexError {
         matches!(self, Self::Busy)
     }
 
+    /// Whether what was asked may never have been read, since the connection is gone.
+    pub(super) fn is_lost_connection(&self) -> bool {
+        match self {
+            Self::Unavailable(sqlx::Error::Io(_)) => true,
+            // admin_shutdown, crash_shutdown, and what ends a session or its transaction by time
+            Self::Unavailable(sqlx::Error::Database(error)) => {
+                matches!(error.code().as_deref(), Some("57P01" | "57P02" | "57P05" | "25P03"))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the database does not answer now, but may later.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Busy | Self::Spent | Self::TimedOut | Self::Unavailable(_))

@@ -2,13 +2,13 @@
 //!
 //! Holds: a log-in that could get around the policies, or change them, is refused.
 
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, Row};
 
 use super::IndexError;
 
 /// Checks what row-level security rests on; says whether the database is distributed by Citus.
 pub(super) async fn refuse_what_is_unsafe(
-    pool: &PgPool,
+    conn: &mut PgConnection,
     prepared: bool,
 ) -> Result<bool, IndexError> {
     let row = sqlx::query(
@@ -29,7 +29,7 @@ pub(super) async fn refuse_what_is_unsafe(
             current_setting('citus.propagate_set_commands', true)",
     )
     .persistent(prepared)
-    .fetch_one(pool)
+    .fetch_one(conn)
     .await?;
     let refused = [
         (

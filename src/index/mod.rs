@@ -62,6 +62,7 @@ mod parents;
 mod pictures;
 mod places;
 mod plain;
+mod pool;
 mod principals;
 mod pseudonym_keys;
 mod query_tags;

@@ -12,6 +12,7 @@ mod postgres;
 mod feed;
 mod hidden;
 mod isolation;
+mod left_open;
 mod limits;
 mod link_keys;
 mod names;
