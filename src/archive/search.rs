@@ -40,7 +40,7 @@ use places::{FAR, Search};
 pub use project::{Extended, Returned};
 pub(super) use project::{Fields, inconsistent};
 use project::{include, result};
-use stream::Pages;
+use stream::{Pages, piece_of_array};
 
 /// Results that are read in one transaction.
 const PAGE: usize = 100;
@@ -126,8 +126,13 @@ impl Archive {
             rows.keys = found.keys.into_iter();
             return Ok(SearchPage { results, remaining: found.remaining, rows });
         }
-        let mut tx = self.0.db.begin(&rows.scope).await?;
+        let mut tx = self.0.db.begin_search(&rows.scope).await?;
         let plan = tx.search_told(plan).await?;
+        if let Some(few) = rows.few(&mut tx, &plan).await? {
+            let results = few.len();
+            rows.first = Some(few);
+            return Ok(SearchPage { results, remaining: 0, rows });
+        }
         let (mut found, behind) = self.search_page(&mut tx, &rows.scope, &plan).await?;
         let keys = std::mem::take(&mut found.keys);
         let results = keys.len();
@@ -234,6 +239,19 @@ impl Read {
 }
 
 impl SearchPage {
+    /// One DICOM JSON array, where all results have been read already.
+    ///
+    /// # Errors
+    /// Where a result cannot be put together.
+    pub fn whole_array(&mut self) -> Result<Option<Bytes>, ArchiveError> {
+        if self.rows.keys.len() > 0 {
+            return Ok(None);
+        }
+        let Some(results) = self.rows.first.take() else { return Ok(None) };
+        let results = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(piece_of_array(&results, true, true)))
+    }
+
     /// One DICOM JSON array. Its pieces end between results.
     pub fn array(self) -> ByteStream {
         self.rows.array()
@@ -264,7 +282,9 @@ impl Pages for Rows {
             None if self.keys.len() == 0 => return Ok(Vec::new()),
             None => {
                 let page = self.pieces(PAGE);
-                self.read(self.archive.0.db.begin(&self.scope).await?, &page).await?.in_order()
+                self.read(self.archive.0.db.begin_search(&self.scope).await?, &page)
+                    .await?
+                    .in_order()
             }
         };
         results.into_iter().collect()
@@ -279,12 +299,29 @@ impl Rows {
         Pieces(Mutex::new(keys.chunks(rows).map(<[_]>::to_vec).enumerate().collect()))
     }
 
+    /// All results, where they are found and read by one statement.
+    async fn few(
+        &self,
+        tx: &mut ScopedTx,
+        plan: &SearchPlan,
+    ) -> Result<Option<Results>, ArchiveError> {
+        if self.include.metadata {
+            return Ok(None);
+        }
+        let json = |row: SearchRow| self.json(&row, None);
+        Ok(tx.search_few(plan, self.include, &self.tags(), json).await?)
+    }
+
+    /// The extended query tags that are returned.
+    fn tags(&self) -> Vec<(i64, Level)> {
+        self.returned.extended.iter().map(|tag| (tag.id, tag.level)).collect()
+    }
+
     /// Reads what is said about the results of one piece after the other, until none is left; the
     /// transaction ends with it.
     async fn read(&self, mut tx: ScopedTx, pieces: &Pieces) -> Result<Read, ArchiveError> {
         let (mut read, mut rows) = (Read::default(), Vec::new());
-        let tags: Vec<(i64, Level)> =
-            self.returned.extended.iter().map(|tag| (tag.id, tag.level)).collect();
+        let tags = self.tags();
         while let Some((at, keys)) = pieces.next() {
             if self.include.metadata {
                 rows.push((at, tx.search_rows(self.level, &keys, self.include, &tags).await?));

@@ -92,10 +92,11 @@ async fn search(
     };
     let mut query = query::read(&resource, typed, &app.search, &tags)?;
     query.returned.partition = app.partitions.enabled();
-    let next = next_page(caller.urls.service(), &parts.uri, (query.plan.limit, query.plan.offset));
-    let urls = caller.urls;
+    let (limit, offset) = (query.plan.limit, query.plan.offset);
+    let urls = Arc::new(caller.urls);
+    let own = urls.clone();
     let retrieve_url = Arc::new(move |row: &SearchRow| {
-        let urls = urls.within(&row.partition);
+        let urls = own.within(&row.partition);
         match (&row.series, &row.instance) {
             (Some(series), Some(instance)) => urls.instance(&row.study, series, instance),
             (Some(series), None) => urls.series(&row.study, series),
@@ -114,10 +115,12 @@ async fn search(
     let mut response = if page.results == 0 && app.search.no_match == 204 {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        answer(page, media_type, charset, &parts.uri)
+        answer(page, media_type, charset, &parts.uri)?
     };
     let headers = response.headers_mut();
-    if let Some(link) = next.filter(|_| remaining > 0) {
+    if remaining > 0
+        && let Some(link) = next_page(urls.service(), &parts.uri, (limit, offset))
+    {
         headers.insert(header::LINK, link);
     }
     if let Ok(names) = HeaderValue::try_from(query.erroneous.join(","))
@@ -160,16 +163,24 @@ pub(super) fn next_page(
 
 /// The results. The boundary follows from the question, so that it is the same the next time; no
 /// result can hold it at the beginning of a line, since XML is written without ends of lines.
-fn answer(page: SearchPage, media_type: &'static str, charset: Charset, uri: &Uri) -> Response {
+fn answer(
+    mut page: SearchPage,
+    media_type: &'static str,
+    charset: Charset,
+    uri: &Uri,
+) -> Result<Response, Problem> {
     if media_type == XML {
         let boundary = Boundary::of(&[b"search", uri.to_string().as_bytes()]);
         let content_type = charset.parameterised(XML);
         let documents = page.documents(charset.xml()).map_err(BoxError::from);
         let parts = documents.map_ok(move |xml| OutPart::whole(content_type.clone(), xml));
-        return Related::new(XML, boundary).streamed(parts);
+        return Ok(Related::new(XML, boundary).streamed(parts));
     }
-    let body = page.array().map_ok(move |json| charset.json(json));
-    let mut response = Body::from_stream(body).into_response();
+    let body = match page.whole_array()? {
+        Some(json) => Body::from(charset.json(json)),
+        None => Body::from_stream(page.array().map_ok(move |json| charset.json(json))),
+    };
+    let mut response = body.into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, charset.content_type(media_type));
-    response
+    Ok(response)
 }

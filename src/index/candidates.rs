@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use super::{
     IndexError, SearchPlan,
     columns::PATIENT_NAME,
-    driver::{Access, Lane, Rank, Set, choose},
+    driver::{Access, Lane, Rank, Set, choose, rank_of},
     filter::{
         At, Of, Sql, alias, push_begins, push_condition, push_test, push_word, request_column,
         rows_needed,
@@ -132,6 +132,23 @@ impl<'a> Candidates<'a> {
             Via::Lanes
         } else {
             Via::Sets
+        }
+    }
+
+    /// The way to all rows, in order, of a search that finds a few by nature. Not where rows are
+    /// tested among many, nor for the instances of a study or series, of which there are hundreds.
+    pub(super) fn few(&self) -> Option<Via> {
+        let Access { rank, lanes, sets, lists, .. } = &self.access;
+        let of_id = |lane: &Lane| match lane {
+            Lane::Is(column, _) => rank_of(column) == Rank::Id,
+            lane => matches!(lane, Lane::Request(..)),
+        };
+        match rank {
+            Some(Rank::Certain) if !sets.is_empty() => Some(Via::Sets),
+            Some(Rank::Id) if !lanes.is_empty() && lists.is_empty() => {
+                lanes.iter().all(of_id).then_some(Via::Lanes)
+            }
+            _ => None,
         }
     }
 

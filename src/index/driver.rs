@@ -324,7 +324,7 @@ fn equals(test: &Test) -> Option<Vec<String>> {
 }
 
 /// What is thought of one value of a column.
-fn rank_of(column: &str) -> Rank {
+pub(super) fn rank_of(column: &str) -> Rank {
     match column {
         "patient_id" | "accession_number" | "study_id" => Rank::Id,
         "patient_birth_date" | "pps_start_date" => Rank::Day,

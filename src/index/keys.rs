@@ -19,7 +19,7 @@ use std::cmp::Ordering;
 use sqlx::{Row, postgres::PgRow};
 
 use super::{
-    IndexError, RowKey, ScopedTx, SearchPlan,
+    Include, IndexError, RowKey, ScopedTx, SearchPlan,
     candidates::{After, Candidates, Reach, Via},
     db::Regime,
     driver::{Rank, Set},
@@ -98,7 +98,7 @@ pub(super) fn reach(plan: &SearchPlan) -> Reach {
 }
 
 /// Whether a plan says that nothing matches.
-fn is_hopeless(plan: &SearchPlan) -> bool {
+pub(super) fn is_hopeless(plan: &SearchPlan) -> bool {
     plan.conditions.contains(&Condition::Never)
 }
 
@@ -214,9 +214,13 @@ impl ScopedTx {
     pub async fn search_explain(&mut self, plan: &SearchPlan) -> Result<Vec<String>, IndexError> {
         self.explain();
         let plan = &self.search_told(plan.clone()).await?;
+        // What every page shows.
+        let (study, series, study_facts, series_facts) = (true, true, true, true);
+        let include = Include { study, series, study_facts, series_facts, ..Include::default() };
+        self.search_few(plan, include, &[], |_| ()).await?;
         let keys = self.search_keys(plan).await?;
         self.search_count(plan, Some(1_000), None).await?;
-        self.search_rows(plan.level, &keys, super::Include::default(), &[]).await?;
+        self.search_rows(plan.level, &keys, include, &[]).await?;
         Ok(self.explained())
     }
 

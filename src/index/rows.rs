@@ -1,8 +1,16 @@
 //! What Search answers about the rows of one page.
 
-use sqlx::{Postgres, QueryBuilder, Row, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow};
 
-use super::{IndexError, ScopedTx, db::Regime, keys::NARROWED, located::uid, registry};
+use super::{
+    IndexError, ScopedTx, SearchPlan,
+    candidates::{Candidates, Via},
+    db::Regime,
+    filter::{Of, Sql},
+    keys::{NARROWED, compare, is_hopeless, reach},
+    located::uid,
+    registry,
+};
 use crate::{
     dicom::{Uid, attributes::Level},
     tenancy::PartitionId,
@@ -88,6 +96,22 @@ pub struct TagValue {
     pub json: String,
 }
 
+/// Most rows that are found and read by one statement.
+const FEW: i64 = 25;
+
+/// Where the rows of a page come from.
+#[derive(Clone, Copy)]
+enum From<'a> {
+    /// They were found before.
+    Keys {
+        keys: &'a [&'a RowKey],
+        /// Whether the scope is narrowed to the partition of each row, one after the other.
+        each: bool,
+    },
+    /// The statement finds them, at most one more than [`FEW`], in one partition.
+    Found(&'a Candidates<'a>, Via, &'a SearchPlan, &'a PartitionId),
+}
+
 /// Most partitions that the policy may name while rows of a page are looked up. It names those of
 /// the page; where they are more, it names one after the other: Postgres (before 17) tries each of
 /// them in each access to an index.
@@ -96,7 +120,7 @@ const MAX_NAMED: usize = 8;
 /// The keys of a row and of its parents, of the tables by level; `scope.id` is the partition. Of a
 /// study there is nothing to look up.
 const PAGE: [&str; 3] = [
-    "(SELECT n.id AS partition_id, n.key AS study_key, NULL::bigint AS series_key,
+    "(SELECT scope.id AS partition_id, n.key AS study_key, NULL::bigint AS series_key,
         NULL::bigint AS watermark) x",
     "(SELECT partition_id, study_key, series_key, NULL::bigint AS watermark
         FROM series WHERE partition_id = scope.id
@@ -211,7 +235,8 @@ impl ScopedTx {
         if each {
             self.unsettle();
         }
-        let make = |opening| Ok(statement(opening, level, include, (&keys, tags), each));
+        let from = From::Keys { keys: &keys, each };
+        let make = |opening| statement(opening, level, include, from, tags);
         let mut turned: Vec<(i64, T)> = Vec::with_capacity(keys.len());
         let each = |row: PgRow| {
             let place: i64 = row.try_get(14)?;
@@ -224,27 +249,80 @@ impl ScopedTx {
         turned.sort_by_key(|(place, _)| *place);
         Ok(turned.into_iter().map(|(_, row)| row).collect())
     }
+
+    /// All that the plan finds, with what is answered about it, by one statement: for searches that
+    /// find a few rows by nature. `None` where this is none of them, or turns out not to be.
+    ///
+    /// # Errors
+    /// As [`ScopedTx::search_page`].
+    pub async fn search_few<T: Send>(
+        &mut self,
+        plan: &SearchPlan,
+        include: Include,
+        tags: &[(i64, Level)],
+        turn: impl Fn(SearchRow) -> T + Send + Sync,
+    ) -> Result<Option<Vec<T>>, IndexError> {
+        let scope = self.scope().clone();
+        let Some(partition) = scope.only().filter(|_| !self.citus()) else { return Ok(None) };
+        if plan.offset > 0 || plan.after.is_some() || plan.limit <= 0 || is_hopeless(plan) {
+            return Ok(None);
+        }
+        let candidates = Candidates::of(plan)?;
+        let Some(via) = candidates.few() else { return Ok(None) };
+        self.settle(Regime::Lookup, std::slice::from_ref(partition)).await?;
+        let from = From::Found(&candidates, via, plan, partition);
+        let make = |opening| statement(opening, plan.level, include, from, tags);
+        let mut turned: Vec<(RowKey, T)> = Vec::new();
+        let each = |row: PgRow| {
+            let (key, place) = (row.try_get(16)?, row.try_get(17)?);
+            let key = RowKey { partition: partition.clone(), key, place };
+            turned.push((key.clone(), turn(read(&row, plan.level, key)?)));
+            Ok(())
+        };
+        self.fetch_each("-- search_few\n", &make, each).await?;
+        if turned.len() as i64 > plan.limit.min(FEW) {
+            return Ok(None);
+        }
+        turned.sort_unstable_by(|(one, _), (other, _)| compare(one, other, plan.level));
+        Ok(Some(turned.into_iter().map(|(_, row)| row).collect()))
+    }
 }
 
-/// The columns always come in the same places; what is not wanted is NULL. `each`: the scope is
-/// narrowed to the partition of each row, one after the other.
+/// The columns always come in the same places; what is not wanted is NULL.
 fn statement(
     opening: &'static str,
     level: Level,
     include: Include,
-    (keys, tags): (&[&RowKey], &[(i64, Level)]),
-    each: bool,
-) -> QueryBuilder<Postgres> {
+    from: From<'_>,
+    tags: &[(i64, Level)],
+) -> Result<Sql, IndexError> {
     let below_study = level > Level::Study;
     let below_series = level > Level::Series;
-    let partitions: Vec<&str> = keys.iter().map(|key| key.partition.as_str()).collect();
-    let numbers: Vec<i64> = keys.iter().map(|key| key.key).collect();
-    let mut sql = QueryBuilder::new(opening);
-    sql.push("WITH page AS MATERIALIZED (SELECT n.n, x.* FROM unnest(");
-    sql.push_bind(partitions).push("::text[], ").push_bind(numbers);
-    sql.push("::bigint[]) WITH ORDINALITY AS n(id, key, n)");
+    let each = matches!(from, From::Keys { each: true, .. });
+    let mut sql = Sql::new(opening);
+    match from {
+        From::Keys { keys, .. } => {
+            let partitions: Vec<&str> = keys.iter().map(|key| key.partition.as_str()).collect();
+            let numbers: Vec<i64> = keys.iter().map(|key| key.key).collect();
+            sql.push("WITH page AS MATERIALIZED (SELECT n.n, x.* FROM unnest(");
+            sql.push_bind(partitions).push("::text[], ").push_bind(numbers);
+            sql.push("::bigint[]) WITH ORDINALITY AS n(id, key, n)");
+        }
+        From::Found(candidates, via, plan, partition) => {
+            let of = Of::One(partition.as_str());
+            sql.push("WITH page AS (SELECT 0::bigint AS n, n.key, n.place, x.* FROM (");
+            candidates.push(&mut sql, via, of, reach(plan))?.push_order(&mut sql);
+            sql.push(" LIMIT ").push_bind(plan.limit.min(FEW) + 1).push(") n");
+            sql.push(" CROSS JOIN LATERAL (SELECT ").push_bind(partition.as_str());
+            sql.push("::text AS id) scope");
+        }
+    }
     let is_narrowed = each && below_study;
-    sql.push(if is_narrowed { NARROWED } else { " CROSS JOIN LATERAL (SELECT n.id) scope" });
+    sql.push(match from {
+        From::Found(..) => "",
+        From::Keys { .. } if is_narrowed => NARROWED,
+        From::Keys { .. } => " CROSS JOIN LATERAL (SELECT n.id) scope",
+    });
     sql.push(" CROSS JOIN LATERAL ").push(PAGE[level as usize]).push(")");
     let series_facts = include.series_facts && below_study;
     let aggregates = [
@@ -292,6 +370,7 @@ fn statement(
     }
     sql.push(", p.n, ");
     push_tags(&mut sql, tags);
+    sql.push(if matches!(from, From::Found(..)) { ", p.key, p.place" } else { "" });
     sql.push(" FROM page p CROSS JOIN LATERAL (SELECT ");
     sql.push(if each {
         "set_config('collimator.scope', p.partition_id, true) AS id OFFSET 0) scope"
@@ -315,11 +394,11 @@ fn statement(
             sql.push(" CROSS JOIN LATERAL ").push(text).push(" ").push(name);
         }
     }
-    sql
+    Ok(sql)
 }
 
 /// Of each tag what the first instance with a value says: id, key and JSON.
-fn push_tags(sql: &mut QueryBuilder<Postgres>, tags: &[(i64, Level)]) {
+fn push_tags(sql: &mut Sql, tags: &[(i64, Level)]) {
     if tags.is_empty() {
         sql.push("NULL::text[]");
         return;

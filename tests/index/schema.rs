@@ -124,6 +124,7 @@ async fn every_statement_fits_the_schema_and_the_grants() {
         "search_set",
         "search_count",
         "search_first_names",
+        "search_few",
         "search_rows",
     ];
     let before = ["login_examine", "login_find", "login_read", "login_write"];

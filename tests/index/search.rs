@@ -40,6 +40,9 @@ async fn rows(db: &Db, scope: &Scope, plan: &SearchPlan, include: Include) -> Ve
     let keys = tx.search_keys(plan).await.unwrap();
     let rows = tx.search_rows(plan.level, &keys, include, &[]).await.unwrap();
     assert_eq!(rows.len(), keys.len());
+    // What is found and read by one statement is the same.
+    let few = tx.search_few(plan, include, &[], |row| row).await.unwrap();
+    assert!(few.is_none_or(|few| few == rows), "{plan:?}");
     if plan.offset == 0 && (keys.len() as i64) < plan.limit {
         assert_eq!(tx.search_count(plan, None, None).await.unwrap(), keys.len() as i64);
     }

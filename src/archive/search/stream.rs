@@ -22,17 +22,11 @@ pub(super) trait Pages: Send + Sized + 'static {
     fn array(self) -> ByteStream {
         let chunks = stream::try_unfold(Some((self, true)), |state| async move {
             let Some((mut pages, mut first)) = state else { return Ok(None) };
-            let mut out = Vec::with_capacity(16 * 1024);
-            for json in pages.next().await? {
-                out.push(if first { b'[' } else { b',' });
-                out.extend_from_slice(&json);
-                first = false;
-            }
-            if pages.is_more() {
-                return Ok(Some((out.into(), Some((pages, first)))));
-            }
-            out.extend_from_slice(if first { b"[]" } else { b"]" });
-            Ok(Some((Bytes::from(out), None)))
+            let results = pages.next().await?;
+            let is_last = !pages.is_more();
+            let piece = piece_of_array(&results, first, is_last);
+            first &= results.is_empty();
+            Ok::<_, ArchiveError>(Some((piece, (!is_last).then_some((pages, first)))))
         });
         chunks.boxed()
     }
@@ -54,4 +48,19 @@ pub(super) trait Pages: Send + Sized + 'static {
         let document = move |json: Vec<u8>| document(&json, encoding).map(Bytes::from);
         self.objects().map(move |json| json.and_then(document)).boxed()
     }
+}
+
+/// A piece of a DICOM JSON array: that of all results, where it is the first and the last.
+pub(super) fn piece_of_array(results: &[Vec<u8>], mut is_first: bool, is_last: bool) -> Bytes {
+    let length: usize = results.iter().map(|json| json.len() + 1).sum();
+    let mut out = Vec::with_capacity(length + "[]".len());
+    for json in results {
+        out.push(if is_first { b'[' } else { b',' });
+        out.extend_from_slice(json);
+        is_first = false;
+    }
+    if is_last {
+        out.extend_from_slice(if is_first { b"[]" } else { b"]" });
+    }
+    out.into()
 }
