@@ -31,8 +31,9 @@ use crate::{
 const BITE: Duration = Duration::from_secs(20);
 /// Signs of life while a step takes long: a large blob takes minutes.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Longest rest after a page of rows, of which as long is taken as it took.
-const REST: Duration = Duration::from_secs(1);
+/// The rest after a step that read no bytes, which no rate holds back: so many times as long as it
+/// took, so that searches do not feel it, and the longest.
+const REST: (u32, Duration) = (9, Duration::from_secs(1));
 
 /// Looks for damage.
 #[derive(Debug)]
@@ -114,7 +115,7 @@ impl Scrub {
         let begun = Instant::now();
         loop {
             let at = Instant::now();
-            let reads_bytes = matches!(checker.cursor(), Cursor::Blobs { .. });
+            let before = checker.tally().bytes;
             let has_more = {
                 let mut step = std::pin::pin!(checker.step());
                 loop {
@@ -138,8 +139,9 @@ impl Scrub {
             if begun.elapsed() >= BITE && !is_in_memory {
                 return Ok(Some(false));
             }
-            if !reads_bytes {
-                tokio::time::sleep(at.elapsed().min(REST)).await;
+            if checker.tally().bytes == before {
+                let (times, longest) = REST;
+                tokio::time::sleep(longest.min(at.elapsed() * times)).await;
             }
         }
     }
