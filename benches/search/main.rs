@@ -6,8 +6,10 @@
 //! `target/bench`, which is filled the first time and kept. One client sends one request after
 //! another; values are drawn at random from what is stored, the same each time. Times are the
 //! client's, from sending to the last byte. The growth is each search's median against that of the
-//! smallest index with as many partitions; the view, against that of the index with the fewest
-//! partitions where a partition holds as many studies: what one tenant notices of its neighbours.
+//! smallest index with as many partitions. Where there are several partitions, each request asks one
+//! that is drawn; and once more all ask the same one, as a tenant at work does: the view is the median
+//! of that against the index with the fewest partitions where a partition holds as many studies, which
+//! is what one tenant notices of its neighbours.
 
 #[path = "../../examples/seed/fill.rs"]
 mod fill;
@@ -54,6 +56,9 @@ struct Arguments {
 /// Requests before those that are measured.
 const WARM_UP: usize = 30;
 
+/// The tenant that is at work: the number of its partition.
+const TENANT: u64 = 7;
+
 fn main() -> anyhow::Result<()> {
     collimator::app::choose_cryptography();
     let arguments = Arguments::parse();
@@ -70,27 +75,36 @@ fn main() -> anyhow::Result<()> {
             let folder = arguments.folder.join(format!("search-{studies}-{partitions}"));
             let server = Server::filled(&folder, population)?;
             println!("\n{studies} studies, {partitions} partitions\n");
-            println!("| search | p50 ms | p99 ms | growth | view | KB |");
-            println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+            println!("| search | p50 ms | p99 ms | growth | one tenant: p50 | p99 | view | KB |");
+            println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
             let chosen = workloads::all(partitions);
             for workload in chosen.filter(|workload| workload.name.contains(&arguments.only)) {
-                let run = run(&server, &workload, &population, arguments.requests);
-                let (mut times, bytes) =
-                    runtime.block_on(run).with_context(|| workload.name.to_owned())?;
-                times.sort_unstable();
-                let (p50, p99) = (at(&times, 50), at(&times, 99));
+                let times = |tenant| {
+                    let run = run(&server, &workload, &population, arguments.requests, tenant);
+                    runtime.block_on(run).with_context(|| workload.name.to_owned())
+                };
+                let (p50, p99, bytes) = times(None)?;
                 let first = *smallest.entry((partitions, workload.name)).or_insert(p50);
-                let held = (studies / partitions, workload.name);
-                let view = *alone.entry(held).or_insert(p50);
-                println!(
-                    "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} |",
+                print!(
+                    "| {} | {:.2} | {:.2} | {:.2} ",
                     workload.name,
                     milliseconds(p50),
                     milliseconds(p99),
                     p50.as_secs_f64() / first.as_secs_f64(),
-                    p50.as_secs_f64() / view.as_secs_f64(),
-                    bytes as f64 / 1024.0 / arguments.requests as f64,
                 );
+                let held = (studies / partitions, workload.name);
+                if partitions == 1 {
+                    alone.entry(held).or_insert(p50);
+                    print!("| – | – | – ");
+                } else if workload.of_one {
+                    let (p50, p99, _) = times(Some(TENANT % partitions))?;
+                    let view = *alone.entry(held).or_insert(p50);
+                    let view = p50.as_secs_f64() / view.as_secs_f64();
+                    print!("| {:.2} | {:.2} | {view:.2} ", milliseconds(p50), milliseconds(p99));
+                } else {
+                    print!("| – | – | – ");
+                }
+                println!("| {:.1} |", bytes as f64 / 1024.0 / arguments.requests as f64);
             }
             server.stop()?;
         }
@@ -98,18 +112,21 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Times of the requests, and bytes of all answers.
+/// Median and 99th percentile of the times of requests, and bytes of all answers. With a tenant, all
+/// ask for what it has.
 async fn run(
     server: &Server,
     workload: &Workload,
     population: &Population,
     requests: usize,
-) -> anyhow::Result<(Vec<Duration>, usize)> {
+    tenant: Option<u64>,
+) -> anyhow::Result<(Duration, Duration, usize)> {
     let client = reqwest::Client::builder().no_proxy().build()?;
     let mut times = Vec::with_capacity(requests);
     let mut bytes = 0;
     for number in 0..WARM_UP + requests {
         let draw = population::mix(number as u64, 77);
+        let draw = tenant.map_or(draw, |tenant| of_tenant(population, draw, tenant));
         let url = format!("{}{}", server.base, (workload.path)(population, number as u64, draw));
         let sent = Instant::now();
         let answer = client.get(&url).header("accept", "application/dicom+json").send().await?;
@@ -126,7 +143,15 @@ async fn run(
             bytes += body.len();
         }
     }
-    Ok((times, bytes))
+    times.sort_unstable();
+    Ok((at(&times, 50), at(&times, 99), bytes))
+}
+
+/// The draw of a study of the tenant, in place of one of any.
+fn of_tenant(population: &Population, draw: u64, tenant: u64) -> u64 {
+    let Population { studies, partitions, .. } = *population;
+    let number = draw % (studies / partitions) * partitions + tenant;
+    (draw - draw % studies).checked_add(number).unwrap_or(number)
 }
 
 fn at(sorted: &[Duration], percent: usize) -> Duration {

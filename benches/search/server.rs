@@ -33,6 +33,8 @@ impl Server {
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(folder)
             .env("COLLIMATOR__FEATURES__ENABLE_DATA_PARTITION", "true")
+            // There are no blobs to be looked at.
+            .env("COLLIMATOR__SCRUB__INTERVAL", "0s")
             .stdout(Stdio::piped())
             .stderr(fs::File::create(folder.join("log"))?)
             .spawn()

@@ -5,15 +5,18 @@ use crate::population::{Population, Study, mix};
 /// One kind of search.
 pub struct Workload {
     pub name: &'static str,
+    /// Whether it asks one partition.
+    pub of_one: bool,
     /// The path and query of a request, by its number and a draw.
     pub path: fn(&Population, u64, u64) -> String,
 }
 
 /// All searches of one partition, then those of all partitions where there are several.
 pub fn all(partitions: u64) -> impl Iterator<Item = Workload> {
-    ONE.iter()
-        .chain(ALL.iter().filter(move |_| partitions > 1))
-        .map(|(name, path)| Workload { name, path: *path })
+    let of =
+        |of_one| move |(name, path): &(&'static str, Path)| Workload { name, of_one, path: *path };
+    let several = ALL.iter().filter(move |_| partitions > 1);
+    ONE.iter().map(of(true)).chain(several.map(of(false)))
 }
 
 /// The root of the partition that a drawn study is in, and the study.
