@@ -214,9 +214,9 @@ impl ScopedTx {
     pub async fn search_explain(&mut self, plan: &SearchPlan) -> Result<Vec<String>, IndexError> {
         self.explain();
         let plan = &self.search_told(plan.clone()).await?;
-        // What every page shows.
-        let (study, series, study_facts, series_facts) = (true, true, true, true);
-        let include = Include { study, series, study_facts, series_facts, ..Include::default() };
+        // What every page shows of its own level.
+        let (study_facts, series_facts) = (plan.level == Level::Study, plan.level == Level::Series);
+        let include = Include { study_facts, series_facts, ..Include::default() };
         self.search_few(plan, include, &[], |_| ()).await?;
         let keys = self.search_keys(plan).await?;
         self.search_count(plan, Some(1_000), None).await?;
