@@ -55,6 +55,7 @@ mod migrate;
 mod non_patient;
 mod operation_view;
 mod operations;
+mod options;
 mod order;
 mod originals;
 mod packs;
@@ -107,7 +108,7 @@ pub use audit_view::{AuditCursor, AuditEntry, AuditFilter};
 pub use commitment::{CommitmentClaim, CommitmentState, Reference};
 pub use compaction::{CompactionPlan, CompactionRule, Kept, Planned};
 pub use composed::{Composed, Shared, composed_id, is_composed};
-pub use db::{Db, DbOptions, PartitionTx, RegistryTx, ScopedTx};
+pub use db::{Db, PartitionTx, RegistryTx, ScopedTx};
 pub use dead_letters::DeadLetter;
 pub use erase::Erased;
 pub use error::IndexError;
@@ -124,6 +125,7 @@ pub use operations::{
     Claim, Compacting, LEASE, OperationKind, Progress, Purging, Reindexing, UpdateTally, Updating,
     Work,
 };
+pub use options::DbOptions;
 pub use packs::{OneMetadata, PackedPage, Whole};
 pub use pictures::PictureRow;
 pub use principals::{Member, MemberFilter, NewMember};

@@ -101,7 +101,7 @@ const FEW: i64 = 25;
 
 /// Where the rows of a page come from.
 #[derive(Clone, Copy)]
-enum From<'a> {
+enum Source<'a> {
     /// They were found before.
     Keys {
         keys: &'a [&'a RowKey],
@@ -235,7 +235,7 @@ impl ScopedTx {
         if each {
             self.unsettle();
         }
-        let from = From::Keys { keys: &keys, each };
+        let from = Source::Keys { keys: &keys, each };
         let make = |opening| statement(opening, level, include, from, tags);
         let mut turned: Vec<(i64, T)> = Vec::with_capacity(keys.len());
         let each = |row: PgRow| {
@@ -270,7 +270,7 @@ impl ScopedTx {
         let candidates = Candidates::of(plan)?;
         let Some(via) = candidates.few() else { return Ok(None) };
         self.settle(Regime::Lookup, std::slice::from_ref(partition)).await?;
-        let from = From::Found(&candidates, via, plan, partition);
+        let from = Source::Found(&candidates, via, plan, partition);
         let make = |opening| statement(opening, plan.level, include, from, tags);
         let mut turned: Vec<(RowKey, T)> = Vec::new();
         let each = |row: PgRow| {
@@ -293,22 +293,22 @@ fn statement(
     opening: &'static str,
     level: Level,
     include: Include,
-    from: From<'_>,
+    from: Source<'_>,
     tags: &[(i64, Level)],
 ) -> Result<Sql, IndexError> {
     let below_study = level > Level::Study;
     let below_series = level > Level::Series;
-    let each = matches!(from, From::Keys { each: true, .. });
+    let each = matches!(from, Source::Keys { each: true, .. });
     let mut sql = Sql::new(opening);
     match from {
-        From::Keys { keys, .. } => {
+        Source::Keys { keys, .. } => {
             let partitions: Vec<&str> = keys.iter().map(|key| key.partition.as_str()).collect();
             let numbers: Vec<i64> = keys.iter().map(|key| key.key).collect();
             sql.push("WITH page AS MATERIALIZED (SELECT n.n, x.* FROM unnest(");
             sql.push_bind(partitions).push("::text[], ").push_bind(numbers);
             sql.push("::bigint[]) WITH ORDINALITY AS n(id, key, n)");
         }
-        From::Found(candidates, via, plan, partition) => {
+        Source::Found(candidates, via, plan, partition) => {
             let of = Of::One(partition.as_str());
             sql.push("WITH page AS (SELECT 0::bigint AS n, n.key, n.place, x.* FROM (");
             candidates.push(&mut sql, via, of, reach(plan))?.push_order(&mut sql);
@@ -319,9 +319,9 @@ fn statement(
     }
     let is_narrowed = each && below_study;
     sql.push(match from {
-        From::Found(..) => "",
-        From::Keys { .. } if is_narrowed => NARROWED,
-        From::Keys { .. } => " CROSS JOIN LATERAL (SELECT n.id) scope",
+        Source::Found(..) => "",
+        Source::Keys { .. } if is_narrowed => NARROWED,
+        Source::Keys { .. } => " CROSS JOIN LATERAL (SELECT n.id) scope",
     });
     sql.push(" CROSS JOIN LATERAL ").push(PAGE[level as usize]).push(")");
     let series_facts = include.series_facts && below_study;
@@ -370,7 +370,7 @@ fn statement(
     }
     sql.push(", p.n, ");
     push_tags(&mut sql, tags);
-    sql.push(if matches!(from, From::Found(..)) { ", p.key, p.place" } else { "" });
+    sql.push(if matches!(from, Source::Found(..)) { ", p.key, p.place" } else { "" });
     sql.push(" FROM page p CROSS JOIN LATERAL (SELECT ");
     sql.push(if each {
         "set_config('collimator.scope', p.partition_id, true) AS id OFFSET 0) scope"

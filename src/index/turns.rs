@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{IndexError, db::DbOptions};
+use super::{IndexError, options::DbOptions};
 use crate::tenancy::{Having, Party, Weights};
 
 /// Most requests of one party that wait; what comes then is told to come again.
