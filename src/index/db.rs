@@ -486,7 +486,10 @@ impl ScopedTx {
         match self.run(make(opening)?, is_kept, counted).await {
             // The connection was lost while its transaction was left open.
             Err(error) if rows == 0 && self.held.was_found() && error.is_lost_connection() => {
+                // Postgres may be starting anew: that is no fault of what is searched for.
+                let lost = Instant::now();
                 self.held.begin_again().await?;
+                self.deadline = self.deadline.map(|end| end + lost.elapsed());
                 self.run(make(opening)?, is_kept, each).await
             }
             other => other,
