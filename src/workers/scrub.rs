@@ -31,8 +31,8 @@ use crate::{
 const BITE: Duration = Duration::from_secs(20);
 /// Signs of life while a step takes long: a large blob takes minutes.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// The rest after a step that read no bytes, which no rate holds back: so many times as long as it
-/// took, so that searches do not feel it, and the longest.
+/// The rest after a step that read no bytes, which no rate holds back, so that searches do not feel it:
+/// so many times as long as the step took, and no longer than this.
 const REST: (u32, Duration) = (9, Duration::from_secs(1));
 
 /// Looks for damage.
